@@ -1,0 +1,3 @@
+module github.com/covey-ml/covey
+
+go 1.26

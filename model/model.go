@@ -1,0 +1,129 @@
+// Package model says what is learned: a differentiable objective over one flat vector of parameters.
+//
+// A Model is a pure function of (x, batch): it holds no parameters. That is what lets the same model run in a
+// goroutine, a process or a simulated worker and give the same bits. Package nn holds layered networks and
+// package linear the linear family; a program of your own implements Model and trains it like theirs.
+package model
+
+import (
+	"context"
+
+	"github.com/covey-ml/covey/data"
+)
+
+// Model is the objective. Methods may be called from several goroutines when each brings its own g.
+type Model interface {
+	// Layout names the segments of the flat vector, in order, without gaps. It never changes.
+	Layout() Layout
+	// Init writes the initial parameters: a function of seed and nothing else.
+	Init(x []float32, seed uint64)
+	// Grad overwrites g (of Layout().Len() elements) with the SUM over b's samples of the data term's gradients
+	// at x, and returns the sum of the samples' losses. It is called once a microshard, with the same kernels
+	// whatever the worker count. Regularisers are not in it (see Penalised), nor is any division.
+	//
+	// done, which may be nil, is called from Grad's goroutine as each segment of g becomes final, so that its
+	// reduction can start while Grad goes on; each segment is reported once, in any order. An empty batch
+	// gives zeros. x and b are only read, and g is not kept.
+	Grad(ctx context.Context, x, g []float32, b *data.Batch, done func(Segment)) (Loss, error)
+	// Eval measures x on b without changing anything.
+	Eval(ctx context.Context, x []float32, b *data.Batch) (Metrics, error)
+}
+
+// Predictor is asked for at run time by inference.
+type Predictor interface {
+	// Outputs is how many numbers Predict gives a sample: class probabilities, or targets.
+	Outputs() int
+	// Predict writes b.N*Outputs() numbers, row-major.
+	Predict(ctx context.Context, x []float32, b *data.Batch, out []float32) error
+}
+
+// Penalised is a model with a differentiable regulariser r(x), added once to the MEAN of the data term.
+type Penalised interface {
+	Penalty(x []float32) float64
+	// AddPenaltyGrad adds r's gradient for elements lo to hi of x to the same elements of g.
+	AddPenaltyGrad(x, g []float32, lo, hi int)
+}
+
+// Proximal is a model with a regulariser that has no gradient everywhere, such as the lasso's.
+type Proximal interface {
+	Penalty(x []float32) float64
+	// Prox replaces elements lo to hi of x by argmin_u r(u) + |u-x|^2/(2 rate).
+	Prox(x []float32, lo, hi int, rate float32)
+}
+
+// Direct is a model with a closed-form solution from statistics that add up over samples (normal equations).
+type Direct interface {
+	// StatLen is the number of statistics.
+	StatLen() int
+	// Stats adds b's statistics to s.
+	Stats(s []float64, b *data.Batch) error
+	// Solve writes the optimum for the statistics of n samples in all.
+	Solve(x []float32, s []float64, n int) error
+}
+
+// Costed is a model that knows what it costs.
+type Costed interface {
+	// FLOPs is the number of floating-point operations of Grad for n samples.
+	FLOPs(n int) int64
+}
+
+// Kind tells what a segment holds.
+type Kind uint8
+
+// The kinds of segment.
+const (
+	Parameter Kind = iota // optimised
+	Buffer                // running statistics: summed as gradients are, not optimised
+)
+
+// Segment is a named, shaped run of the flat vector: elements Off to Off+Len.
+type Segment struct {
+	Name  string
+	Shape []int
+	Off   int
+	Len   int
+	Kind  Kind
+}
+
+// Layout is the segments in order of Off.
+type Layout []Segment
+
+// Len is the number of elements of the flat vector.
+func (l Layout) Len() int {
+	if len(l) == 0 {
+		return 0
+	}
+	last := l[len(l)-1]
+	return last.Off + last.Len
+}
+
+// Add returns l with one more parameter segment at its end.
+func (l Layout) Add(name string, shape ...int) Layout {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return append(l, Segment{Name: name, Shape: shape, Off: l.Len(), Len: n})
+}
+
+// Loss is the data term of one microshard.
+type Loss struct {
+	Sum float32 // over its samples
+	N   int     // its samples
+}
+
+// Metrics add up over batches; the zero Metrics is the empty batch's.
+type Metrics struct {
+	N       int     // samples
+	Loss    float64 // sum of the samples' losses
+	Correct int     // samples whose most probable class was the right one; 0 for regression
+	SqErr   float64 // sum of squared errors over targets; 0 for classification
+}
+
+// Add adds o to m.
+func (m *Metrics) Add(o Metrics) {
+	m.N += o.N
+	m.Loss += o.Loss
+	m.Correct += o.Correct
+	m.SqErr += o.SqErr
+}
