@@ -1,0 +1,56 @@
+package vec
+
+// Fill sets every x[i] to a.
+func Fill(x []float32, a float32) {
+	for i := range x {
+		x[i] = a
+	}
+}
+
+// Add is dst[i] += x[i].
+func Add(dst, x []float32) {
+	same("Add", len(dst), len(x))
+	add(dst, x)
+}
+
+// Sub is dst[i] -= x[i].
+func Sub(dst, x []float32) {
+	same("Sub", len(dst), len(x))
+	sub(dst, x)
+}
+
+// Mul is dst[i] *= x[i].
+func Mul(dst, x []float32) {
+	same("Mul", len(dst), len(x))
+	mul(dst, x)
+}
+
+// Scale is x[i] *= a.
+func Scale(a float32, x []float32) { scale(a, x) }
+
+// Axpy is y[i] = FMA(a, x[i], y[i]).
+func Axpy(a float32, x, y []float32) {
+	same("Axpy", len(x), len(y))
+	axpy(a, x, y)
+}
+
+// ArgMax is the index of the first largest element. A NaN counts as larger than every number, so that it does
+// not hide: the index is then that of the first NaN. It is -1 for an empty x.
+func ArgMax(x []float32) int {
+	if len(x) == 0 {
+		return -1
+	}
+	best := 0
+	for i, v := range x {
+		if v != v {
+			return i
+		}
+		if v > x[best] {
+			best = i
+		}
+	}
+	return best
+}
+
+// Finite reports whether x holds no NaN and no infinity.
+func Finite(x []float32) bool { return finite(x) }

@@ -1,0 +1,68 @@
+// Package coef holds the numbers that vec's elementary functions are made of. The portable twins and the
+// generator of the assembly both read them here, so that the two cannot drift apart.
+//
+// Every polynomial was fitted at Chebyshev nodes in 40-digit arithmetic; the relative error named at each is
+// the largest over 2001 points of its interval. Coefficients ascend.
+package coef
+
+// Ln2 and its inverse, and 1/sqrt(2 pi).
+const (
+	Ln2        = 0.6931471805599453
+	InvLn2     = 1.4426950408889634
+	InvSqrt2Pi = 0.3989422804014327
+)
+
+// Round is 1.5 * 2^52: adding it to a float64 below 2^51 in magnitude rounds that to an integer, which the low
+// bits of the sum then hold in two's complement.
+const Round = 6755399441055744.0
+
+// ExpMax bounds the argument of exp: beyond it, every float32 result is 0 or infinite already.
+const ExpMax = 700.0
+
+// TanhMax bounds 2|x| for tanh: beyond it, the float32 result is 1.
+const TanhMax = 30.0
+
+// Expm1 is (e^r - 1)/r for |r| <= ln(2)/2, within 2^-37.
+var Expm1 = [...]float64{
+	0.9999999999955084, 0.499999999999551, 0.16666666786321874, 0.04166666678627901,
+	0.008333283535021089, 0.001388883910688638, 0.00019907571766911045, 2.4867872634522084e-05,
+}
+
+// Atanh is atanh(s)/s in s^2, for |s| <= 3 - 2 sqrt(2), within 2^-45.
+var Atanh = [...]float64{
+	0.9999999999999736, 0.33333333339792903, 0.19999997444874992, 0.14286083186247328,
+	0.11087120001882952, 0.09804122652852038,
+}
+
+// Erf is erf(z)/z in z^2, for |z| <= 1, within 2^-40.
+var Erf = [...]float64{
+	1.1283791670946768, -0.3761263888963531, 0.11283791308604582, -0.026866133235095593,
+	0.005223783477189248, -0.0008542637997087229, 0.0001195656256820733, -1.3909340021874599e-05,
+	1.058938064107502e-06,
+}
+
+// TailMax and TailScale say where Tail holds: 0 <= a <= TailMax, with t = 1/(1 + TailScale*a).
+const (
+	TailMax   = 16.0
+	TailScale = 0.2
+)
+
+// Tail is Q in Phi(-a) = exp(-a^2/2) t Q(t), the lower tail of the normal distribution, within 2^-33. The
+// variable t is Shepherd and Laframboise's (Mathematics of Computation 36, 1981, section 2) up to a linear map.
+var Tail = [...]float64{
+	0.07978673937595736, 0.07983672801826416, 0.07598830617468522, 0.07475920273650483,
+	0.03865298942734443, 0.12607328404618606, -0.14670050951974037, 0.3415354026564202,
+	-0.36177159206876214, 0.30399920981254575, -0.13503454296018935, 0.02287478233734522,
+}
+
+// Sin and Cos are sin(r)/r and cos(r) in r^2, for |r| <= pi/4, within 2^-47 and 2^-43.
+var (
+	Sin = [...]float64{
+		0.9999999999999957, -0.16666666666616434, 0.008333333323840354, -0.00019841263278795547,
+		2.7555267811628643e-06, -2.4756264849559612e-08,
+	}
+	Cos = [...]float64{
+		0.999999999999944, -0.4999999999934787, 0.041666666543420654, -0.0013888880368345476,
+		2.4798923457970708e-05, -2.7173048390198084e-07,
+	}
+)

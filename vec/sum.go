@@ -1,0 +1,86 @@
+package vec
+
+import "fmt"
+
+// Dot is the sum of x[i]*y[i]. Product i goes to lane i mod 32 by FMA, in order of i; the vectors count as
+// followed by zeros up to a multiple of 32. Then lane l takes lane l+16, then l+8, l+4, l+2 and l+1.
+func Dot(x, y []float32) float32 {
+	same("Dot", len(x), len(y))
+	return dot(x, y)
+}
+
+// Sum is the sum of x[i], over the lanes of Dot and in its order, by addition.
+func Sum(x []float32) float32 { return sum(x) }
+
+// SquareBlock is how many elements a block of SquareBlocks has.
+const SquareBlock = 4096
+
+// SumSquares is the sum of x[i]^2 in float64: TreeSum of SquareBlocks. A vector whose parts, each a multiple of
+// SquareBlock long (the last one excepted), lie with several owners has the same sum when the owners' blocks are
+// put side by side before TreeSum.
+func SumSquares(x []float32) float64 {
+	var t treeSum
+	for len(x) > SquareBlock {
+		t.add(squares(x[:SquareBlock]))
+		x = x[SquareBlock:]
+	}
+	if len(x) > 0 {
+		t.add(squares(x))
+	}
+	return t.sum()
+}
+
+// SquareBlocks writes the sum of squares of each block of SquareBlock elements of x (the last may be shorter)
+// to dst, which has one element a block. Within a block, the exact float64 square of element i is added to lane
+// i mod 16 in order of i; then lane l takes lane l+8, then l+4, l+2 and l+1.
+func SquareBlocks(dst []float64, x []float32) {
+	blocks := (len(x) + SquareBlock - 1) / SquareBlock
+	if len(dst) != blocks {
+		panic(fmt.Sprintf("vec.SquareBlocks: dst has %d elements, want %d for %d numbers", len(dst), blocks, len(x)))
+	}
+	for i := range dst {
+		lo := i * SquareBlock
+		dst[i] = squares(x[lo:min(lo+SquareBlock, len(x))])
+	}
+}
+
+// TreeSum adds p in the order of the balanced binary tree: neighbours, then neighbours of neighbours; an odd one
+// out moves up unchanged. It is 0 for an empty p, and leaves p alone.
+func TreeSum(p []float64) float64 {
+	var t treeSum
+	for _, v := range p {
+		t.add(v)
+	}
+	return t.sum()
+}
+
+// treeSum adds numbers in tree order as they come: part[l] is the sum of 2^l neighbours when bit l of n is set.
+type treeSum struct {
+	n    uint
+	part [64]float64
+}
+
+func (t *treeSum) add(v float64) {
+	l := 0
+	for ; t.n>>l&1 == 1; l++ {
+		v = t.part[l] + v
+	}
+	t.part[l] = v
+	t.n++
+}
+
+func (t *treeSum) sum() float64 {
+	var s float64
+	first := true
+	for l := 0; t.n>>l != 0; l++ {
+		if t.n>>l&1 == 0 {
+			continue
+		}
+		if first {
+			s, first = t.part[l], false
+		} else {
+			s = t.part[l] + s
+		}
+	}
+	return s
+}
