@@ -11,7 +11,6 @@ package comm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -58,12 +57,16 @@ func MakeTag(op Op, n uint32) Tag { return Tag(op)<<56 | Tag(n&0xffffff)<<32 }
 // Op returns the operation that t belongs to.
 func (t Tag) Op() Op { return Op(t >> 56) }
 
+// collective tells whether a message belongs to a collective, which a poisoned group no longer runs.
+func (t Tag) collective() bool { return t.Op() != OpSend && t.Op() < OpControl }
+
 // Group is one rank's view of a fixed set of workers. All methods may be called from several goroutines.
 type Group interface {
 	Rank() Rank
 	Size() int
 	// Send sends p to a rank (itself included) and returns when p may be reused. It never waits for a Recv while
-	// less than EagerBytes are under way on that pair of ranks; beyond that it may.
+	// no more than EagerBytes, p included, are under way on that pair of ranks; beyond that it may. Here a message
+	// counts as at least MinMessage bytes, so that a flood of empty ones is bounded too.
 	Send(ctx context.Context, to Rank, tag Tag, p []byte) error
 	// Recv takes the oldest message with that tag from a rank, or from AnyRank, into p, and returns who sent it
 	// and its length. When p is too short it returns a *SizeError and keeps the message.
@@ -76,6 +79,9 @@ type Group interface {
 
 // EagerBytes is how much a sender may have under way to one peer before Send may wait for the Recv.
 const EagerBytes = 64 << 10
+
+// MinMessage is what the smallest message counts as against EagerBytes.
+const MinMessage = 64
 
 // Poster is asked for at run time: a Group that can take a receive before the message comes, so that bytes land
 // where they are wanted and an exchange needs no second goroutine. Post, then Send, then Wait.
@@ -133,45 +139,4 @@ type Event interface {
 type Cost struct {
 	FLOPs int64
 	Bytes int64
-}
-
-// Errors that a PeerError wraps as its Cause, or that stand alone.
-var (
-	ErrClosed  = errors.New("comm: group closed")
-	ErrTimeout = errors.New("timed out")
-	ErrLost    = errors.New("connection lost")
-)
-
-// PeerError says that a peer is gone or stalled: who, in which operation, at which step, and how much was still owed.
-type PeerError struct {
-	Rank    Rank  // the peer that failed
-	Op      Op    // what was being done
-	Step    int   // the training step, -1 when there is none
-	Missing int64 // bytes that had not come (or gone) when the wait ended
-	Cause   error // ErrTimeout, ErrLost, an error of the transport
-}
-
-// Error prints each fact once.
-func (e *PeerError) Error() string {
-	s := fmt.Sprintf("rank %d failed in %v", e.Rank, e.Op)
-	if e.Step >= 0 {
-		s += fmt.Sprintf(" at step %d", e.Step)
-	}
-	if e.Missing > 0 {
-		s += fmt.Sprintf(", %d bytes missing", e.Missing)
-	}
-	return s + ": " + e.Cause.Error()
-}
-
-// Unwrap returns the cause.
-func (e *PeerError) Unwrap() error { return e.Cause }
-
-// SizeError says that Recv's buffer is too short for the message, which is kept.
-type SizeError struct {
-	From       Rank
-	Need, Have int
-}
-
-func (e *SizeError) Error() string {
-	return fmt.Sprintf("message of rank %d has %d bytes, the buffer %d", e.From, e.Need, e.Have)
 }
