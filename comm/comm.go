@@ -115,6 +115,9 @@ type Wire interface {
 	// Wired returns the bytes written to and read from the sockets, on the plaintext side of TLS, and the bytes that
 	// TLS made of the written ones (0 without TLS).
 	Wired() (sent, received, encrypted int64)
+	// Controlled returns how many of the sent bytes are the transport's own frames (handshake, abort, goodbye): the
+	// rest is the payload and header of messages.
+	Controlled() int64
 }
 
 // Clock is the only source of time and of goroutines outside comm, cmd and vec's own compute threads, so that
