@@ -1,0 +1,495 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+)
+
+const (
+	// linger is how long Close waits for a peer to take the goodbye, so that what was sent before is not lost.
+	linger = time.Second
+	// aftermath is how long a Send whose write failed waits for the reader to find out why.
+	aftermath = 200 * time.Millisecond
+)
+
+// errCut says that a Send was cut before its next write began.
+var errCut = errors.New("cut")
+
+// past is a deadline that has gone by.
+var past = time.Unix(1, 0)
+
+// link is the connection to one peer. It implements comm.Link.
+type link struct {
+	*socket
+	mesh       *comm.Mesh
+	peer       comm.Rank
+	generation uint64
+	wg         *sync.WaitGroup // the group's goroutines
+
+	broken chan struct{} // closed when cause is set
+	read   chan struct{} // closed when the reader has ended
+	writer chan struct{} // holds a token while somebody writes; it guards head, watched and unwatch, too
+	head   [HeaderBytes]byte
+	// The context that would cut a Send is watched from one Send to the next, for as long as it is the same one.
+	watched <-chan struct{}
+	unwatch func() bool
+
+	mu       sync.Mutex
+	cause    error           // why the link is gone; nil while it is whole
+	closing  bool            // Close was called
+	sending  <-chan struct{} // the Done channel of the Send under way
+	busy     bool            // a Send is under way
+	ended    bool            // its context has ended
+	abort    []byte          // an abort that waits to be written, nil when there is none
+	aborted  bool
+	said     int64 // bytes of control frames written
+	draining bool  // the reader only waits for the peer's end
+}
+
+func newLink(s *socket, m *comm.Mesh, peer comm.Rank, generation uint64, wg *sync.WaitGroup) *link {
+	// All that was sent so far was the handshake.
+	return &link{socket: s, mesh: m, peer: peer, generation: generation, wg: wg, broken: make(chan struct{}),
+		read: make(chan struct{}), writer: make(chan struct{}, 1), said: s.sent.Load()}
+}
+
+// Send implements comm.Link.
+func (l *link) Send(ctx context.Context, tag comm.Tag, p []byte) error {
+	deadline, err := l.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	if err := l.begin(ctx); err != nil {
+		return err
+	}
+	n, err := l.message(tag, p, deadline)
+	return l.finish(ctx, n, err)
+}
+
+// acquire takes the writer's token, waiting no longer than the group's timeout, and returns when a Send that begins
+// now must have made progress.
+func (l *link) acquire(ctx context.Context) (time.Time, error) {
+	deadline := time.Now().Add(l.mesh.Timeout())
+	select {
+	case l.writer <- struct{}{}:
+		return deadline, nil
+	default:
+	}
+	timer := time.NewTimer(l.mesh.Timeout())
+	defer timer.Stop()
+	select {
+	case l.writer <- struct{}{}:
+		return deadline, nil
+	case <-l.broken:
+		return deadline, l.why()
+	case <-ctx.Done():
+		return deadline, context.Cause(ctx)
+	case <-timer.C:
+		return deadline, comm.ErrTimeout
+	}
+}
+
+func (l *link) release() { <-l.writer }
+
+// begin makes this the Send under way: from here on ctx, Break and Close cut it.
+func (l *link) begin(ctx context.Context) error {
+	done := ctx.Done()
+	if done != nil && done != l.watched {
+		if l.unwatch != nil {
+			l.unwatch()
+		}
+		l.watched, l.unwatch = done, context.AfterFunc(ctx, func() { l.contextEnded(done) })
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.cause != nil:
+		return l.cause
+	case l.closing:
+		return comm.ErrClosed
+	case ctx.Err() != nil: // it may have ended before sending was set
+		return context.Cause(ctx)
+	}
+	l.sending, l.busy, l.ended = done, true, false
+	return nil
+}
+
+// contextEnded cuts the Send under way if it is that context's.
+func (l *link) contextEnded(done <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy && l.sending == done {
+		l.ended = true
+		l.tcp.SetWriteDeadline(past)
+	}
+}
+
+// message writes a message's frames and returns how many bytes went. Each frame has the group's timeout.
+func (l *link) message(tag comm.Tag, p []byte, deadline time.Time) (n int, err error) {
+	h := header{kind: kindData, generation: l.generation, from: l.mesh.Rank(), tag: tag}
+	for {
+		h.length = min(len(p), FrameBytes)
+		h.rest = int64(len(p) - h.length)
+		h.sum = crc32.Checksum(p[:h.length], castagnoli)
+		h.put(&l.head)
+		if err := l.arm(deadline); err != nil {
+			return n, err
+		}
+		k, err := l.write(l.head[:], p[:h.length])
+		n += k
+		if err != nil {
+			return n, err
+		}
+		if h.rest == 0 {
+			return n, l.writeAbort()
+		}
+		if err := l.writeAbort(); err != nil {
+			return n, err
+		}
+		p, h.kind, deadline = p[h.length:], kindMore, time.Now().Add(l.mesh.Timeout())
+	}
+}
+
+// arm sets the deadline of the next write, unless the Send was cut.
+func (l *link) arm(deadline time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended || l.closing {
+		return errCut
+	}
+	return l.tcp.SetWriteDeadline(deadline)
+}
+
+// finish ends the Send under way. A write that failed says only that it did; why, others know.
+func (l *link) finish(ctx context.Context, n int, err error) error {
+	l.mu.Lock()
+	ended, closing, cause := l.ended, l.closing, l.cause
+	l.busy, l.sending, l.ended = false, nil, false
+	l.mu.Unlock()
+	if err == nil {
+		return nil
+	}
+	whole := n == 0 && (err == errCut || l.tls == nil) // TLS forgets what it had begun to write
+	switch {
+	case cause != nil:
+		return cause
+	case closing:
+		err = comm.ErrClosed
+	case ended:
+		err = context.Cause(ctx)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		err = comm.ErrTimeout
+	default: // the reader may hold a goodbye or an abort that came before the connection went
+		timer := time.NewTimer(aftermath)
+		defer timer.Stop()
+		select {
+		case <-l.read:
+		case <-timer.C:
+		}
+		return l.fail(fmt.Errorf("%w: %w", comm.ErrLost, err))
+	}
+	if !whole {
+		l.fail(cutOff(err))
+	}
+	return err
+}
+
+// cutOff is the fate of a link whose stream this side broke in the middle of a message.
+func cutOff(cause error) error {
+	if errors.Is(cause, comm.ErrLost) {
+		return cause
+	}
+	return fmt.Errorf("%w: cut in the middle of a message: %w", comm.ErrLost, cause)
+}
+
+// fail makes cause the reason that the link is gone, unless it has one, closes the connection and returns the reason.
+func (l *link) fail(cause error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cause == nil {
+		l.cause = cause
+		close(l.broken)
+		l.tcp.Close()
+	}
+	return l.cause
+}
+
+func (l *link) why() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cause
+}
+
+// Break implements comm.Link.
+func (l *link) Break(cause error) { l.fail(cutOff(cause)) }
+
+// Abort implements comm.Link. Only the first counts: a group has one error.
+func (l *link) Abort(e *comm.PeerError) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.aborted || l.closing || l.cause != nil {
+		return
+	}
+	l.aborted, l.abort = true, comm.AppendPeerError(nil, e)
+	l.wg.Go(func() {
+		deadline, err := l.acquire(context.Background())
+		if err != nil {
+			return
+		}
+		defer l.release()
+		if l.arm(deadline) == nil {
+			if err := l.writeAbort(); err != nil {
+				l.fail(fmt.Errorf("%w: %w", comm.ErrLost, err))
+			}
+		}
+	})
+}
+
+// writeAbort writes the abort that waits, if one does. The caller holds the writer's token and stands between frames.
+func (l *link) writeAbort() error {
+	l.mu.Lock()
+	p := l.abort
+	l.abort = nil
+	l.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return l.say(kindAbort, p)
+}
+
+// say writes a control frame and books it.
+func (l *link) say(k kind, p []byte) error {
+	n, err := l.control(k, l.generation, l.mesh.Rank(), p)
+	l.mu.Lock()
+	l.said += int64(n)
+	l.mu.Unlock()
+	return err
+}
+
+// Close implements comm.Link. It starts the farewell and returns; the group waits for all of them together.
+func (l *link) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		return nil
+	}
+	l.closing = true
+	if l.busy {
+		l.tcp.SetWriteDeadline(past)
+	} else {
+		l.tcp.SetWriteDeadline(time.Now().Add(linger))
+	}
+	if !l.draining {
+		l.tcp.SetReadDeadline(past)
+	}
+	l.wg.Go(l.farewell)
+	return nil
+}
+
+// farewell says goodbye when the stream is whole, and waits, within linger, until the peer has taken everything: closing
+// a connection with unread bytes would reset it and could take what was sent with it.
+func (l *link) farewell() {
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	select {
+	case l.writer <- struct{}{}:
+		if l.why() == nil {
+			l.tcp.SetWriteDeadline(time.Now().Add(linger))
+			if l.writeAbort() == nil && l.say(kindGoodbye, nil) == nil {
+				l.tcp.CloseWrite()
+			}
+		}
+		if l.unwatch != nil {
+			l.unwatch()
+		}
+		l.release()
+	case <-timer.C:
+	}
+	select {
+	case <-l.read:
+	case <-timer.C:
+	}
+	l.tcp.Close()
+}
+
+// receive is the reader: it brings what the peer sends to the mesh until the link ends, and then says so.
+func (l *link) receive() {
+	defer close(l.read)
+	err := l.deliver()
+	l.mu.Lock()
+	l.draining = (l.closing || l.mesh.Closed()) && l.cause == nil
+	closing := l.draining
+	if closing {
+		l.tcp.SetReadDeadline(time.Now().Add(linger))
+	}
+	l.mu.Unlock()
+	if closing { // the mesh is closed; take what is still coming until the peer has our goodbye
+		io.Copy(io.Discard, struct{ io.Reader }{l.tcp})
+		return
+	}
+	l.mesh.Lose(l.peer, l.fail(lost(err)))
+}
+
+// lost words the end of a stream as a reason that the peer is gone.
+func lost(err error) error {
+	switch {
+	case errors.Is(err, comm.ErrLost):
+		return err
+	case err == io.EOF || err == io.ErrUnexpectedEOF:
+		return fmt.Errorf("%w: the peer's end closed without a goodbye", comm.ErrLost)
+	}
+	return fmt.Errorf("%w: %w", comm.ErrLost, err)
+}
+
+// deliver reads frames until one is not right or the connection ends.
+func (l *link) deliver() error {
+	var b [HeaderBytes]byte
+	var h header
+	for {
+		if err := l.frame(&b, &h); err != nil {
+			return err
+		}
+		if h.kind != kindData {
+			if err := l.heed(&h); err != nil {
+				return err
+			}
+			continue
+		}
+		p, msg, err := l.admit(h.tag, h.length+int(h.rest))
+		if err != nil {
+			return err
+		}
+		if left, err := l.fill(&b, &h, p); err != nil {
+			cause := l.why()
+			switch {
+			case cause != nil:
+			case l.mesh.Closed():
+				cause = comm.ErrClosed
+			default:
+				cause = lost(err)
+			}
+			l.mesh.Fail(msg, left, cause)
+			return err
+		}
+		l.mesh.End(msg)
+	}
+}
+
+// frame reads a header and holds it to this link.
+func (l *link) frame(b *[HeaderBytes]byte, h *header) error {
+	if err := l.next(b, h); err != nil {
+		return err
+	}
+	switch {
+	case h.generation != l.generation:
+		return &FrameError{"generation", h.generation, l.generation}
+	case h.from != l.peer:
+		return &FrameError{"sender's rank", uint64(h.from), uint64(l.peer)}
+	case h.kind == kindHello:
+		return &FrameError{"kind", uint64(h.kind), uint64(kindData)}
+	case h.kind == kindAbort && h.length > comm.PeerErrorSize:
+		return &FrameError{"length of an abort", uint64(h.length), comm.PeerErrorSize}
+	case h.kind == kindGoodbye && h.length != 0:
+		return &FrameError{"length of a goodbye", uint64(h.length), 0}
+	}
+	return nil
+}
+
+// heed does what a control frame says.
+func (l *link) heed(h *header) error {
+	switch h.kind {
+	case kindAbort:
+		p := make([]byte, h.length)
+		if _, err := io.ReadFull(l.in, p); err != nil {
+			return err
+		}
+		if sum := crc32.Checksum(p, castagnoli); sum != h.sum {
+			return &FrameError{"payload checksum", uint64(h.sum), uint64(sum)}
+		}
+		e, err := comm.ParsePeerError(p)
+		if err != nil {
+			return err
+		}
+		if e.Rank < 0 || int(e.Rank) >= l.mesh.Size() {
+			return &FrameError{"rank in an abort", uint64(e.Rank), uint64(l.mesh.Size() - 1)}
+		}
+		l.mesh.Aborted(e)
+		return nil
+	case kindGoodbye:
+		return comm.ErrLeft
+	}
+	return &FrameError{"kind of a frame that continues nothing", uint64(h.kind), uint64(kindData)}
+}
+
+// admit returns where a message of n bytes goes, waiting for room as long as the link lives: what waits with it are the
+// peer's later messages, and its Send, which has a deadline of its own.
+func (l *link) admit(tag comm.Tag, n int) ([]byte, *comm.Message, error) {
+	if p, msg, ok := l.mesh.Begin(l.peer, tag, n); ok {
+		return p, msg, nil
+	}
+	for {
+		room := l.mesh.Room(l.peer)
+		if p, msg, ok := l.mesh.Begin(l.peer, tag, n); ok {
+			return p, msg, nil
+		}
+		if l.mesh.Closed() {
+			return nil, nil, comm.ErrClosed
+		}
+		select {
+		case <-room:
+		case <-l.broken:
+			return nil, nil, l.why()
+		}
+	}
+}
+
+// fill reads a message's payload, over as many frames as it has, and returns how many bytes did not come. The sum is
+// taken while the bytes are still in the cache.
+func (l *link) fill(b *[HeaderBytes]byte, h *header, p []byte) (left int, err error) {
+	for {
+		part, sum := p[:h.length], uint32(0)
+		for len(part) > 0 {
+			n, err := l.in.Read(part)
+			sum = crc32.Update(sum, castagnoli, part[:n])
+			if part = part[n:]; err != nil && len(part) > 0 {
+				return len(p) - h.length + len(part), err
+			}
+		}
+		if sum != h.sum {
+			return len(p), &FrameError{"payload checksum", uint64(h.sum), uint64(sum)}
+		}
+		p = p[h.length:]
+		if h.rest == 0 {
+			return 0, nil
+		}
+		tag, rest := h.tag, h.rest
+		for {
+			if err := l.frame(b, h); err != nil {
+				return len(p), err
+			}
+			if h.kind == kindMore {
+				break
+			}
+			if h.kind != kindAbort {
+				return len(p), &FrameError{"kind in the middle of a message", uint64(h.kind), uint64(kindMore)}
+			}
+			if err := l.heed(h); err != nil {
+				return len(p), err
+			}
+		}
+		if h.tag != tag {
+			return len(p), &FrameError{"tag in the middle of a message", uint64(h.tag), uint64(tag)}
+		}
+		if h.rest+int64(h.length) != rest {
+			return len(p), &FrameError{"rest of the message", uint64(h.rest) + uint64(h.length), uint64(rest)}
+		}
+	}
+}
