@@ -61,6 +61,13 @@ type Direct interface {
 	Solve(x []float32, s []float64, n int) error
 }
 
+// Objective is a model that can state all it minimises, regulariser included and in its own published convention (sums
+// or means, factors of two), for a report or a comparison with another solver.
+type Objective interface {
+	// Objective is computed in float64 over all of ds. It may use package math, because nothing of it reaches weights.
+	Objective(x []float32, ds data.Dataset) float64
+}
+
 // Costed is a model that knows what it costs.
 type Costed interface {
 	// FLOPs is the number of floating-point operations of Grad for n samples.
