@@ -1,0 +1,144 @@
+package shm
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"golang.org/x/sys/unix"
+)
+
+// Available tells why this transport cannot work here, or nil.
+func Available() error {
+	f, err := makeFile(page)
+	if err != nil {
+		return fmt.Errorf("shm: %w (%v)", ErrUnavailable, err)
+	}
+	defer f.Close()
+	g, err := reopen(f)
+	if err != nil {
+		return fmt.Errorf("shm: %w (%v)", ErrUnavailable, err)
+	}
+	return g.Close()
+}
+
+// Create makes the memory for a group of n ranks. The caller owns the file and may close it once every worker that is
+// to inherit it has been started; the memory lives as long as somebody is attached.
+func Create(n int, o Options) (*os.File, error) {
+	if err := o.validate(n); err != nil {
+		return nil, err
+	}
+	l, err := layoutOf(Info{Size: n, Ring: o.Ring, Generation: o.Generation})
+	if err != nil {
+		return nil, err
+	}
+	f, err := makeFile(l.total)
+	if err != nil {
+		return nil, fmt.Errorf("shm: making %d bytes of shared memory: %w", l.total, err)
+	}
+	if _, err = f.WriteAt(l.encode(), 0); err == nil {
+		err = seal(f)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("shm: %w", err)
+	}
+	return f, nil
+}
+
+// lookEvery is how often a process looks whether its peers are alive, and the longest sleep in the kernel.
+const lookEvery = 100 * time.Millisecond
+
+// Attach joins the group as rank and returns when all its ranks have attached. After timeout the error names those
+// that have not; timeout is also the bound of every wait in the group. f stays the caller's, who may close it then.
+//
+// A rank attaches once to a file: a group that lost a worker needs a new file.
+func Attach(f *os.File, rank comm.Rank, timeout time.Duration) (comm.Group, error) {
+	if timeout <= 0 {
+		return nil, fmt.Errorf("shm: a timeout of %v: want one above zero", timeout)
+	}
+	l, err := readLayout(f)
+	if err != nil {
+		return nil, err
+	}
+	if rank < 0 || int(rank) >= l.Size {
+		return nil, fmt.Errorf("shm: rank %d of a group of %d: want 0 to %d", rank, l.Size, l.Size-1)
+	}
+	own, err := reopen(f)
+	if err != nil {
+		return nil, err
+	}
+	mem, err := unix.Mmap(int(own.Fd()), 0, l.total, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		own.Close()
+		return nil, fmt.Errorf("shm: mapping %d bytes: %w", l.total, err)
+	}
+	if err := enter(own, l, mem, rank, timeout); err != nil {
+		unix.Munmap(mem)
+		own.Close()
+		return nil, err
+	}
+	m := comm.NewMesh(rank, l.Size, comm.RealClock(), timeout)
+	return newGroup(m, own, l, mem), nil
+}
+
+// enter takes the rank's slot and waits for the others.
+func enter(own *os.File, l layout, mem []byte, rank comm.Rank, timeout time.Duration) error {
+	s := l.slot(mem, int(rank))
+	free, err := lock(own, l.lockAt(int(rank)))
+	switch {
+	case err != nil:
+		return fmt.Errorf("shm: locking the slot of rank %d: %w", rank, err)
+	case !free:
+		return fmt.Errorf("shm: rank %d is attached already (process %d)", rank, s.pid.Load())
+	case s.state.Load() != slotEmpty:
+		return fmt.Errorf("shm: rank %d was attached before (process %d) and is gone: make a new file for the next generation", rank, s.pid.Load())
+	}
+	s.pid.Store(uint32(os.Getpid()))
+	s.state.Store(slotHere)
+	count := arrived(mem)
+	count.Add(1)
+	futexWake(count)
+	for end := time.Now().Add(timeout); ; {
+		seen := count.Load()
+		var missing []string
+		for r := range l.Size {
+			s := l.slot(mem, r)
+			if state := s.state.Load(); state == slotEmpty {
+				missing = append(missing, fmt.Sprint(r))
+			} else if state == slotLeft {
+				return fmt.Errorf("shm: rank %d waited for this one too long and left: %w", r, comm.ErrTimeout)
+			} else if comm.Rank(r) != rank && s.state.Load() == slotHere && !locked(own, l.lockAt(r)) && s.state.Load() == slotHere {
+				return &comm.PeerError{Rank: comm.Rank(r), Op: comm.OpControl, Step: -1, Cause: died(s)}
+			}
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+		left := time.Until(end)
+		if left <= 0 {
+			s.state.Store(slotLeft)
+			return fmt.Errorf("shm: after %v %d of %d ranks have not attached: rank %s: %w",
+				timeout, len(missing), l.Size, strings.Join(missing, ", "), comm.ErrTimeout)
+		}
+		futexWait(count, seen, min(left, lookEvery))
+	}
+}
+
+// lockAt is the byte that a rank holds locked while it lives.
+func (l layout) lockAt(rank int) int { return l.slots + rank*slotBytes }
+
+func died(s *slot) error {
+	return fmt.Errorf("%w: process %d is gone", comm.ErrLost, s.pid.Load())
+}
+
+// patience says how to wait for n ranks on this machine: spinning that long, then giving way that often.
+func patience(n int) (spin time.Duration, yields int) {
+	if n <= runtime.NumCPU() {
+		return 50 * time.Microsecond, 0
+	}
+	return 0, 8
+}

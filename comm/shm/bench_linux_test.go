@@ -1,0 +1,67 @@
+package shm
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+)
+
+// pong answers every message of tag 1 with itself until a message of tag 2's length says stop (an empty one).
+func pong(g comm.Group, n int) error {
+	p := make([]byte, n)
+	for {
+		_, k, err := g.Recv(context.Background(), 0, 1, p)
+		if err != nil || k == 0 {
+			return err
+		}
+		if err := g.Send(context.Background(), 0, 1, p[:k]); err != nil {
+			return err
+		}
+	}
+}
+
+func ping(b *testing.B, g comm.Group, n int) {
+	p, q := make([]byte, n), make([]byte, n)
+	pattern(p, 0, n)
+	turn := func() {
+		r := g.(comm.Poster).Post(1, 1, q)
+		if err := g.Send(context.Background(), 1, 1, p); err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := r.Wait(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+	}
+	turn()
+	if string(p) != string(q) {
+		b.Fatal("the echo differs")
+	}
+	b.SetBytes(2 * int64(n))
+	for b.Loop() {
+		turn()
+	}
+	b.StopTimer()
+	if err := g.Send(context.Background(), 1, 1, nil); err != nil {
+		b.Fatal(err)
+	}
+}
+
+var benchSizes = []int{8, 1 << 10, 64 << 10, 4 << 20}
+
+// BenchmarkPingPong times a message there and back, so a message takes half of that.
+func BenchmarkPingPong(b *testing.B) {
+	for _, n := range benchSizes {
+		b.Run(fmt.Sprintf("goroutines/%d", n), func(b *testing.B) {
+			groups := attachAll(b, 2, Options{}, time.Minute)
+			done := make(chan error)
+			go func() { done <- pong(groups[1], n) }()
+			ping(b, groups[0], n)
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}

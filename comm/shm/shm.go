@@ -1,0 +1,89 @@
+// Package shm is the transport between processes of one host: every pair of ranks shares a ring of bytes in memory.
+//
+// The launcher makes the memory and hands it to its workers as an inherited file; each worker attaches as one rank:
+//
+//	f, err := shm.Create(4, shm.Options{})          // launcher
+//	cmd.ExtraFiles = []*os.File{f}                  // is descriptor 3 in the worker
+//
+//	g, err := shm.Attach(os.NewFile(3, "shm"), rank, 30*time.Second) // worker: a comm.Group once all four are there
+//
+// The file is anonymous (memfd): it has no name, so nothing can be left behind, whatever dies and however. It is not
+// under /dev/shm either, so a container's small /dev/shm does not limit it. A file serves one generation of a group;
+// the next generation gets a new file.
+//
+// # Layout
+//
+// One header page, a slot for each rank (its doorbell, its last words), then for each ordered pair of ranks the
+// positions of a single-producer single-consumer ring, then the rings' bytes. A message is a 16-byte frame header
+// (length, kind, tag) and its payload, padded in the ring to 16 bytes; the pad is skipped, not written. A message
+// longer than the ring streams through it in pieces, so sender and receiver overlap, and the payload goes straight
+// from the ring to the receiver's buffer. The header's version and the frame's kind leave room for memory of each
+// rank behind the rings and for frames that name a place in it instead of carrying bytes.
+//
+// Nothing that is read from the memory is believed: positions and lengths are checked before use, and a peer whose
+// ring makes no sense is lost with a cause that says so.
+//
+// # Waiting
+//
+// Who waits drives the rings itself for some microseconds, if there is a core for each rank; then gives up its core a
+// few times; then sleeps. One goroutine of each process then waits in the kernel (futex) for the process's doorbell,
+// so a process at rest uses one blocked thread and no processor time. Every 100 ms it looks whether its peers are
+// alive: each rank holds a kernel lock on its slot, which no death can leave locked.
+package shm
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+)
+
+// Options is how Create lays the memory out.
+type Options struct {
+	// Ring is the size of the ring of each ordered pair of ranks, in bytes: a power of two from 4096 to 1 GiB.
+	// 0 takes 1 MiB, or less from 17 ranks on so that all rings together stay within 256 MiB. Memory is used only
+	// once it is written to.
+	Ring int
+	// Generation is the number that the launcher gave to this group, for Stat to tell. Default 0.
+	Generation uint64
+}
+
+// MaxRanks is how many ranks one file can hold.
+const MaxRanks = 256
+
+const (
+	minRing    = 4 << 10
+	maxRing    = 1 << 30
+	wantRing   = 1 << 20
+	totalRings = 256 << 20
+)
+
+// validate fills in the defaults and refuses what cannot be.
+func (o *Options) validate(n int) error {
+	if n < 1 || n > MaxRanks {
+		return fmt.Errorf("shm: a group of %d ranks: want 1 to %d", n, MaxRanks)
+	}
+	if o.Ring == 0 {
+		o.Ring = wantRing
+		for n > 1 && o.Ring > minRing && n*(n-1) > totalRings/o.Ring {
+			o.Ring /= 2
+		}
+	}
+	if o.Ring < minRing || o.Ring > maxRing || o.Ring&(o.Ring-1) != 0 {
+		near := minRing
+		if o.Ring > minRing {
+			near = min(1<<(bits.Len(uint(o.Ring))-1), maxRing)
+		}
+		return fmt.Errorf("shm: rings of %d bytes: want a power of two from %d to %d, such as %d", o.Ring, minRing, maxRing, near)
+	}
+	return nil
+}
+
+// Info is what a file was made for.
+type Info struct {
+	Size       int    // ranks
+	Ring       int    // bytes of each ring
+	Generation uint64 // as given to Create
+}
+
+// ErrUnavailable is the cause of every error of Available, Create and Attach on a system without this transport.
+var ErrUnavailable = errors.New("shared memory between processes is not available on this system: use transport tcp (processes) or inproc (goroutines)")
