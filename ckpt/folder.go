@@ -78,9 +78,6 @@ func write(fs fsys, dir string, c Checkpoint) error {
 		if err := fs.Rename(dir, old); err != nil {
 			return errors.Join(err, fs.RemoveAll(tmp))
 		}
-		if err := fs.SyncDir(parent); err != nil {
-			return errors.Join(err, fs.Rename(old, dir), fs.RemoveAll(tmp))
-		}
 	}
 	if err := fs.Rename(tmp, dir); err != nil {
 		if had {

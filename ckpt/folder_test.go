@@ -241,6 +241,9 @@ func TestKillAtEveryOperation(t *testing.T) {
 					break
 				}
 				where := fmt.Sprintf("over %v, %s, %v", over, how, m)
+				if there, _ := m.Exists(before); how == "error" && !there {
+					t.Fatalf("%s: Save went on living and left the old checkpoint aside", where)
+				}
 				if how == "power" {
 					m.powerOff()
 				}
