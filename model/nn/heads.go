@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/covey-ml/covey/data"
-	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/vec"
 )
 
@@ -18,8 +17,8 @@ type Head interface {
 	check(b *data.Batch, width int) error
 	// loss returns the sum of the samples' losses and, unless dz is nil, writes its gradient to dz.
 	loss(dz, z []float32, b *data.Batch) float32
-	// score adds Correct or SqErr to m.
-	score(m *model.Metrics, z []float32, b *data.Batch)
+	// score counts the samples whose most probable class is right, or sums squared errors.
+	score(z []float32, b *data.Batch) (correct int, sqErr float64)
 	// predict writes n*outputs numbers.
 	predict(out, z []float32, n int)
 }
@@ -44,13 +43,14 @@ func (CrossEntropy) loss(dz, z []float32, b *data.Batch) float32 {
 	return vec.SoftmaxXent(dz, z, b.Class, b.N, len(z)/b.N)
 }
 
-func (CrossEntropy) score(m *model.Metrics, z []float32, b *data.Batch) {
+func (CrossEntropy) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
 	width := len(z) / b.N
 	for i, c := range b.Class {
 		if vec.ArgMax(z[i*width:(i+1)*width]) == int(c) {
-			m.Correct++
+			correct++
 		}
 	}
+	return correct, 0
 }
 
 func (CrossEntropy) predict(out, z []float32, n int) { vec.Softmax(out, z, n, len(z)/n) }
@@ -95,12 +95,13 @@ func (Logistic) loss(dz, z []float32, b *data.Batch) float32 {
 	return float32(sum)
 }
 
-func (Logistic) score(m *model.Metrics, z []float32, b *data.Batch) {
+func (Logistic) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
 	for i, c := range b.Class {
 		if (z[i] > 0) == (c == 1) {
-			m.Correct++
+			correct++
 		}
 	}
+	return correct, 0
 }
 
 func (Logistic) predict(out, z []float32, n int) {
@@ -129,7 +130,9 @@ func (MeanSquared) loss(dz, z []float32, b *data.Batch) float32 {
 	return float32(squares(z, b.Y) / width)
 }
 
-func (MeanSquared) score(m *model.Metrics, z []float32, b *data.Batch) { m.SqErr += squares(z, b.Y) }
+func (MeanSquared) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
+	return 0, squares(z, b.Y)
+}
 
 // HalfSquared is half the squared error summed over a sample's targets: the loss of linear regression, whose gradient is
 // the residual times the sample. It predicts targets.
@@ -147,7 +150,9 @@ func (HalfSquared) loss(dz, z []float32, b *data.Batch) float32 {
 	return float32(squares(z, b.Y) / 2)
 }
 
-func (HalfSquared) score(m *model.Metrics, z []float32, b *data.Batch) { m.SqErr += squares(z, b.Y) }
+func (HalfSquared) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
+	return 0, squares(z, b.Y)
+}
 
 // residuals writes scale*(z-y) to dz, unless that is nil.
 func residuals(dz, z, y []float32, scale float32) {

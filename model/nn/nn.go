@@ -23,11 +23,11 @@
 // and before the gradient is taken further down, so that its reduction overlaps the rest of the pass. The
 // gradient with respect to the first layer's input is not computed.
 //
-// A sample's activations do not depend on its neighbours in the batch, and dropout masks are keyed by sample
-// number. The parameters' gradients are sums over samples in the order that the kernels of package vec fix:
+// A sample's outputs have the same bits whoever its neighbours in the batch are, and dropout masks are keyed by
+// sample number. The parameters' gradients are sums over samples in the order that the kernels of package vec fix:
 // the same batch gives the same bits on every machine, and a batch cut in two gives the same sum up to rounding.
-// Dense and sparse (CSR) batches of the same samples agree up to rounding, not in bits, because the two
-// kernels add in different orders.
+// Dense and sparse (CSR) batches of the same finite samples give the same bits as long as neither features nor samples
+// exceed vec.BlockK, where dense products start a new chain of sums; beyond that they agree up to rounding.
 //
 // # Memory
 //

@@ -157,7 +157,7 @@ func (n *Network) Eval(ctx context.Context, x []float32, b *data.Batch) (model.M
 		return model.Metrics{}, err
 	}
 	m := model.Metrics{N: b.N, Loss: float64(n.conf.Head.loss(nil, z, b))}
-	n.conf.Head.score(&m, z, b)
+	m.Correct, m.SqErr = n.conf.Head.score(z, b)
 	return m, nil
 }
 
