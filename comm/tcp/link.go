@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"sync"
 	"time"
@@ -36,6 +35,7 @@ type link struct {
 
 	broken chan struct{} // closed when cause is set
 	read   chan struct{} // closed when the reader has ended
+	waste  []byte        // where the reader pours what nobody wants
 	writer chan struct{} // holds a token while somebody writes; it guards head, watched and unwatch, too
 	head   [HeaderBytes]byte
 	// The context that would cut a Send is watched from one Send to the next, for as long as it is the same one.
@@ -318,178 +318,4 @@ func (l *link) farewell() {
 	case <-timer.C:
 	}
 	l.tcp.Close()
-}
-
-// receive is the reader: it brings what the peer sends to the mesh until the link ends, and then says so.
-func (l *link) receive() {
-	defer close(l.read)
-	err := l.deliver()
-	l.mu.Lock()
-	l.draining = (l.closing || l.mesh.Closed()) && l.cause == nil
-	closing := l.draining
-	if closing {
-		l.tcp.SetReadDeadline(time.Now().Add(linger))
-	}
-	l.mu.Unlock()
-	if closing { // the mesh is closed; take what is still coming until the peer has our goodbye
-		io.Copy(io.Discard, struct{ io.Reader }{l.tcp})
-		return
-	}
-	l.mesh.Lose(l.peer, l.fail(lost(err)))
-}
-
-// lost words the end of a stream as a reason that the peer is gone.
-func lost(err error) error {
-	switch {
-	case errors.Is(err, comm.ErrLost):
-		return err
-	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		return fmt.Errorf("%w: the peer's end closed without a goodbye", comm.ErrLost)
-	}
-	return fmt.Errorf("%w: %w", comm.ErrLost, err)
-}
-
-// deliver reads frames until one is not right or the connection ends.
-func (l *link) deliver() error {
-	var b [HeaderBytes]byte
-	var h header
-	for {
-		if err := l.frame(&b, &h); err != nil {
-			return err
-		}
-		if h.kind != kindData {
-			if err := l.heed(&h); err != nil {
-				return err
-			}
-			continue
-		}
-		p, msg, err := l.admit(h.tag, h.length+int(h.rest))
-		if err != nil {
-			return err
-		}
-		if left, err := l.fill(&b, &h, p); err != nil {
-			cause := l.why()
-			switch {
-			case cause != nil:
-			case l.mesh.Closed():
-				cause = comm.ErrClosed
-			default:
-				cause = lost(err)
-			}
-			l.mesh.Fail(msg, left, cause)
-			return err
-		}
-		l.mesh.End(msg)
-	}
-}
-
-// frame reads a header and holds it to this link.
-func (l *link) frame(b *[HeaderBytes]byte, h *header) error {
-	if err := l.next(b, h); err != nil {
-		return err
-	}
-	switch {
-	case h.generation != l.generation:
-		return &FrameError{"generation", h.generation, l.generation}
-	case h.from != l.peer:
-		return &FrameError{"sender's rank", uint64(h.from), uint64(l.peer)}
-	case h.kind == kindHello:
-		return &FrameError{"kind", uint64(h.kind), uint64(kindData)}
-	case h.kind == kindAbort && h.length > comm.PeerErrorSize:
-		return &FrameError{"length of an abort", uint64(h.length), comm.PeerErrorSize}
-	case h.kind == kindGoodbye && h.length != 0:
-		return &FrameError{"length of a goodbye", uint64(h.length), 0}
-	}
-	return nil
-}
-
-// heed does what a control frame says.
-func (l *link) heed(h *header) error {
-	switch h.kind {
-	case kindAbort:
-		p := make([]byte, h.length)
-		if _, err := io.ReadFull(l.in, p); err != nil {
-			return err
-		}
-		if sum := crc32.Checksum(p, castagnoli); sum != h.sum {
-			return &FrameError{"payload checksum", uint64(h.sum), uint64(sum)}
-		}
-		e, err := comm.ParsePeerError(p)
-		if err != nil {
-			return err
-		}
-		if e.Rank < 0 || int(e.Rank) >= l.mesh.Size() {
-			return &FrameError{"rank in an abort", uint64(e.Rank), uint64(l.mesh.Size() - 1)}
-		}
-		l.mesh.Aborted(e)
-		return nil
-	case kindGoodbye:
-		return comm.ErrLeft
-	}
-	return &FrameError{"kind of a frame that continues nothing", uint64(h.kind), uint64(kindData)}
-}
-
-// admit returns where a message of n bytes goes, waiting for room as long as the link lives: what waits with it are the
-// peer's later messages, and its Send, which has a deadline of its own.
-func (l *link) admit(tag comm.Tag, n int) ([]byte, *comm.Message, error) {
-	if p, msg, ok := l.mesh.Begin(l.peer, tag, n); ok {
-		return p, msg, nil
-	}
-	for {
-		room := l.mesh.Room(l.peer)
-		if p, msg, ok := l.mesh.Begin(l.peer, tag, n); ok {
-			return p, msg, nil
-		}
-		if l.mesh.Closed() {
-			return nil, nil, comm.ErrClosed
-		}
-		select {
-		case <-room:
-		case <-l.broken:
-			return nil, nil, l.why()
-		}
-	}
-}
-
-// fill reads a message's payload, over as many frames as it has, and returns how many bytes did not come. The sum is
-// taken while the bytes are still in the cache.
-func (l *link) fill(b *[HeaderBytes]byte, h *header, p []byte) (left int, err error) {
-	for {
-		part, sum := p[:h.length], uint32(0)
-		for len(part) > 0 {
-			n, err := l.in.Read(part)
-			sum = crc32.Update(sum, castagnoli, part[:n])
-			if part = part[n:]; err != nil && len(part) > 0 {
-				return len(p) - h.length + len(part), err
-			}
-		}
-		if sum != h.sum {
-			return len(p), &FrameError{"payload checksum", uint64(h.sum), uint64(sum)}
-		}
-		p = p[h.length:]
-		if h.rest == 0 {
-			return 0, nil
-		}
-		tag, rest := h.tag, h.rest
-		for {
-			if err := l.frame(b, h); err != nil {
-				return len(p), err
-			}
-			if h.kind == kindMore {
-				break
-			}
-			if h.kind != kindAbort {
-				return len(p), &FrameError{"kind in the middle of a message", uint64(h.kind), uint64(kindMore)}
-			}
-			if err := l.heed(h); err != nil {
-				return len(p), err
-			}
-		}
-		if h.tag != tag {
-			return len(p), &FrameError{"tag in the middle of a message", uint64(h.tag), uint64(tag)}
-		}
-		if h.rest+int64(h.length) != rest {
-			return len(p), &FrameError{"rest of the message", uint64(h.rest) + uint64(h.length), uint64(rest)}
-		}
-	}
 }

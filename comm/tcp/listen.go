@@ -332,7 +332,7 @@ func (f *forming) dialOnce(ctx context.Context, to comm.Rank) (*socket, error) {
 		return nil, err
 	}
 	f.note(to, nil, errors.New("it took the connection and did not answer"), false) // which holds until it does
-	defer context.AfterFunc(ctx, func() { c.Close() })()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
 	var wrap func(net.Conn) *tls.Conn
 	if conf != nil {
 		if conf.ServerName == "" {
@@ -346,7 +346,7 @@ func (f *forming) dialOnce(ctx context.Context, to comm.Rank) (*socket, error) {
 	if err == nil {
 		err = credentials(f.call(s, f.rank, to))
 	}
-	if err == nil {
+	if !stop() { // from here on the connection outlives ctx
 		err = ctx.Err()
 	}
 	if err != nil {
@@ -412,7 +412,7 @@ func (f *forming) accept(ctx context.Context, wg *sync.WaitGroup) {
 
 // greet is one handshake with whoever called.
 func (f *forming) greet(ctx context.Context, c *net.TCPConn) {
-	defer context.AfterFunc(ctx, func() { c.Close() })()
+	stop := context.AfterFunc(ctx, func() { c.Close() })
 	c.SetDeadline(time.Now().Add(min(handshake, f.cfg.Setup)))
 	var wrap func(net.Conn) *tls.Conn
 	if f.ln.tls != nil {
@@ -426,15 +426,17 @@ func (f *forming) greet(ctx context.Context, c *net.TCPConn) {
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
-	if err == nil && !f.seat(r, s) {
+	if err == nil && stop() { // from here on the connection outlives ctx
+		if f.seat(r, s) {
+			return
+		}
 		err = f.free(r)
 	}
-	if err != nil {
-		if ctx.Err() == nil {
-			f.note(-1, nil, fmt.Errorf("%s: %w", c.RemoteAddr(), err), false)
-		}
-		hangUp(c)
+	if err != nil && ctx.Err() == nil {
+		f.note(-1, nil, fmt.Errorf("%s: %w", c.RemoteAddr(), err), false)
 	}
+	hangUp(c)
+	stop()
 }
 
 // hangUp closes a connection so that the other side can read why: with unread bytes here, closing would reset it.
