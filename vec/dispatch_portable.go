@@ -1,3 +1,5 @@
+//go:build !amd64 || noasm
+
 package vec
 
 const useAVX2 = false
@@ -29,7 +31,6 @@ func momentum(x, g, v []float32, nlr, mu, c float32, nest bool) {
 	momentumTwin(x, g, v, nlr, mu, c, nest)
 }
 
-func tile(c []float32, ldc int, a, b []float32, kc int, add bool) { tileTwin(c, ldc, a, b, kc, add) }
-func tileEdge(t *[tileM * tileN]float32, a, b []float32, kc, rows, cols int) {
-	tileEdgeTwin(t, a, b, kc, rows, cols)
+func tile(c []float32, ldc int, a []float32, ai, ap int, b []float32, bp, kc int, add bool) {
+	tileTwin(c, ldc, a, ai, ap, b, bp, kc, add)
 }

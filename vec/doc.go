@@ -29,6 +29,7 @@
 // noasm. Kernels reports which are in use.
 package vec
 
+//go:generate go -C gen run . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg vec
 
 // Kernels says what does the work: "avx2" or "portable".
 func Kernels() string {

@@ -25,6 +25,9 @@ const (
 	// and stays in the second.
 	blockM = 32 * tileM
 	blockN = 64 * tileN
+	// Packing pays when a panel is read often: a's by at least directN columns of c, b's by directM rows.
+	directN = 256
+	directM = 4 * tileM
 )
 
 // gemm is one product: c, m by n with rows ldc apart, and the element strides of a's (i,p) and b's (p,j).
@@ -95,38 +98,73 @@ type scratch struct {
 	next *scratch
 }
 
-// run computes rows rlo to rhi and columns clo to chi.
+// panels says where a block's panels are: panel r of width w at x[r*step:], vector i element p of it at i*si+p*sp
+// from there. The last panel, if it is not whole, is at edge, packed over zeros.
+type panels struct {
+	x, edge []float32
+	step    int
+	si, sp  int
+}
+
+// packed copies a block of n vectors of kc elements, vector i element p at src[i*si+p*sp].
+func packed(dst, src []float32, n, kc, si, sp, width int) panels {
+	packPanels(dst, src, n, kc, si, sp, width)
+	return panels{x: dst, edge: dst[n/width*width*kc:], step: width * kc, si: 1, sp: width}
+}
+
+// direct reads the same block where it is; only an edge is packed.
+func direct(dst, src []float32, n, kc, si, sp, width int) panels {
+	if rest := n % width; rest > 0 {
+		packPanels(dst, src[(n-rest)*si:], rest, kc, si, sp, width)
+	}
+	return panels{x: src, edge: dst, step: width * si, si: si, sp: sp}
+}
+
+// run computes rows rlo to rhi and columns clo to chi. What it packs and what it reads in place changes no result.
 func (g *gemm) run(w *scratch) {
+	packA, packB := direct, packed
+	if g.ap != 1 || g.chi-g.clo > directN {
+		packA = packed
+	}
+	if g.bj == 1 && g.rhi-g.rlo <= directM {
+		packB = direct
+	}
 	for jc := g.clo; jc < g.chi; jc += blockN {
 		nc := min(blockN, g.chi-jc)
 		for pc := 0; pc < g.k; pc += BlockK {
 			kc := min(BlockK, g.k-pc)
-			packPanels(w.b[:], g.b[pc*g.bp+jc*g.bj:], nc, kc, g.bj, g.bp, tileN)
+			b := packB(w.b[:], g.b[pc*g.bp+jc*g.bj:], nc, kc, g.bj, g.bp, tileN)
 			add := g.acc || pc > 0
 			for ic := g.rlo; ic < g.rhi; ic += blockM {
 				mc := min(blockM, g.rhi-ic)
-				packPanels(w.a[:], g.a[ic*g.ai+pc*g.ap:], mc, kc, g.ai, g.ap, tileM)
-				g.block(w, ic, mc, jc, nc, kc, add)
+				a := packA(w.a[:], g.a[ic*g.ai+pc*g.ap:], mc, kc, g.ai, g.ap, tileM)
+				g.block(w, &a, &b, ic, mc, jc, nc, kc, add)
 			}
 		}
 	}
 }
 
-// block multiplies the packed blocks, tile by tile.
-func (g *gemm) block(w *scratch, ic, mc, jc, nc, kc int, add bool) {
+// block multiplies two blocks, tile by tile.
+func (g *gemm) block(w *scratch, pa, pb *panels, ic, mc, jc, nc, kc int, add bool) {
 	for jr := 0; jr < nc; jr += tileN {
-		b := w.b[jr*kc:]
 		cols := min(tileN, nc-jr)
+		b, bp := pb.edge, tileN
+		if cols == tileN {
+			b, bp = pb.x[jr/tileN*pb.step:], pb.sp
+		}
 		for ir := 0; ir < mc; ir += tileM {
-			a := w.a[ir*kc:]
 			rows := min(tileM, mc-ir)
+			a, ai, ap := pa.edge, 1, tileM
+			if rows == tileM {
+				a, ai, ap = pa.x[ir/tileM*pa.step:], pa.si, pa.sp
+			}
 			c := g.c[(ic+ir)*g.ldc+jc+jr:]
 			if rows == tileM && cols == tileN {
-				tile(c, g.ldc, a, b, kc, add)
+				tile(c, g.ldc, a, ai, ap, b, bp, kc, add)
 				continue
 			}
 			// An edge: the whole tile aside, over packed zeros, and of it what exists.
-			tileEdge(&w.tile, a, b, kc, rows, cols)
+			tile(w.tile[:], tileN, a, ai, ap, b, bp, kc, false)
 			for i := 0; i < rows; i++ {
 				ci, ti := c[i*g.ldc:i*g.ldc+cols], w.tile[i*tileN:i*tileN+cols]
 				if add {

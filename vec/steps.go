@@ -69,5 +69,5 @@ func Adagrad(x, g, s []float32, lr, eps float32) {
 
 func invSqrt(x float32) float32 { return float32(1 / math.Sqrt(float64(x))) }
 
-// adamConst is what a step of Adam does not compute anew for each element. The assembly knows its layout.
+// adamConst is what a step of Adam does not compute anew for each element.
 type adamConst struct{ step, c1, b2, c2, rs, eps float32 }

@@ -1,0 +1,210 @@
+//go:build !noasm
+
+package vec
+
+import (
+	"os"
+
+	"golang.org/x/sys/cpu"
+)
+
+// useAVX2 is read everywhere and written at start (and by tests, which train both ways).
+var useAVX2 = cpu.X86.HasAVX2 && cpu.X86.HasFMA && os.Getenv("COVEY_NOASM") != "1"
+
+func add(dst, x []float32) {
+	if useAVX2 {
+		addAVX2(dst, x)
+		return
+	}
+	addTwin(dst, x)
+}
+
+func sub(dst, x []float32) {
+	if useAVX2 {
+		subAVX2(dst, x)
+		return
+	}
+	subTwin(dst, x)
+}
+
+func mul(dst, x []float32) {
+	if useAVX2 {
+		mulAVX2(dst, x)
+		return
+	}
+	mulTwin(dst, x)
+}
+
+func scale(a float32, x []float32) {
+	if useAVX2 {
+		scaleAVX2(a, x)
+		return
+	}
+	scaleTwin(a, x)
+}
+
+func axpy(a float32, x, y []float32) {
+	if useAVX2 {
+		axpyAVX2(a, x, y)
+		return
+	}
+	axpyTwin(a, x, y)
+}
+
+func finite(x []float32) bool {
+	if useAVX2 {
+		return finiteAVX2(x)
+	}
+	return finiteTwin(x)
+}
+
+func dot(x, y []float32) float32 {
+	if useAVX2 {
+		return dotAVX2(x, y)
+	}
+	return dotTwin(x, y)
+}
+
+func sum(x []float32) float32 {
+	if useAVX2 {
+		return sumAVX2(x)
+	}
+	return sumTwin(x)
+}
+
+func squares(x []float32) float64 {
+	if useAVX2 {
+		return squaresAVX2(x)
+	}
+	return squaresTwin(x)
+}
+
+func sumRows(db, dy []float32, rows int, acc bool) {
+	if useAVX2 {
+		sumRowsAVX2(db, dy, rows, acc)
+		return
+	}
+	sumRowsTwin(db, dy, rows, acc)
+}
+
+func relu(y, x []float32) {
+	if useAVX2 {
+		reluAVX2(y, x)
+		return
+	}
+	reluTwin(y, x)
+}
+
+func reluGrad(dx, dy, y []float32) {
+	if useAVX2 {
+		reluGradAVX2(dx, dy, y)
+		return
+	}
+	reluGradTwin(dx, dy, y)
+}
+
+func tanh(y, x []float32) {
+	if useAVX2 {
+		tanhAVX2(y, x)
+		return
+	}
+	tanhTwin(y, x)
+}
+
+func tanhGrad(dx, dy, y []float32) {
+	if useAVX2 {
+		tanhGradAVX2(dx, dy, y)
+		return
+	}
+	tanhGradTwin(dx, dy, y)
+}
+
+func gelu(y, x []float32) {
+	if useAVX2 {
+		geluAVX2(y, x)
+		return
+	}
+	geluTwin(y, x)
+}
+
+func geluGrad(dx, dy, x []float32) {
+	if useAVX2 {
+		geluGradAVX2(dx, dy, x)
+		return
+	}
+	geluGradTwin(dx, dy, x)
+}
+
+func sigmoid(y, x []float32) {
+	if useAVX2 {
+		sigmoidAVX2(y, x)
+		return
+	}
+	sigmoidTwin(y, x)
+}
+
+func expShift(e, x []float32, m float64) {
+	if useAVX2 {
+		expShiftAVX2(e, x, m)
+		return
+	}
+	expShiftTwin(e, x, m)
+}
+
+func adam(x, g, m, v []float32, p *adamConst) {
+	if useAVX2 {
+		adamAVX2(x, g, m, v, p.step, p.c1, p.b2, p.c2, p.rs, p.eps)
+		return
+	}
+	adamTwin(x, g, m, v, p)
+}
+
+func adamDir(d, g, m, v []float32, p *adamConst) {
+	if useAVX2 {
+		adamDirAVX2(d, g, m, v, p.step, p.c1, p.b2, p.c2, p.rs, p.eps)
+		return
+	}
+	adamDirTwin(d, g, m, v, p)
+}
+
+func rmsprop(x, g, v []float32, nlr, alpha, c, eps float32) {
+	if useAVX2 {
+		rmspropAVX2(x, g, v, nlr, alpha, c, eps)
+		return
+	}
+	rmspropTwin(x, g, v, nlr, alpha, c, eps)
+}
+
+func csrDot(col []int32, val, w []float32) float32 {
+	if useAVX2 {
+		return csrDotAVX2(col, val, w)
+	}
+	return csrDotTwin(col, val, w)
+}
+
+func csrScatter(a float32, col []int32, val, g []float32) {
+	if useAVX2 {
+		csrScatterAVX2(a, col, val, g)
+		return
+	}
+	csrScatterTwin(a, col, val, g)
+}
+
+func momentum(x, g, v []float32, nlr, mu, c float32, nest bool) {
+	switch {
+	case !useAVX2:
+		momentumTwin(x, g, v, nlr, mu, c, nest)
+	case nest:
+		nesterovAVX2(x, g, v, nlr, mu, c)
+	default:
+		momentumAVX2(x, g, v, nlr, mu, c)
+	}
+}
+
+func tile(c []float32, ldc int, a []float32, ai, ap int, b []float32, bp, kc int, add bool) {
+	if useAVX2 {
+		tileAVX2(&c[0], ldc, &a[0], ai, ap, &b[0], bp, kc, add)
+		return
+	}
+	tileTwin(c, ldc, a, ai, ap, b, bp, kc, add)
+}

@@ -1,0 +1,50 @@
+//go:build !noasm
+
+package vec
+
+import (
+	"testing"
+
+	"golang.org/x/sys/cpu"
+)
+
+// withKernels runs f with the assembly or with the twins.
+func withKernels(t *testing.T, assembly bool, f func()) {
+	t.Helper()
+	if assembly && !(cpu.X86.HasAVX2 && cpu.X86.HasFMA) {
+		t.Skip("this processor has no AVX2 and FMA: there is nothing to compare the twins with")
+	}
+	was := useAVX2
+	useAVX2 = assembly
+	defer func() { useAVX2 = was }()
+	f()
+}
+
+func TestTwinsMatchKernels(t *testing.T) {
+	const seed = 7
+	for c, k := range kernelCases {
+		t.Run(k.name, func(t *testing.T) {
+			for round := range 300 {
+				n := round % 71
+				if round%50 == 49 {
+					n = 100 + round*3
+				}
+				if round > 200 && n > 100 && (k.name[0] == 'M' && k.name[1] == 'a') {
+					n = 150 // a product of three such sizes is enough
+				}
+				kind := round % numKinds
+				run := func(assembly bool) (out []float32) {
+					s := newSource(seed, kind, uint64(c), uint64(round))
+					withKernels(t, assembly, func() { out = k.run(s, n) })
+					if err := s.trespass(); err != nil {
+						t.Fatalf("seed %d, round %d, n %d, assembly %v: %v", seed, round, n, assembly, err)
+					}
+					return out
+				}
+				if err := sameBits(run(true), run(false)); err != nil {
+					t.Fatalf("seed %d, round %d, n %d, kind %d: kernel and twin differ: %v", seed, round, n, kind, err)
+				}
+			}
+		})
+	}
+}
