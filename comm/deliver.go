@@ -75,12 +75,36 @@ func (m *Mesh) begin(from Rank, tag Tag, n int) ([]byte, *Message, bool) {
 	if m.peers[from].buffered+c > EagerBytes {
 		return nil, nil, false
 	}
-	m.peers[from].buffered += c
+	msg := m.stow(q, from, tag, n)
+	return msg.buf, msg, true
+}
+
+// stow queues a message that nobody has asked for.
+func (m *Mesh) stow(q *queue, from Rank, tag Tag, n int) *Message {
+	m.peers[from].buffered += max(n, MinMessage)
 	m.seq++
 	msg := m.store.message()
 	*msg = Message{from: from, tag: tag, buf: m.store.take(n), seq: m.seq, kind: stored}
 	q.came = append(q.came, msg)
-	return msg.buf, msg, true
+	return msg
+}
+
+// Keep takes a whole message of at most EagerBytes whether or not there is room: for what a transport itself still
+// holds of a peer that is gone. Call it before Lose.
+func (m *Mesh) Keep(from Rank, tag Tag, p []byte) {
+	m.mu.Lock()
+	if m.closed || m.peers[from].lost != nil || m.poison != nil && tag.collective() {
+		m.mu.Unlock()
+		return
+	}
+	buf, msg, ok := m.begin(from, tag, len(p))
+	if !ok {
+		msg = m.stow(m.box(from, tag), from, tag, len(p))
+		buf = msg.buf
+	}
+	m.mu.Unlock()
+	copy(buf, p)
+	m.End(msg)
 }
 
 // claim takes the oldest receive that a message with this tag satisfies.
