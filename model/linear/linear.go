@@ -28,7 +28,6 @@ package linear
 import (
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
@@ -245,10 +244,4 @@ func squared(w []float32) float64 {
 		sum += float64(v) * float64(v)
 	}
 	return sum
-}
-
-// once is a value found when first asked for.
-type once[T any] struct {
-	sync.Once
-	v T
 }

@@ -3,6 +3,7 @@ package linear
 import (
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/covey-ml/covey/data"
 )
@@ -100,22 +101,34 @@ func (c *column) add(v float64) {
 type normal struct {
 	conf  Config
 	alpha float64
-	ref   *once[Reference]
+	ref   *lazy
 }
 
 func newNormal(c Config, alpha float64) normal {
-	return normal{conf: c, alpha: alpha, ref: new(once[Reference])}
+	return normal{conf: c, alpha: alpha, ref: new(lazy)}
 }
 
-func (m *normal) reference() Reference {
-	m.ref.Do(func() {
+// lazy is a reference found when first asked for.
+type lazy struct {
+	once sync.Once
+	ref  Reference
+	err  error
+}
+
+func (m *normal) reference() (Reference, error) {
+	m.ref.once.Do(func() {
 		if m.conf.Train == nil {
-			m.ref.v = Plain(m.conf.Dim + m.conf.Outputs)
+			m.ref.ref = Plain(m.conf.Dim + m.conf.Outputs)
 			return
 		}
-		m.ref.v = Standard(m.conf.Train, !m.conf.NoBias)
+		if in := m.conf.Train.Info(); in.Dim != m.conf.Dim || in.Targets != m.conf.Outputs {
+			m.ref.err = fmt.Errorf("linear: the training set has %d features and %d targets, the model %d and %d",
+				in.Dim, in.Targets, m.conf.Dim, m.conf.Outputs)
+			return
+		}
+		m.ref.ref = Standard(m.conf.Train, !m.conf.NoBias)
 	})
-	return m.ref.v
+	return m.ref.ref, m.ref.err
 }
 
 // StatLen implements model.Direct. It grows with the square of dim: 8 features and a target make 55, 1000 make 502,503.
@@ -138,9 +151,9 @@ func (m *normal) Stats(s []float64, b *data.Batch) error {
 	case len(b.Y) != b.N*t:
 		return fmt.Errorf("linear: %d samples have %d targets in all; the model predicts %d each", b.N, len(b.Y), t)
 	}
-	ref := m.reference()
-	if len(ref.Shift) != d+t {
-		return fmt.Errorf("linear: the training set has %d columns, the model %d", len(ref.Shift), d+t)
+	ref, err := m.reference()
+	if err != nil {
+		return err
 	}
 	sparse := len(b.Row) > 0
 	a := make([]float64, d+t+1)
@@ -211,7 +224,10 @@ func (m *normal) Solve(x []float32, s []float64, n int) error {
 			return fmt.Errorf("linear: statistic %d is %v: a feature or target is not finite or far too large", i, v)
 		}
 	}
-	ref := m.reference()
+	ref, err := m.reference()
+	if err != nil {
+		return err
+	}
 	// centred is the covariance of columns r >= c, times n.
 	centred := func(r, c int) float64 {
 		if m.conf.NoBias {
