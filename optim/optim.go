@@ -87,8 +87,11 @@ func New(s *spec.Spec, l model.Layout) (Optimizer, error) {
 			continue
 		}
 		p := read(s)
-		if len(s.Args) > 0 && s.Name != "momentum" && s.Name != "nesterov" {
-			return nil, fmt.Errorf("%s: %q has no name: parameters are written name=value (%s), and the rate is given apart", s.Name, s.Args[0], r.Help)
+		if r.Name == "momentum" || r.Name == "nesterov" {
+			p.nameFirst("momentum")
+		}
+		if len(p.Args) > 0 {
+			return nil, fmt.Errorf("%s: %q has no name: parameters are written name=value (%s), and the rate is given apart", s.Name, p.Args[0], r.Help)
 		}
 		o := r.make(p, l)
 		if clip := p.positive("clip", math.Inf(1)); !math.IsInf(clip, 1) {
@@ -111,6 +114,18 @@ type params struct {
 // read copies s, so that the taking leaves no trace in it.
 func read(s *spec.Spec) *params {
 	return &params{Spec: &spec.Spec{Name: s.Name, Args: slices.Clone(s.Args), Opts: maps.Clone(s.Opts)}}
+}
+
+// nameFirst takes the first value without a name for the named one, unless that is given too.
+func (p *params) nameFirst(key string) {
+	if len(p.Args) == 0 || p.Given(key) {
+		return
+	}
+	if p.Opts == nil {
+		p.Opts = map[string]string{}
+	}
+	p.Opts[key] = p.Args[0]
+	p.Args = p.Args[1:]
 }
 
 func (p *params) done() error {

@@ -127,8 +127,9 @@ func (s *Schedule) Rate(t int) float64 {
 }
 
 // cosPi is the cosine of pi*u for u from 0 to 1, within 1e-15, with the same bits on every processor (which math.Cos
-// does not promise). Beyond an eighth of a turn on either side it is the sine of what lacks to the quarter, so that the
-// Taylor series, cut after the 18th power, sees arguments of at most pi/4: the rest is below (pi/4)^19/19! = 8e-20.
+// does not promise). Between an eighth and three eighths of a
+// turn it is the sine of what is left to a quarter, so that the Taylor series sees arguments of at most pi/4 and what is
+// cut off, from the 20th power on, is below 1e-20.
 func cosPi(u float64) float64 {
 	switch {
 	case u > 0.75:
@@ -142,8 +143,8 @@ func cosPi(u float64) float64 {
 
 func sinSeries(x float64) float64 { return float64(x * horner(float64(x*x), 19)) }
 
-// horner sums 1 - z/((n0-1)n0) (...), the series of cosine (last even) or of sine over x (last odd) up to the power last,
-// from the innermost bracket out: each is 1 - z/((n-1)n) times the next.
+// horner is the Taylor series of cosine (last even) or of sine over its argument (last odd) for z, the argument's square,
+// up to the power last. With n = last, last-2, ..., each bracket is 1 - z/((n-1)*n) times the one inside it.
 func horner(z float64, last int) float64 {
 	s := 1.0
 	for n := last; n >= 2; n -= 2 {
