@@ -127,9 +127,8 @@ func (s *Schedule) Rate(t int) float64 {
 }
 
 // cosPi is the cosine of pi*u for u from 0 to 1, within 1e-15, with the same bits on every processor (which math.Cos
-// does not promise). Between an eighth and three eighths of a
-// turn it is the sine of what is left to a quarter, so that the Taylor series sees arguments of at most pi/4 and what is
-// cut off, from the 20th power on, is below 1e-20.
+// does not promise). Between an eighth and three eighths of a turn it is the sine of what is left to a quarter, so that
+// the Taylor series sees arguments of at most pi/4 and what is cut off, from the 20th power on, is below 1e-20.
 func cosPi(u float64) float64 {
 	switch {
 	case u > 0.75:
