@@ -148,6 +148,16 @@ func sumRowsAVX2(db []float32, dy []float32, rows int, acc bool)
 //go:noescape
 func tileAVX2(c *float32, ldc int, a *float32, ai int, ap int, b *float32, bp int, kc int, add bool)
 
+// transpose6AVX2 is dst[p*dp+i] = src[i*si+p] for as many i as its name says and p below kc, a multiple of 8.
+//
+//go:noescape
+func transpose6AVX2(dst *float32, dp int, src *float32, si int, kc int)
+
+// transpose8AVX2 is dst[p*dp+i] = src[i*si+p] for as many i as its name says and p below kc, a multiple of 8.
+//
+//go:noescape
+func transpose8AVX2(dst *float32, dp int, src *float32, si int, kc int)
+
 // csrDotAVX2 is the sum of val*w[col], one chain.
 // See csrDotTwin for the contract.
 //

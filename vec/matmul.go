@@ -122,9 +122,9 @@ func direct(dst, src []float32, n, kc, si, sp, width int) panels {
 
 // run computes rows rlo to rhi and columns clo to chi. What it packs and what it reads in place changes no result.
 func (g *gemm) run(w *scratch) {
-	packA, packB := direct, packed
-	if g.ap != 1 || g.chi-g.clo > directN {
-		packA = packed
+	packA, packB := packed, packed
+	if n := g.chi - g.clo; n <= tileN || n <= directN && g.ap == 1 {
+		packA = direct
 	}
 	if g.bj == 1 && g.rhi-g.rlo <= directM {
 		packB = direct
@@ -184,25 +184,45 @@ func (g *gemm) block(w *scratch, pa, pb *panels, ic, mc, jc, nc, kc int, add boo
 func packPanels(dst, src []float32, n, kc, si, sp, width int) {
 	for i := 0; i < n; i += width {
 		w := min(width, n-i)
-		d := dst[i*kc : i*kc+width*kc]
+		d := dst[i*kc : (i+width)*kc]
 		s := src[i*si:]
-		switch {
-		case si == 1:
-			for p := 0; p < kc; p++ {
-				copy(d[p*width:(p+1)*width], s[p*sp:p*sp+w])
+		if w < width {
+			clear(d)
+		}
+		if si == 1 {
+			packSide(d, s, w, kc, sp, width)
+			continue
+		}
+		for v := 0; v < w; {
+			rows, done := 1, 0
+			if sp == 1 {
+				rows, done = transpose(d[v:], width, s[v*si:], w-v, si, kc)
 			}
-		default:
-			for v := 0; v < w; v++ {
-				sv := s[v*si:]
-				for p := 0; p < kc; p++ {
-					d[p*width+v] = sv[p*sp]
+			for r := range rows {
+				sv, dv := s[(v+r)*si:], d[v+r:]
+				for p := done; p < kc; p++ {
+					dv[p*width] = sv[p*sp]
 				}
 			}
+			v += rows
 		}
-		if w < width {
-			for p := 0; p < kc; p++ {
-				clear(d[p*width+w : (p+1)*width])
-			}
+	}
+}
+
+// packSide copies vectors that lie side by side.
+func packSide(d, s []float32, w, kc, sp, width int) {
+	switch w {
+	case tileM:
+		for p := 0; p < kc; p++ {
+			*(*[tileM]float32)(d[p*width:]) = *(*[tileM]float32)(s[p*sp:])
+		}
+	case tileN:
+		for p := 0; p < kc; p++ {
+			*(*[tileN]float32)(d[p*width:]) = *(*[tileN]float32)(s[p*sp:])
+		}
+	default:
+		for p := 0; p < kc; p++ {
+			copy(d[p*width:p*width+w], s[p*sp:])
 		}
 	}
 }

@@ -20,6 +20,7 @@ func main() {
 	steps()
 	sums()
 	matrices()
+	transposes()
 	sparse()
 	Generate()
 }

@@ -88,3 +88,87 @@ func matrices() {
 	VZEROUPPER()
 	RET()
 }
+
+// transposes writes the kernels that pack rows into panels: eight columns of so many rows are read at a time and
+// written as eight rows of so many numbers, which lie dp apart.
+func transposes() {
+	for _, rows := range []int{6, 8} {
+		name := map[int]string{6: "transpose6", 8: "transpose8"}[rows]
+		TEXT(name+"AVX2", NOSPLIT, "func(dst *float32, dp int, src *float32, si, kc int)")
+		Pragma("noescape")
+		Doc(name + "AVX2 is dst[p*dp+i] = src[i*si+p] for as many i as its name says and p below kc, a multiple of 8.")
+		dst, dp := Load(Param("dst"), GP64()), Load(Param("dp"), GP64())
+		src, si := Load(Param("src"), GP64()), Load(Param("si"), GP64())
+		kc := Load(Param("kc"), GP64())
+		SHLQ(Imm(2), dp)
+		SHLQ(Imm(2), si)
+		far := GP64() // row 4
+		LEAQ(Mem{Base: src, Index: si, Scale: 4}, far)
+		si3 := GP64()
+		LEAQ(Mem{Base: si, Index: si, Scale: 2}, si3)
+		at := func(i int) Mem {
+			m := Mem{Base: src}
+			if i >= 4 {
+				m.Base = far
+			}
+			switch i % 4 {
+			case 1:
+				m.Index, m.Scale = si, 1
+			case 2:
+				m.Index, m.Scale = si, 2
+			case 3:
+				m.Index, m.Scale = si3, 1
+			}
+			return m
+		}
+		Label("loop")
+		TESTQ(kc, kc)
+		JE(LabelRef("done"))
+		r := make([]VecVirtual, 8)
+		for i := range r {
+			r[i] = YMM()
+			if i < rows {
+				VMOVUPS(at(i), r[i])
+			} else {
+				VXORPS(r[i], r[i], r[i])
+			}
+		}
+		// Pairs of rows, then fours within each half, then the halves.
+		pairs := make([]VecVirtual, 8)
+		for i := 0; i < 8; i += 2 {
+			pairs[i], pairs[i+1] = YMM(), YMM()
+			VUNPCKLPS(r[i+1], r[i], pairs[i])
+			VUNPCKHPS(r[i+1], r[i], pairs[i+1])
+		}
+		fours := make([]VecVirtual, 8)
+		for h := 0; h < 8; h += 4 {
+			for i := range 2 {
+				lo, hi := pairs[h+i], pairs[h+i+2]
+				fours[h+2*i], fours[h+2*i+1] = YMM(), YMM()
+				VSHUFPS(Imm(0x44), hi, lo, fours[h+2*i])
+				VSHUFPS(Imm(0xee), hi, lo, fours[h+2*i+1])
+			}
+		}
+		for _, sel := range []uint64{0x20, 0x31} {
+			for i := range 4 {
+				v := YMM()
+				VPERM2F128(Imm(sel), fours[4+i], fours[i], v)
+				if rows == 8 {
+					VMOVUPS(v, Mem{Base: dst})
+				} else {
+					VMOVUPS(v.AsX(), Mem{Base: dst})
+					VEXTRACTF128(Imm(1), v, v.AsX())
+					VMOVLPS(v.AsX(), Mem{Base: dst, Disp: 16})
+				}
+				ADDQ(dp, dst)
+			}
+		}
+		ADDQ(Imm(32), src)
+		ADDQ(Imm(32), far)
+		SUBQ(Imm(8), kc)
+		JMP(LabelRef("loop"))
+		Label("done")
+		VZEROUPPER()
+		RET()
+	}
+}
