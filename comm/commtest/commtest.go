@@ -55,8 +55,13 @@ func Run(t *testing.T, open Make, o Options) {
 		{"Eager", x.eager}, {"Posts", x.posts}, {"Concurrent", x.concurrent}, {"BadRank", x.badRank},
 		{"Cancel", x.cancel}, {"CancelledSend", x.cancelledSend}, {"Timeout", x.timeout}, {"Close", x.close},
 		{"ClosePeer", x.closePeer}, {"Kill", x.kill}, {"KillAnyRank", x.killAnyRank}, {"Poison", x.poison},
+		{"Absent", x.absent}, {"CancelCollective", x.cancelCollective}, {"CloseCollective", x.closeCollective},
+		{"Disagree", x.disagree}, {"KillCollective", x.killCollective},
 	} {
 		t.Run(q.name, q.ask)
+	}
+	for _, n := range o.Sizes {
+		t.Run(fmt.Sprintf("Collectives%d", n), func(t *testing.T) { x.collectives(t, n) })
 	}
 }
 

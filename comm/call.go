@@ -1,0 +1,230 @@
+package comm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// call is one collective under way on one rank. All collectives have the same shape: ask for everything that will
+// come, send, wait; and one way to fail: poison the group, so that everybody else fails with the same reason, and let
+// go of every buffer before returning.
+type call struct {
+	ctx     context.Context
+	g       Group
+	poster  Poster // nil when g takes no posts
+	op      Op
+	rank    Rank
+	size    int
+	waits   []wait
+	touched bool // a message of this call was sent or taken
+	floats  []float32
+	bytes   []byte
+}
+
+// wait is a receive that was asked for.
+type wait struct {
+	rec  Receipt // nil once it has ended
+	from Rank
+	want int
+}
+
+var calls = sync.Pool{New: func() any { return &call{} }}
+
+// enter begins a collective.
+func enter(ctx context.Context, g Group, op Op) (*call, error) {
+	if p, ok := g.(Poisoner); ok {
+		if e := p.Poisoned(); e != nil {
+			return nil, e
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("comm: %v: %w", op, context.Cause(ctx))
+	}
+	c := calls.Get().(*call)
+	c.ctx, c.g, c.op, c.rank, c.size, c.touched = ctx, g, op, g.Rank(), g.Size(), false
+	c.poster, _ = g.(Poster)
+	return c, nil
+}
+
+// leave ends a collective: it returns nil, or the error that the group now has.
+func (c *call) leave(err error) error {
+	if err != nil {
+		err = c.fail(err)
+	}
+	c.ctx, c.g, c.poster = nil, nil, nil
+	clear(c.waits)
+	c.waits = c.waits[:0]
+	calls.Put(c)
+	return err
+}
+
+// scratch returns n floats that belong to the call until it leaves. It is asked once a call, and bytes too.
+func (c *call) scratch(n int) []float32 {
+	if cap(c.floats) < n {
+		c.floats = make([]float32, n)
+	}
+	return c.floats[:n]
+}
+
+func (c *call) scratchBytes(n int) []byte {
+	if cap(c.bytes) < n {
+		c.bytes = make([]byte, n)
+	}
+	return c.bytes[:n]
+}
+
+// post asks for a message that will fill p and returns the number to wait for it by. Within one call, n tells the
+// messages of one sender apart.
+func (c *call) post(from Rank, n uint32, p []byte) int {
+	var r Receipt
+	if c.poster != nil {
+		r = c.poster.Post(from, MakeTag(c.op, n), p)
+	} else {
+		r = postBy(c.g, from, MakeTag(c.op, n), p)
+	}
+	c.waits = append(c.waits, wait{r, from, len(p)})
+	return len(c.waits) - 1
+}
+
+func (c *call) send(to Rank, n uint32, p []byte) error {
+	err := c.g.Send(c.ctx, to, MakeTag(c.op, n), p)
+	if err == nil {
+		c.touched = true
+	}
+	return err
+}
+
+// wait waits for a receive; for one that has ended it returns at once.
+func (c *call) wait(i int) error {
+	w := &c.waits[i]
+	if w.rec == nil {
+		return nil
+	}
+	_, n, err := w.rec.Wait(c.ctx)
+	w.rec = nil
+	var se *SizeError
+	if errors.As(err, &se) {
+		n, err = se.Need, nil
+	}
+	if err != nil {
+		return err
+	}
+	if c.touched = true; n != w.want {
+		return &PeerError{Rank: outermost(c.g, w.from), Op: c.op, Step: -1,
+			Cause: fmt.Errorf("it sent %d bytes where %d belong: the ranks disagree about the lengths", n, w.want)}
+	}
+	return nil
+}
+
+// all waits for the receives from number i on.
+func (c *call) all(i int) error {
+	for ; i < len(c.waits); i++ {
+		if err := c.wait(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var gone, goneCancel = context.WithCancel(context.Background())
+
+func init() { goneCancel() }
+
+// fail ends what is under way and returns the error that all ranks are to see. A context that ended before any
+// message of this call was sent or taken harms nobody: the receives are withdrawn and the call can be made again.
+// Otherwise the others wait for what will not come, and are told.
+func (c *call) fail(err error) error {
+	ended := c.ctx.Err() != nil && errors.Is(err, context.Cause(c.ctx))
+	if ended && !c.touched {
+		c.drop(c.ctx)
+	}
+	switch {
+	case errors.Is(err, ErrClosed) && !c.known(err):
+		c.drop(gone)
+		return ErrClosed
+	case ended && !c.touched:
+		return err
+	}
+	e := c.blame(err, ended)
+	if p, ok := c.g.(Poisoner); ok {
+		e = p.Poison(e)
+		c.drop(c.ctx) // poison has ended those that had not begun
+	} else {
+		c.drop(gone)
+	}
+	return e
+}
+
+// known tells whether err names a rank.
+func (c *call) known(err error) bool {
+	var pe *PeerError
+	return errors.As(err, &pe)
+}
+
+// drop waits until no receive holds a buffer any more.
+func (c *call) drop(ctx context.Context) {
+	for i := range c.waits {
+		if w := &c.waits[i]; w.rec != nil {
+			if _, _, err := w.rec.Wait(ctx); err == nil {
+				c.touched = true
+			}
+			w.rec = nil
+		}
+	}
+}
+
+// blame says whose doing the failure is: the rank that was waited for, also when the caller's deadline passed; this
+// rank, when its caller cancelled.
+func (c *call) blame(err error, ended bool) *PeerError {
+	var pe *PeerError
+	known := errors.As(err, &pe)
+	if known && !(ended && !errors.Is(err, context.DeadlineExceeded)) {
+		return pe
+	}
+	e := &PeerError{Rank: outermost(c.g, c.rank), Op: c.op, Step: -1, Cause: err}
+	if known {
+		e.Step, e.Cause = pe.Step, pe.Cause
+	}
+	return e
+}
+
+// outermost returns a rank's number in the group that g is a subgroup of: errors name ranks by that.
+func outermost(g Group, r Rank) Rank {
+	if o, ok := g.(interface{ outermost(Rank) Rank }); ok {
+		return o.outermost(r)
+	}
+	return r
+}
+
+// postBy does what Post does on a group that takes no posts, by a goroutine.
+func postBy(g Group, from Rank, tag Tag, p []byte) Receipt {
+	if g, ok := g.(Poster); ok {
+		return g.Post(from, tag, p)
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	r := &helped{done: g.Clock().Event(), cancel: cancel}
+	g.Clock().Go(func() {
+		r.from, r.n, r.err = g.Recv(ctx, from, tag, p)
+		r.done.Set()
+	})
+	return r
+}
+
+type helped struct {
+	done   Event
+	cancel context.CancelCauseFunc
+	from   Rank
+	n      int
+	err    error
+}
+
+func (r *helped) Wait(ctx context.Context) (Rank, int, error) {
+	if r.done.Wait(ctx) != nil {
+		r.cancel(context.Cause(ctx))
+		r.done.Wait(context.Background())
+	}
+	r.cancel(nil)
+	return r.from, r.n, r.err
+}

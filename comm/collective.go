@@ -1,0 +1,198 @@
+package comm
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// ReduceScatter leaves rank r's Chunk of the sum, in t's order, of all parts of all ranks in that chunk of parts[0]
+// of rank r. parts is as for AllReduce, and so are errors; the rest of it is unspecified afterwards. Any P. One
+// round, k(P-1) messages and k(P-1)/P S bytes a rank, for k parts of S bytes.
+func ReduceScatter(ctx context.Context, g Group, t Tree, parts [][]float32) error {
+	if err := checkParts(OpReduceScatter, g, t, parts); err != nil {
+		return err
+	}
+	c, err := enter(ctx, g, OpReduceScatter)
+	if err != nil {
+		return err
+	}
+	Announce(g, c.op, ReduceScatterBill(t, c.rank, len(parts[0])))
+	if c.size > 1 {
+		first := c.postScatter(t, parts)
+		if err = c.sendScatter(t, parts); err == nil {
+			err = c.mergeScatter(t, parts, first)
+		}
+	}
+	return c.leave(err)
+}
+
+// AllGather fills x on every rank: rank r brings its Chunk of x, in place, and gets all others. One round, P-1
+// messages and (P-1)/P S bytes a rank. Errors are as for AllReduce.
+func AllGather(ctx context.Context, g Group, x []float32) error {
+	c, err := enter(ctx, g, OpAllGather)
+	if err != nil {
+		return err
+	}
+	Announce(g, c.op, AllGatherBill(c.size, c.rank, len(x)))
+	c.postGather(x)
+	if err = c.sendGather(x); err == nil {
+		err = c.all(0)
+	}
+	return c.leave(err)
+}
+
+// AllGatherBytes returns everybody's bytes by rank, of any lengths. It reuses into and the slices in it when they
+// have room; the result at this rank is a copy of mine. Two rounds (lengths, then bytes), 2(P-1) messages and
+// (P-1)(8 + len(mine)) bytes a rank. Errors are as for AllReduce.
+func AllGatherBytes(ctx context.Context, g Group, mine []byte, into [][]byte) ([][]byte, error) {
+	c, err := enter(ctx, g, OpAllGather)
+	if err != nil {
+		return nil, err
+	}
+	Announce(g, c.op, AllGatherBytesBill(c.size, len(mine)))
+	for len(into) < c.size {
+		into = append(into, nil)
+	}
+	into = into[:c.size]
+	err = c.gatherBytes(mine, into)
+	if err = c.leave(err); err != nil {
+		return nil, err
+	}
+	return into, nil
+}
+
+func (c *call) gatherBytes(mine []byte, into [][]byte) error {
+	sizes := c.scratchBytes(8 * (c.size + 1))
+	for r := range Rank(c.size) {
+		if r != c.rank {
+			c.post(r, phaseSizes, sizes[8*r:8*r+8])
+		}
+	}
+	own := sizes[8*c.size:]
+	binary.LittleEndian.PutUint64(own, uint64(len(mine)))
+	for i := 1; i < c.size; i++ {
+		if err := c.send((c.rank+Rank(i))%Rank(c.size), phaseSizes, own); err != nil {
+			return err
+		}
+	}
+	if err := c.all(0); err != nil {
+		return err
+	}
+	second := len(c.waits)
+	for r := range Rank(c.size) {
+		n := uint64(len(mine))
+		if r != c.rank {
+			n = binary.LittleEndian.Uint64(sizes[8*r:])
+		}
+		if n > math.MaxInt32 {
+			return &PeerError{Rank: outermost(c.g, r), Op: c.op, Step: -1,
+				Cause: fmt.Errorf("it announces %d bytes; AllGatherBytes carries at most %d a rank", n, math.MaxInt32)}
+		}
+		if uint64(cap(into[r])) < n {
+			into[r] = make([]byte, n)
+		}
+		into[r] = into[r][:n]
+		switch {
+		case r == c.rank:
+			copy(into[r], mine)
+		case n > 0:
+			c.post(r, phaseGather, into[r])
+		}
+	}
+	for i := 1; i < c.size && len(mine) > 0; i++ {
+		if err := c.send((c.rank+Rank(i))%Rank(c.size), phaseGather, mine); err != nil {
+			return err
+		}
+	}
+	return c.all(second)
+}
+
+// Broadcast copies p of root to p of every rank; the length must be the same everywhere. A binomial tree:
+// ceil(log2 P) rounds, P-1 messages of S bytes in all, at most ceil(log2 P) from one rank. Errors are as for AllReduce.
+func Broadcast(ctx context.Context, g Group, root Rank, p []byte) error {
+	if root < 0 || int(root) >= g.Size() {
+		return fmt.Errorf("comm: broadcast from rank %d of a group of %d", root, g.Size())
+	}
+	c, err := enter(ctx, g, OpBroadcast)
+	if err != nil {
+		return err
+	}
+	if len(p) > 0 {
+		Announce(g, c.op, BroadcastBill(c.size, root, c.rank, len(p)))
+		if v := (int(c.rank) - int(root) + c.size) % c.size; v > 0 {
+			parent := Rank((v - v&-v + int(root)) % c.size)
+			err = c.wait(c.post(parent, 0, p))
+		}
+		if err == nil {
+			err = c.sendDown(root, 0, p)
+		}
+	}
+	return c.leave(err)
+}
+
+// AllToAll sends send[r] to each rank r and fills recv[r] with what r sends here; lengths may differ by pair, but
+// both ends must agree on them. send[self] is copied to recv[self]. The slices must not overlap. One round, P-1
+// messages (none for an empty slice), and the bytes of send, less its own, a rank. Errors are as for AllReduce.
+func AllToAll(ctx context.Context, g Group, send, recv [][]byte) error {
+	me := g.Rank()
+	if len(send) != g.Size() || len(recv) != g.Size() || len(send[me]) != len(recv[me]) {
+		return fmt.Errorf("comm: all-to-all of a group of %d with %d slices to send and %d to fill, %v bytes for itself", g.Size(), len(send), len(recv), selfLen(send, recv, me))
+	}
+	c, err := enter(ctx, g, OpAllToAll)
+	if err != nil {
+		return err
+	}
+	for r, p := range send {
+		if Rank(r) != me && len(p) > 0 {
+			Announce(g, c.op, Bill{{1, len(p)}})
+		}
+	}
+	copy(recv[me], send[me])
+	for r, p := range recv {
+		if Rank(r) != me && len(p) > 0 {
+			c.post(Rank(r), 0, p)
+		}
+	}
+	for i := 1; i < c.size && err == nil; i++ {
+		if to := (me + Rank(i)) % Rank(c.size); len(send[to]) > 0 {
+			err = c.send(to, 0, send[to])
+		}
+	}
+	if err == nil {
+		err = c.all(0)
+	}
+	return c.leave(err)
+}
+
+func selfLen(send, recv [][]byte, me Rank) (n [2]int) {
+	if int(me) < len(send) {
+		n[0] = len(send[me])
+	}
+	if int(me) < len(recv) {
+		n[1] = len(recv[me])
+	}
+	return n
+}
+
+// Barrier returns when every rank has called it. It is the dissemination barrier (Hensgen, Finkel and Manber, Two
+// algorithms for barrier synchronization, 1988): ceil(log2 P) rounds, as many empty messages a rank. Errors are as
+// for AllReduce.
+func Barrier(ctx context.Context, g Group) error {
+	c, err := enter(ctx, g, OpBarrier)
+	if err != nil {
+		return err
+	}
+	Announce(g, c.op, BarrierBill(c.size))
+	p := Rank(c.size)
+	for i, d := uint32(0), Rank(1); d < p; i, d = i+1, d<<1 {
+		c.post((c.rank-d+p)%p, i, nil)
+	}
+	for i, d := uint32(0), Rank(1); d < p && err == nil; i, d = i+1, d<<1 {
+		if err = c.send((c.rank+d)%p, i, nil); err == nil {
+			err = c.wait(int(i))
+		}
+	}
+	return c.leave(err)
+}

@@ -1,0 +1,531 @@
+package commtest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/vec"
+)
+
+// algorithms are all but auto.
+var algorithms = []comm.Algorithm{comm.Direct, comm.Doubling, comm.Gather, comm.Binomial, comm.Ring}
+
+// input is the value of element e at leaf i of a sum of vectors of n elements.
+type input func(i, e, n int) float32
+
+// rough values add to other bits in another order: their exponents and signs vary.
+func rough(i, e, n int) float32 {
+	h := uint32(i*n+e)*2654435761 + 12345
+	h ^= h >> 15
+	h *= 2246822519
+	h ^= h >> 13
+	return math.Float32frombits(h&0x807fffff | (120+h>>23&15)<<23)
+}
+
+// numbered values are all different integers, and their sum over all leaves is a formula, exact in any order.
+func numbered(i, e, n int) float32 { return float32(i*n + e + 1) }
+
+func numberedSum(leaves, e, n int) float32 {
+	return float32(n*leaves*(leaves-1)/2 + leaves*(e+1))
+}
+
+// naive is the canonical sum as DESIGN words it: neighbours, then neighbours of neighbours, the odd one moves up.
+func naive(in input, leaves, e, n int) float32 {
+	level := make([]float32, leaves)
+	for i := range level {
+		level[i] = in(i, e, n)
+	}
+	for len(level) > 1 {
+		var up []float32
+		for i := 0; i+1 < len(level); i += 2 {
+			up = append(up, level[i]+level[i+1])
+		}
+		if len(level)%2 == 1 {
+			up = append(up, level[len(level)-1])
+		}
+		level = up
+	}
+	return level[0]
+}
+
+// parts computes a rank's leaves and folds them, as a worker does.
+func parts(t comm.Tree, r comm.Rank, in input, n int) [][]float32 {
+	lo, hi := t.Run(r)
+	steps := t.Folds(lo, hi)
+	bufs := make([][]float32, max(comm.Buffers(steps), 1))
+	for b := range bufs {
+		bufs[b] = slices.Repeat([]float32{float32(math.NaN())}, n)
+	}
+	for _, s := range steps {
+		if s.Leaf < 0 {
+			vec.Add(bufs[s.Dst], bufs[s.Src])
+			continue
+		}
+		for e := range n {
+			bufs[s.Dst][e] = in(s.Leaf, e, n)
+		}
+	}
+	return bufs[:t.Vectors(r)]
+}
+
+// equal says where got differs, in bits, from want.
+func equal(got []float32, want func(e int) float32) error {
+	for e, g := range got {
+		if w := want(e); math.Float32bits(g) != math.Float32bits(w) {
+			return fmt.Errorf("element %d of %d is %v (%#x), not %v (%#x)", e, len(got), g, math.Float32bits(g), w, math.Float32bits(w))
+		}
+	}
+	return nil
+}
+
+// counted wraps every view in a ledger.
+func counted(groups []comm.Group) ([]comm.Group, []*comm.Ledger) {
+	wrapped, books := make([]comm.Group, len(groups)), make([]*comm.Ledger, len(groups))
+	for r, g := range groups {
+		books[r] = comm.NewLedger()
+		wrapped[r] = comm.Count(g, books[r])
+	}
+	return wrapped, books
+}
+
+// closes checks that everything in the books since the last time was sent by op, as announced.
+func closes(l *comm.Ledger, op comm.Op) error {
+	_, b := l.Take()
+	if e := b[op]; e != b.Sum() || !e.Closes() || e.Control != 0 {
+		return fmt.Errorf("after %v the books say:\n%s", op, b.String())
+	}
+	return nil
+}
+
+// leafCounts are the numbers of leaves that n ranks are tried with: fewer, as many, and uneven and even more.
+func leafCounts(n int) []int {
+	m := []int{1, n, 2 * n, 3*n + 1, 12, 16}
+	if n > 2 {
+		m = append(m, n-1)
+	}
+	slices.Sort(m)
+	return slices.Compact(m)
+}
+
+// collectives asks all of them at one size.
+func (x *exam) collectives(t *testing.T, n int) {
+	g := x.group(t, n, patience)
+	c, books := counted(g)
+	lengths := []int{0, 1, 2, 17, 1001}
+	t.Run("AllReduce", func(t *testing.T) {
+		for _, m := range leafCounts(n) {
+			tree := comm.NewTree(m, n)
+			for _, alg := range append([]comm.Algorithm{comm.Auto}, algorithms...) {
+				if !alg.Fits(tree) {
+					continue
+				}
+				for _, length := range lengths {
+					x.allReduce(t, c, books, tree, alg, length)
+				}
+			}
+		}
+	})
+	t.Run("Large", func(t *testing.T) {
+		tree := comm.NewTree(n, n)
+		for _, alg := range algorithms {
+			if alg.Fits(tree) {
+				x.allReduce(t, c, books, tree, alg, 70001)
+			}
+		}
+	})
+	t.Run("ReduceScatter", func(t *testing.T) {
+		for _, m := range leafCounts(n) {
+			tree := comm.NewTree(m, n)
+			for _, length := range lengths {
+				each(t, c, func(g comm.Group) error {
+					p := parts(tree, g.Rank(), rough, length)
+					if err := comm.ReduceScatter(bg, g, tree, p); err != nil {
+						return err
+					}
+					lo, hi := comm.Chunk(length, n, g.Rank())
+					if err := equal(p[0][lo:hi], func(e int) float32 { return naive(rough, m, lo+e, length) }); err != nil {
+						return fmt.Errorf("%d leaves, %d elements from %d: %w", m, length, lo, err)
+					}
+					return closes(books[g.Rank()], comm.OpReduceScatter)
+				})
+			}
+		}
+	})
+	t.Run("AllGather", func(t *testing.T) {
+		for _, length := range append(lengths, 70001) {
+			each(t, c, func(g comm.Group) error {
+				x := make([]float32, length)
+				lo, hi := comm.Chunk(length, n, g.Rank())
+				for e := lo; e < hi; e++ {
+					x[e] = rough(1, e, length)
+				}
+				if err := comm.AllGather(bg, g, x); err != nil {
+					return err
+				}
+				if err := equal(x, func(e int) float32 { return rough(1, e, length) }); err != nil {
+					return err
+				}
+				return closes(books[g.Rank()], comm.OpAllGather)
+			})
+		}
+	})
+	t.Run("AllGatherBytes", func(t *testing.T) {
+		for round, size := range []func(r int) int{
+			func(int) int { return 0 }, func(r int) int { return r }, func(r int) int { return 1000 * (r % 3) },
+			func(r int) int { return comm.EagerBytes * (1 - r%2) },
+		} {
+			each(t, c, func(g comm.Group) error {
+				var out [][]byte
+				for range 2 { // the second time with what the first returned
+					var err error
+					if out, err = comm.AllGatherBytes(bg, g, fill(size(int(g.Rank())), uint64(round)<<8|uint64(g.Rank())), out); err != nil {
+						return err
+					}
+					for r, p := range out {
+						if err := same(p, size(r), uint64(round)<<8|uint64(r)); err != nil {
+							return fmt.Errorf("from rank %d: %w", r, err)
+						}
+					}
+				}
+				return closes(books[g.Rank()], comm.OpAllGather)
+			})
+		}
+	})
+	t.Run("Broadcast", func(t *testing.T) {
+		for root := range comm.Rank(n) {
+			for _, size := range []int{0, 1, 1001, comm.EagerBytes + 5} {
+				each(t, c, func(g comm.Group) error {
+					p := make([]byte, size)
+					if g.Rank() == root {
+						p = fill(size, uint64(root))
+					}
+					if err := comm.Broadcast(bg, g, root, p); err != nil {
+						return err
+					}
+					if err := same(p, size, uint64(root)); err != nil {
+						return fmt.Errorf("from %d: %w", root, err)
+					}
+					return closes(books[g.Rank()], comm.OpBroadcast)
+				})
+			}
+		}
+	})
+	t.Run("AllToAll", func(t *testing.T) {
+		size := func(from, to int) int { return (from*31 + to*17) % 5 * 7001 }
+		each(t, c, func(g comm.Group) error {
+			me := int(g.Rank())
+			send, recv := make([][]byte, n), make([][]byte, n)
+			for r := range n {
+				send[r], recv[r] = fill(size(me, r), uint64(me)<<8|uint64(r)), make([]byte, size(r, me))
+			}
+			if err := comm.AllToAll(bg, g, send, recv); err != nil {
+				return err
+			}
+			for r, p := range recv {
+				if err := same(p, size(r, me), uint64(r)<<8|uint64(me)); err != nil {
+					return fmt.Errorf("from %d: %w", r, err)
+				}
+			}
+			return closes(books[me], comm.OpAllToAll)
+		})
+	})
+	t.Run("Barrier", func(t *testing.T) {
+		var came atomic.Int64
+		each(t, c, func(g comm.Group) error {
+			for round := range int64(20) {
+				came.Add(1)
+				if err := comm.Barrier(bg, g); err != nil {
+					return err
+				}
+				if got := came.Load(); got < (round+1)*int64(n) {
+					return fmt.Errorf("round %d: left when %d of %d had come", round, got, (round+1)*int64(n))
+				}
+				if err := comm.Barrier(bg, g); err != nil {
+					return err
+				}
+			}
+			return closes(books[g.Rank()], comm.OpBarrier)
+		})
+	})
+	if n > 1 {
+		t.Run("Sub", func(t *testing.T) { x.sub(t, c, books) })
+	}
+}
+
+// allReduce checks one sum of values whose order matters and one of which the result is a formula.
+func (x *exam) allReduce(t *testing.T, groups []comm.Group, books []*comm.Ledger, tree comm.Tree, alg comm.Algorithm, n int) {
+	t.Helper()
+	want := make([]float32, n)
+	for e := range want {
+		want[e] = naive(rough, tree.Leaves(), e, n)
+	}
+	each(t, groups, func(g comm.Group) error {
+		about := func(err error) error {
+			return fmt.Errorf("%v of %d elements over %d leaves: %w", alg, n, tree.Leaves(), err)
+		}
+		if alg.Canonical() {
+			p := parts(tree, g.Rank(), rough, n)
+			if err := comm.AllReduceBy(bg, g, tree, p, alg); err != nil {
+				return about(err)
+			}
+			if err := equal(p[0], func(e int) float32 { return want[e] }); err != nil {
+				return about(err)
+			}
+		}
+		if n*tree.Leaves()*tree.Leaves() < 1<<24 { // integers that a float32 holds
+			p := parts(tree, g.Rank(), numbered, n)
+			if err := comm.AllReduceBy(bg, g, tree, p, alg); err != nil {
+				return about(err)
+			}
+			if err := equal(p[0], func(e int) float32 { return numberedSum(tree.Leaves(), e, n) }); err != nil {
+				return about(err)
+			}
+		}
+		if err := closes(books[g.Rank()], comm.OpAllReduce); err != nil {
+			return about(err)
+		}
+		return nil
+	})
+}
+
+// sub: subgroups work beside each other and inside each other, and count on their group's ledger.
+func (x *exam) sub(t *testing.T, groups []comm.Group, books []*comm.Ledger) {
+	n := len(groups)
+	var sides [2][]comm.Rank // odd ranks, and even ones backwards
+	for r := range comm.Rank(n) {
+		if r%2 == 1 {
+			sides[1] = append(sides[1], r)
+		} else {
+			sides[0] = slices.Insert(sides[0], 0, r)
+		}
+	}
+	each(t, groups, func(g comm.Group) error {
+		side := sides[g.Rank()%2]
+		s, err := comm.Sub(g, side, uint32(1+g.Rank()%2))
+		if err != nil {
+			return err
+		}
+		if s.Size() != len(side) || side[s.Rank()] != g.Rank() {
+			return fmt.Errorf("rank %d of %d in %v", s.Rank(), s.Size(), side)
+		}
+		tree := comm.NewTree(2*s.Size()+1, s.Size())
+		p := parts(tree, s.Rank(), rough, 100)
+		if err := comm.AllReduce(bg, s, tree, p); err != nil {
+			return err
+		}
+		if err := equal(p[0], func(e int) float32 { return naive(rough, tree.Leaves(), e, 100) }); err != nil {
+			return err
+		}
+		if err := closes(books[g.Rank()], comm.OpAllReduce); err != nil {
+			return err
+		}
+		// From anybody, but only of this subgroup: both sides use the same tag.
+		last := comm.Rank(s.Size() - 1)
+		if s.Rank() == last {
+			for range last {
+				from, k, err := s.Recv(bg, comm.AnyRank, tag(30), make([]byte, 4))
+				if err != nil || from >= last || k != 4 {
+					return fmt.Errorf("from %d: %d bytes, %v", from, k, err)
+				}
+			}
+		} else if err := s.Send(bg, last, tag(30), number(int(g.Rank()))); err != nil {
+			return err
+		}
+		if s.Size() > 1 && s.Rank() < 2 { // the first two of each side, one level further in
+			in, err := comm.Sub(s, []comm.Rank{1, 0}, uint32(3+g.Rank()%2))
+			if err != nil {
+				return err
+			}
+			p := []byte{byte(g.Rank())}
+			if err := comm.Broadcast(bg, in, 1, p); err != nil {
+				return err
+			}
+			if comm.Rank(p[0]) != side[0] {
+				return fmt.Errorf("inner broadcast gave %d, not %d", p[0], side[0])
+			}
+		}
+		books[g.Rank()].Take()
+		return comm.Barrier(bg, g)
+	})
+	for _, l := range books {
+		l.Take()
+	}
+}
+
+// every collective, by name, on vectors of n elements.
+func every(n int, tree comm.Tree) map[string]func(g comm.Group) error {
+	calls := map[string]func(g comm.Group) error{
+		"reduce-scatter": func(g comm.Group) error {
+			return comm.ReduceScatter(bg, g, tree, parts(tree, g.Rank(), rough, n))
+		},
+		"all-gather": func(g comm.Group) error { return comm.AllGather(bg, g, make([]float32, n)) },
+		"all-gather of bytes": func(g comm.Group) error {
+			_, err := comm.AllGatherBytes(bg, g, make([]byte, n), nil)
+			return err
+		},
+		"all-to-all": func(g comm.Group) error {
+			send, recv := make([][]byte, g.Size()), make([][]byte, g.Size())
+			for r := range send {
+				send[r], recv[r] = make([]byte, n), make([]byte, n)
+			}
+			return comm.AllToAll(bg, g, send, recv)
+		},
+		"barrier": func(g comm.Group) error { return comm.Barrier(bg, g) },
+	}
+	for _, alg := range algorithms {
+		calls[alg.String()] = func(g comm.Group) error {
+			return comm.AllReduceBy(bg, g, tree, parts(tree, g.Rank(), rough, n), alg)
+		}
+	}
+	return calls
+}
+
+// killCollective: a rank dies in the middle of collectives. All others name it, in this collective and in every later
+// one, even though they leave, too, as soon as they know.
+func (x *exam) killCollective(t *testing.T) {
+	if x.o.Kill == nil {
+		t.Skip("this transport's ranks cannot be killed here")
+	}
+	const n, victim = 4, 2
+	for name, call := range every(20000, comm.NewTree(n, n)) {
+		t.Run(name, func(t *testing.T) {
+			g := x.group(t, n, patience)
+			time.AfterFunc(3*time.Millisecond, func() { x.o.Kill(t, g, victim) })
+			errs := all(g, func(g comm.Group) error {
+				for {
+					if err := call(g); err != nil {
+						if g.Rank() != victim {
+							again := comm.Barrier(bg, g)
+							if again != err {
+								err = fmt.Errorf("first %w, then %w", err, again)
+							}
+							g.Close()
+						}
+						return err
+					}
+				}
+			})
+			for r, err := range errs {
+				var pe *comm.PeerError
+				if r != victim && (!errors.As(err, &pe) || pe.Rank != victim || !errors.Is(err, comm.ErrLost)) {
+					t.Errorf("rank %d says: %v", r, err)
+				}
+			}
+		})
+	}
+}
+
+// absent: a rank does not come. Those who wait for it say so when the timeout has passed, and everybody stops.
+func (x *exam) absent(t *testing.T) {
+	const n, missing = 4, 2
+	g := x.group(t, n, 150*time.Millisecond)
+	c, books := counted(g)
+	tree := comm.NewTree(n, n)
+	errs := all(c, func(g comm.Group) error {
+		books[g.Rank()].SetStep(7)
+		if g.Rank() == missing {
+			return nil
+		}
+		err := comm.AllReduceBy(bg, g, tree, parts(tree, g.Rank(), rough, 1000), comm.Direct)
+		if again := comm.Barrier(bg, g); again != err {
+			return fmt.Errorf("first %w, then %w", err, again)
+		}
+		return err
+	})
+	for r, err := range errs {
+		if r == missing {
+			continue
+		}
+		if err := failed(err, missing, comm.OpAllReduce, comm.ErrTimeout); err != nil {
+			t.Errorf("rank %d: %v", r, err)
+		}
+		var pe *comm.PeerError
+		if errors.As(err, &pe); pe != nil && (pe.Step != 7 || pe.Missing != 1000) {
+			t.Errorf("rank %d: %v: want step 7 and 1000 bytes missing", r, err)
+		}
+	}
+	if err := failed(comm.Barrier(bg, c[missing]), missing, comm.OpAllReduce, comm.ErrTimeout); err != nil {
+		t.Errorf("the rank that comes too late: %v", err)
+	}
+}
+
+// cancelCollective: a context that ends before anything moved costs nothing; after that, everybody is told.
+func (x *exam) cancelCollective(t *testing.T) {
+	const n = 3
+	g := x.group(t, n, patience)
+	ended, cancel := context.WithCancel(bg)
+	cancel()
+	tree := comm.NewTree(n, n)
+	sum := func(ctx context.Context, g comm.Group) error {
+		return comm.AllReduceBy(ctx, g, tree, parts(tree, g.Rank(), rough, 50), comm.Direct)
+	}
+	if err := sum(ended, g[1]); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	waiting, cancel := context.WithCancel(bg)
+	time.AfterFunc(2*time.Millisecond, cancel)
+	p := make([]byte, 100)
+	if err := comm.Broadcast(waiting, g[1], 0, p); !errors.Is(err, context.Canceled) { // nothing came, nothing was sent
+		t.Fatal(err)
+	}
+	each(t, g, func(g comm.Group) error {
+		if err := sum(bg, g); err != nil {
+			return err
+		}
+		p := bytes.Repeat([]byte{byte(g.Rank()) + 1}, 100)
+		if err := comm.Broadcast(bg, g, 0, p); err != nil || p[99] != 1 {
+			return fmt.Errorf("%w, %d", err, p[99])
+		}
+		return comm.Barrier(bg, g)
+	})
+	waiting, cancel = context.WithCancel(bg)
+	time.AfterFunc(5*time.Millisecond, cancel)
+	if err := failed(sum(waiting, g[1]), 1, comm.OpAllReduce, context.Canceled); err != nil { // it has sent its parts
+		t.Fatal(err)
+	}
+	for _, r := range []comm.Rank{0, 2} {
+		if err := failed(sum(bg, g[r]), 1, comm.OpAllReduce, context.Canceled); err != nil {
+			t.Errorf("rank %d: %v", r, err)
+		}
+	}
+}
+
+// disagree: ranks that hand in different lengths are told, and nobody hangs.
+func (x *exam) disagree(t *testing.T) {
+	const n = 3
+	for _, alg := range []comm.Algorithm{comm.Direct, comm.Gather, comm.Binomial} {
+		g := x.group(t, n, patience)
+		tree := comm.NewTree(n, n)
+		for r, err := range all(g, func(g comm.Group) error {
+			return comm.AllReduceBy(bg, g, tree, parts(tree, g.Rank(), rough, 300+3*int(g.Rank()/2)), alg)
+		}) {
+			var pe *comm.PeerError
+			if !errors.As(err, &pe) {
+				t.Errorf("%v, rank %d: %v", alg, r, err)
+			}
+		}
+	}
+}
+
+// closeCollective: a group that is closed under a collective says so.
+func (x *exam) closeCollective(t *testing.T) {
+	g := x.group(t, 2, patience)
+	time.AfterFunc(5*time.Millisecond, func() { g[0].Close() })
+	if err := comm.Barrier(bg, g[0]); err != comm.ErrClosed {
+		t.Errorf("%v", err)
+	}
+	if err := failed(comm.Barrier(bg, g[1]), 0, comm.OpBarrier, comm.ErrLost); err != nil {
+		// The barrier's message may have come before the goodbye; then it is the next one that fails.
+		if err := failed(comm.Barrier(bg, g[1]), 0, comm.OpBarrier, comm.ErrLost); err != nil {
+			t.Error(err)
+		}
+	}
+}
