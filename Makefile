@@ -1,0 +1,18 @@
+# go test ./... is the gate and needs only Go. The rest is here.
+
+export CGO_ENABLED = 0
+
+build: ## the binary, bin/covey
+	go build -o bin/covey ./cmd/covey
+
+test: ## what the README says
+	go test ./...
+
+integration: ## what needs more than Go; installs it (Debian, as root)
+	./integration/setup.sh
+	go test -count=1 -timeout 40m -tags integration ./...
+
+generate: ## the assembly of vec, from vec/gen
+	go generate ./vec
+
+.PHONY: build test integration generate

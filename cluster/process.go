@@ -1,0 +1,110 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+)
+
+// The environment by which a started worker knows what it is. The token is not on the command line, where other users
+// could read it.
+const (
+	EnvRank  = "COVEY_RANK"
+	EnvToken = "COVEY_TOKEN"
+	EnvShm   = "COVEY_SHM" // the descriptor of the shared memory
+)
+
+// Process is a worker on this host.
+type Process struct {
+	Rank  int
+	cmd   *exec.Cmd
+	ended chan struct{}
+	err   error // how it ended; read after ended
+}
+
+// Start runs n workers, ranks 0 to n-1: this same binary with args. They live in process groups of their own, so that
+// a Ctrl-C on the terminal reaches only the launcher, which passes it on in order. shm, when not nil, is inherited.
+func Start(n int, args []string, token string, shm *os.File, clock comm.Clock) ([]*Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	var all []*Process
+	for r := range n {
+		cmd := exec.Command(self, args...)
+		cmd.Stderr = os.Stderr
+		for _, v := range os.Environ() {
+			if !strings.HasPrefix(v, EnvRank+"=") && !strings.HasPrefix(v, EnvToken+"=") && !strings.HasPrefix(v, EnvShm+"=") {
+				cmd.Env = append(cmd.Env, v)
+			}
+		}
+		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", EnvRank, r), EnvToken+"="+token)
+		if shm != nil {
+			cmd.ExtraFiles = []*os.File{shm}
+			cmd.Env = append(cmd.Env, EnvShm+"=3") // ExtraFiles start after standard error
+		}
+		ownGroup(cmd)
+		if err := cmd.Start(); err != nil {
+			Kill(all)
+			return nil, fmt.Errorf("starting worker %d: %w", r, err)
+		}
+		p := &Process{Rank: r, cmd: cmd, ended: make(chan struct{})}
+		clock.Go(func() {
+			p.err = cmd.Wait()
+			close(p.ended)
+		})
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// Pid is the process number.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Ended is closed when the process has ended.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// End says how the process ended, in words, and whether that was well. Call it after Ended.
+func (p *Process) End() (how string, well bool) {
+	var exit *exec.ExitError
+	switch {
+	case p.err == nil:
+		return "done", true
+	case errors.As(p.err, &exit):
+		return exit.String(), false
+	}
+	return p.err.Error(), false
+}
+
+// Reap waits until all have ended, kills after grace those that have not, and waits for them too.
+func Reap(all []*Process, grace time.Duration, clock comm.Clock) {
+	ctx, cancel := clock.WithTimeout(context.Background(), grace)
+	defer cancel()
+	for _, p := range all {
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+			Kill(all)
+		}
+	}
+	for _, p := range all {
+		<-p.ended
+	}
+}
+
+// Kill ends all that still run, at once.
+func Kill(all []*Process) {
+	for _, p := range all {
+		select {
+		case <-p.ended:
+		default:
+			p.cmd.Process.Kill()
+		}
+	}
+}

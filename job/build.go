@@ -1,0 +1,243 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/shm"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/model/zoo"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/strategy/allreduce"
+	"github.com/covey-ml/covey/strategy/direct"
+	"github.com/covey-ml/covey/train"
+)
+
+// The transports and strategies by name.
+const (
+	Inproc = "inproc"
+	Shm    = "shm"
+	TCP    = "tcp"
+
+	AllReduce = "allreduce"
+	Direct    = "direct"
+)
+
+// Fill checks all that can be checked without the data and fills in the defaults that do not depend on it.
+func (j *Job) Fill() error {
+	for _, k := range Keys() {
+		if k.Default != "" && !j.Given(k.Name) {
+			if err := j.Set(k.Name, k.Default, ""); err != nil {
+				return err
+			}
+			delete(j.where, k.Name)
+		}
+	}
+	for key, choices := range map[string][]string{
+		"format": {"", "idx", "libsvm", "csv"}, "task": {"", "classification", "regression"},
+		"missing": {"error", "mean", "drop"}, "header": {"auto", "yes", "no"},
+		"transport": {"", Inproc, Shm, TCP},
+	} {
+		if v := j.Get(key); !slices.Contains(choices, v) {
+			return j.Errorf(key, "%w", spec.OneOf(key, v, slices.DeleteFunc(choices, func(s string) bool { return s == "" })...))
+		}
+	}
+	for key, least := range map[string]int{"workers": 1, "batch": 0, "microshards": 0, "epochs": 1, "steps": 0, "threads": 0, "save": 0, "keep": 1} {
+		f, _ := j.field(key)
+		if n := int(f.Int()); n < least {
+			return j.Errorf(key, "%d is too few: at least %d", n, least)
+		}
+	}
+	if _, err := comm.ParseAlgorithm(j.Algorithm); err != nil {
+		return j.Errorf("algorithm", "%w", err)
+	}
+	switch {
+	case j.LR < 0 || j.LR > 1e30:
+		return j.Errorf("lr", "%v is not a learning rate", j.LR)
+	case j.Timeout < time.Second:
+		return j.Errorf("timeout", "%v is too short: at least 1s", j.Timeout)
+	case j.Bucket < 4:
+		return j.Errorf("bucket", "%v is less than one number", j.Bucket)
+	case !(j.Split > 0 && j.Split < 1):
+		return j.Errorf("split", "%v is not between 0 and 1 (to test on nothing, give test: none)", j.Split)
+	case j.Workers > 4096:
+		return j.Errorf("workers", "%d workers are more than one run takes (4096)", j.Workers)
+	}
+	for _, key := range []string{"model", "optimizer", "schedule", "strategy"} {
+		if v := j.Get(key); v != "" {
+			if _, err := spec.Parse(v); err != nil {
+				return j.Errorf(key, "%w", err)
+			}
+		}
+	}
+	if err := spec.OneOf("model", j.Model.Name(), zoo.Names()...); err != nil {
+		return j.Errorf("model", "%w", err)
+	}
+	if err := j.fillStrategy(); err != nil {
+		return err
+	}
+	return j.fillTransport()
+}
+
+func (j *Job) fillStrategy() error {
+	closed := slices.Contains([]string{"linear", "ridge"}, j.Model.Name())
+	if j.Strategy == "" {
+		j.Strategy = AllReduce
+		if closed && !j.Given("optimizer") && !j.Given("lr") {
+			j.Strategy = Direct
+		}
+	}
+	if err := spec.OneOf("strategy", j.Strategy.Name(), AllReduce, Direct); err != nil {
+		return j.Errorf("strategy", "%w", err)
+	}
+	s, _ := j.Strategy.Spec()
+	if err := s.Done(); err != nil {
+		return j.Errorf("strategy", "%w", err)
+	}
+	if j.Strategy == Direct {
+		switch {
+		case !closed:
+			return j.Errorf("strategy", "%s has no closed form: use allreduce, or the models linear or ridge", j.Model.Name())
+		case j.Given("optimizer"):
+			return j.Errorf("optimizer", "the closed form needs none: leave it out, or give --strategy allreduce")
+		case j.Given("batch"):
+			return j.Errorf("batch", "the closed form takes the whole training set at once: leave it out, or give --strategy allreduce")
+		}
+		j.Epochs, j.Batch = 1, 0
+	}
+	if j.Optimizer == "" {
+		j.Optimizer = "adam"
+		if j.Model.Name() == "lasso" {
+			j.Optimizer = "sgd"
+		}
+	}
+	if j.Model.Name() == "lasso" && !slices.Contains([]string{"sgd"}, j.Optimizer.Name()) {
+		return j.Errorf("optimizer", "the lasso's proximal step goes with sgd, not with %s", j.Optimizer.Name())
+	}
+	probe, err := j.Optimizer.Spec()
+	if err == nil {
+		_, err = optim.New(probe, model.Layout{}.Add("probe", 1))
+	}
+	if err != nil {
+		return j.Errorf("optimizer", "%w", err)
+	}
+	if j.LR == 0 {
+		j.LR = optim.DefaultRate(j.Optimizer.Name())
+	}
+	return nil
+}
+
+func (j *Job) fillTransport() error {
+	switch {
+	case j.Transport == "" && j.Workers == 1:
+		j.Transport = Inproc
+	case j.Transport == "" && shm.Available() == nil:
+		j.Transport = Shm
+	case j.Transport == "":
+		j.Transport = TCP
+	case j.Transport == Shm:
+		if err := shm.Available(); err != nil {
+			return j.Errorf("transport", "%w", err)
+		}
+	}
+	if j.Microshards == 0 && j.Strategy != Direct {
+		j.Microshards = j.Workers
+	}
+	if j.Given("batch") && j.Microshards > j.Batch {
+		return j.Errorf("batch", "%d samples cannot be cut into %d microshards (there is one a worker at least): a batch of at least %d, or fewer workers", j.Batch, j.Microshards, j.Microshards)
+	}
+	return nil
+}
+
+// Open reads the job's data.
+func (j *Job) Open(ctx context.Context) (tr, test data.Dataset, err error) {
+	o := data.Options{Format: j.Format, Test: j.Test, TestFraction: j.Split, Seed: j.Seed, Task: data.Task(j.Task),
+		Standardize: j.Standardize, Target: list(j.Target), TargetFile: j.TargetFile, Drop: list(j.Drop),
+		Delimiter: j.Delimiter, Header: j.Header, Missing: j.Missing}
+	tr, test, err = data.Open(ctx, j.Data, o)
+	var bad *data.Error
+	if err != nil && !errors.As(err, &bad) && ctx.Err() == nil {
+		err = j.Errorf("data", "%w", err)
+	}
+	return tr, test, err
+}
+
+func list(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
+
+// directShards is the number of slices of the data for a closed form: sums of statistics are exact, so it changes no bit.
+const directShards = 64
+
+// Build turns a filled job and its data into what the workers run, and writes the defaults that depend on the data into
+// the job.
+func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
+	ms, err := j.Model.Spec()
+	if err != nil {
+		return train.Config{}, j.Errorf("model", "%w", err)
+	}
+	m, err := zoo.New(ms, tr.Info(), tr.Len(), tr)
+	if err != nil {
+		return train.Config{}, j.Errorf("model", "%w", err)
+	}
+	n := tr.Len()
+	if j.Strategy == Direct {
+		j.Batch, j.Microshards = n, min(n, max(directShards, j.Workers))
+	}
+	if j.Batch == 0 || !j.Given("batch") && j.Batch > n {
+		j.Batch = n
+	}
+	switch {
+	case j.Batch > n:
+		return train.Config{}, j.Errorf("batch", "%d samples a step, but the training data has %d", j.Batch, n)
+	case j.Workers > j.Batch:
+		return train.Config{}, j.Errorf("workers", "%d workers cannot share a batch of %d samples: a larger --batch or fewer workers", j.Workers, j.Batch)
+	case j.Microshards > j.Batch:
+		return train.Config{}, j.Errorf("microshards", "%d slices of a batch of %d samples: at most one a sample", j.Microshards, j.Batch)
+	}
+	alg, err := comm.ParseAlgorithm(j.Algorithm)
+	if err != nil {
+		return train.Config{}, j.Errorf("algorithm", "%w", err)
+	}
+	if !alg.Fits(comm.NewTree(j.Microshards, j.Workers)) {
+		return train.Config{}, j.Errorf("algorithm", "%v needs a power of two of workers with as many microshards each, and there are %d with %d in all: use auto", alg, j.Workers, j.Microshards)
+	}
+	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
+		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
+		Algorithm: alg, Bucket: int(j.Bucket), SaveEvery: j.Save, Keep: j.Keep,
+		Strategy: func() strategy.Strategy { return allreduce.New() },
+		Extra:    map[string]any{"model": j.Model, "data": data.SchemaOf(tr), "samples": n},
+	}
+	if j.Strategy == Direct {
+		c.Strategy = func() strategy.Strategy { return direct.New() }
+	}
+	return c, nil
+}
+
+// ComputeThreads is how many threads a worker computes with when so many share this host.
+func (j *Job) ComputeThreads(local int) int {
+	if j.Threads > 0 {
+		return j.Threads
+	}
+	return max(1, runtime.GOMAXPROCS(0)/max(1, local))
+}
+
+// Reproducible says how far the run's bits can be had again, in words for the report.
+func (j *Job) Reproducible() string {
+	if j.Algorithm == "ring" {
+		return fmt.Sprintf("at %d workers only: the ring adds in an order that depends on their number", j.Workers)
+	}
+	return fmt.Sprintf("with any number of workers and any transport, at %d microshards", j.Microshards)
+}

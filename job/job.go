@@ -1,0 +1,233 @@
+// Package job reads, checks and writes jobs: what to train and how.
+//
+// A job is a YAML file of flat keys; the same keys are the flags of covey train, and a flag wins over the file.
+// Load reads a file, Set takes one key as text, Fill checks everything that can be checked without the data
+// and fills in the defaults, and Build turns the job and its data into a train.Config.
+package job
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/covey-ml/covey/spec"
+)
+
+// Job is what to train and how. The zero value of a field means its default, which Fill writes down.
+type Job struct {
+	Data        string  `help:"training data: a file or folder (MNIST, LIBSVM, CSV), or digits, which makes its own" default:"digits"`
+	Test        string  `help:"test data; by default what stands beside the training data, else a part of it; none: do not test"`
+	Split       float64 `help:"part of the data kept for testing when there is no test set" default:"0.1"`
+	Format      string  `help:"format of the data, when its content does not tell: idx, libsvm or csv"`
+	Task        string  `help:"classification or regression, when the targets do not tell"`
+	Target      string  `help:"CSV column to predict, by name or number from 1; several with commas (default: the last)"`
+	TargetFile  string  `help:"file of the targets, when they are not in the data file"`
+	Drop        string  `help:"CSV columns to leave out, with commas"`
+	Header      string  `help:"whether the first CSV line holds names: yes, no or auto" default:"auto"`
+	Delimiter   string  `help:"what separates CSV fields: comma, tab, blank or a character (default: found)"`
+	Missing     string  `help:"empty CSV fields: error, mean (of the column) or drop (the row)" default:"error"`
+	Standardize bool    `help:"bring every number to mean 0 and deviation 1 over the training data"`
+
+	Model       Choice  `help:"what is learned, as in mlp:128,64 or logistic:C=1" default:"mlp:128"`
+	Optimizer   Choice  `help:"update rule, as in adam or sgd:momentum=0.9"`
+	LR          float64 `help:"learning rate (default: the optimizer's)"`
+	Schedule    Choice  `help:"how the rate changes, as in cosine:warmup=100" default:"constant"`
+	Batch       int     `help:"samples of one step, over all workers" default:"256"`
+	Microshards int     `help:"slices of a batch, the unit of summation: fix it and the worker count changes no bit (default: one a worker)"`
+	Epochs      int     `help:"passes over the data" default:"5"`
+	Steps       int     `help:"stop after so many steps, whatever the epochs"`
+	Seed        uint64  `help:"seed of everything random" default:"1"`
+
+	Strategy  Choice        `help:"when workers talk: allreduce, or direct (closed form, for linear and ridge)"`
+	Workers   int           `help:"workers" default:"2"`
+	Transport string        `help:"how workers talk: inproc (goroutines), shm (processes, shared memory) or tcp"`
+	Algorithm string        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree or ring" default:"auto"`
+	Bucket    Size          `help:"bytes of gradient that are reduced in one go while the backward pass still runs" default:"1MiB"`
+	Threads   int           `help:"compute threads a worker (default: the cores divided by the workers on this host)"`
+	Timeout   time.Duration `help:"longest wait for another worker" default:"30s"`
+
+	Run  string `help:"folder for what the run leaves (default: a new one under runs/)"`
+	Save int    `help:"steps between checkpoints (default: one an epoch)"`
+	Keep int    `help:"checkpoints to keep" default:"3"`
+
+	where map[string]string // key -> who set it, for errors
+}
+
+// Choice is a name with parameters, in the notation of package spec.
+type Choice string
+
+// Spec parses the choice.
+func (c Choice) Spec() (*spec.Spec, error) { return spec.Parse(string(c)) }
+
+// Name is the choice without its parameters.
+func (c Choice) Name() string {
+	name, _, _ := strings.Cut(string(c), ":")
+	return name
+}
+
+// Size is a number of bytes, written as 64KiB, 1MiB or plain bytes.
+type Size int64
+
+// String writes the largest unit that divides the size.
+func (s Size) String() string {
+	for _, u := range units {
+		if s >= u.n && s%u.n == 0 {
+			return fmt.Sprintf("%d%s", s/u.n, u.name)
+		}
+	}
+	return strconv.FormatInt(int64(s), 10)
+}
+
+var units = []struct {
+	name string
+	n    Size
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+func parseSize(text string) (Size, error) {
+	mul := Size(1)
+	num := text
+	for _, u := range units {
+		if rest, ok := strings.CutSuffix(text, u.name); ok {
+			num, mul = rest, u.n
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(num), 10, 64)
+	if err != nil || n < 0 || n > 1<<50/int64(mul) {
+		return 0, fmt.Errorf("%q is not a size such as 65536, 64KiB or 1MiB", text)
+	}
+	return Size(n) * mul, nil
+}
+
+// Key is one key of a job.
+type Key struct {
+	Name    string // as YAML writes it, with underscores
+	Help    string
+	Default string
+}
+
+// Flag is the key's name on the command line.
+func (k Key) Flag() string { return strings.ReplaceAll(k.Name, "_", "-") }
+
+// Keys lists all keys in the order of the file.
+func Keys() []Key {
+	t := reflect.TypeFor[Job]()
+	var keys []Key
+	for i := range t.NumField() {
+		if f := t.Field(i); f.IsExported() {
+			keys = append(keys, Key{Name: keyName(f.Name), Help: f.Tag.Get("help"), Default: f.Tag.Get("default")})
+		}
+	}
+	return keys
+}
+
+func keyName(field string) string {
+	switch field {
+	case "LR":
+		return "lr"
+	case "TargetFile":
+		return "target_file"
+	}
+	return strings.ToLower(field)
+}
+
+func (j *Job) field(key string) (reflect.Value, bool) {
+	v := reflect.ValueOf(j).Elem()
+	for i := range v.NumField() {
+		if f := v.Type().Field(i); f.IsExported() && keyName(f.Name) == key {
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+// Set gives a key its value as text. where says who did, for errors: a flag, or a file and line.
+func (j *Job) Set(key, text, where string) error {
+	key = strings.ReplaceAll(key, "-", "_")
+	f, ok := j.field(key)
+	if !ok {
+		names := make([]string, 0, 32)
+		for _, k := range Keys() {
+			names = append(names, k.Name)
+		}
+		return &Error{Where: where, Err: spec.OneOf("key", key, names...)}
+	}
+	if j.where == nil {
+		j.where = map[string]string{}
+	}
+	j.where[key] = where
+	var err error
+	switch p := f.Addr().Interface().(type) {
+	case *string:
+		*p = text
+	case *Choice:
+		*p = Choice(text)
+	case *int:
+		if *p, err = strconv.Atoi(text); err != nil {
+			err = fmt.Errorf("%q is not a whole number", text)
+		}
+	case *bool:
+		if *p, err = strconv.ParseBool(text); err != nil {
+			err = fmt.Errorf("%q is not true or false", text)
+		}
+	case *uint64:
+		if *p, err = strconv.ParseUint(text, 10, 64); err != nil {
+			err = fmt.Errorf("%q is not a whole number from 0 up", text)
+		}
+	case *float64:
+		if *p, err = strconv.ParseFloat(text, 64); err != nil || *p != *p {
+			err = fmt.Errorf("%q is not a number", text)
+		}
+	case *time.Duration:
+		if *p, err = time.ParseDuration(text); err != nil {
+			err = fmt.Errorf("%q is not a duration such as 30s or 2m", text)
+		}
+	case *Size:
+		*p, err = parseSize(text)
+	default:
+		panic(fmt.Sprintf("job: key %s has type %T", key, p))
+	}
+	if err != nil {
+		return j.Errorf(key, "%w", err)
+	}
+	return nil
+}
+
+// Get returns a key's value as Set takes it.
+func (j *Job) Get(key string) string {
+	f, ok := j.field(strings.ReplaceAll(key, "-", "_"))
+	if !ok {
+		return ""
+	}
+	return fmt.Sprint(f.Interface())
+}
+
+// Given tells whether somebody set the key.
+func (j *Job) Given(key string) bool { return j.where[key] != "" }
+
+// Error is a job that cannot run: where it says so, the key and what is wrong.
+type Error struct {
+	Where string // file:line or flag
+	Key   string
+	Err   error
+}
+
+func (e *Error) Error() string {
+	s := e.Err.Error()
+	if e.Key != "" && !strings.HasSuffix(e.Where, "--"+strings.ReplaceAll(e.Key, "_", "-")) {
+		s = e.Key + ": " + s
+	}
+	if e.Where != "" {
+		s = e.Where + ": " + s
+	}
+	return s
+}
+
+// Unwrap returns what is wrong.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf is an error about a key, at the place that set it.
+func (j *Job) Errorf(key, format string, args ...any) error {
+	return &Error{Where: j.where[key], Key: key, Err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,169 @@
+package job
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxFile bounds a job file; jobs are a page long.
+const maxFile = 1 << 20
+
+// Load reads a job file. Only keys that the file holds are set.
+func Load(path string) (*Job, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, &Error{Err: err}
+	}
+	if st.IsDir() || st.Size() > maxFile {
+		return nil, &Error{Where: path, Err: fmt.Errorf("not a job file: a folder, or over %d bytes", maxFile)}
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &Error{Err: err}
+	}
+	return Parse(path, b)
+}
+
+// Parse reads a job; name is the file's name in errors.
+func Parse(name string, text []byte) (*Job, error) {
+	j := &Job{}
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, syntaxError(name, err)
+	}
+	for _, doc := range file.Docs {
+		var pairs []*ast.MappingValueNode
+		switch body := doc.Body.(type) {
+		case nil, *ast.NullNode, *ast.CommentGroupNode:
+		case *ast.MappingNode:
+			pairs = body.Values
+		case *ast.MappingValueNode:
+			pairs = []*ast.MappingValueNode{body}
+		default:
+			return nil, &Error{Where: at(name, body.GetToken()), Err: errors.New("expected keys, as in model: mlp:128")}
+		}
+		for _, p := range pairs {
+			key := p.Key.GetToken().Value
+			where := at(name, p.Key.GetToken())
+			if j.Given(strings.ReplaceAll(key, "-", "_")) {
+				return nil, &Error{Where: where, Err: fmt.Errorf("key %q stands twice", key)}
+			}
+			text, err := j.text(key, p.Value)
+			if err != nil {
+				return nil, &Error{Where: where, Key: key, Err: err}
+			}
+			if err := j.Set(key, text, where); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return j, nil
+}
+
+func syntaxError(name string, err error) error {
+	var y yaml.Error
+	if errors.As(err, &y) {
+		return &Error{Where: at(name, y.GetToken()), Err: errors.New(y.GetMessage())}
+	}
+	return &Error{Where: name, Err: err}
+}
+
+func at(name string, t *token.Token) string {
+	if t == nil || t.Position == nil {
+		return name
+	}
+	return fmt.Sprintf("%s:%d", name, t.Position.Line)
+}
+
+// text turns a YAML value into what Set takes. A choice may be a mapping: {mlp: [128, 64]} is mlp:128,64 and
+// {sgd: {momentum: 0.9}} is sgd:momentum=0.9.
+func (j *Job) text(key string, n ast.Node) (string, error) {
+	if s, ok := scalar(n); ok {
+		return s, nil
+	}
+	f, known := j.field(strings.ReplaceAll(key, "-", "_"))
+	if known {
+		if _, choice := f.Interface().(Choice); !choice {
+			return "", fmt.Errorf("takes one value, not a list or mapping")
+		}
+	}
+	pairs := mapping(n)
+	if len(pairs) != 1 {
+		return "", fmt.Errorf("expected a name such as mlp:128, or one name with its parameters such as {mlp: [128]}")
+	}
+	name := pairs[0].Key.GetToken().Value
+	var parts []string
+	if seq, ok := pairs[0].Value.(*ast.SequenceNode); ok {
+		for _, v := range seq.Values {
+			s, ok := scalar(v)
+			if !ok {
+				return "", fmt.Errorf("%s: a value in the list is not a plain value", name)
+			}
+			parts = append(parts, s)
+		}
+	} else if s, ok := scalar(pairs[0].Value); ok {
+		if s != "" {
+			parts = append(parts, s)
+		}
+	} else {
+		for _, p := range mapping(pairs[0].Value) {
+			s, ok := scalar(p.Value)
+			if !ok {
+				return "", fmt.Errorf("%s: %s is not a plain value", name, p.Key.GetToken().Value)
+			}
+			parts = append(parts, p.Key.GetToken().Value+"="+s)
+		}
+	}
+	if len(parts) == 0 {
+		return name, nil
+	}
+	return name + ":" + strings.Join(parts, ","), nil
+}
+
+func scalar(n ast.Node) (string, bool) {
+	switch v := n.(type) {
+	case *ast.NullNode:
+		return "", true
+	case *ast.StringNode:
+		return v.Value, true
+	case *ast.LiteralNode:
+		return v.Value.Value, true
+	case ast.ScalarNode:
+		return v.GetToken().Value, true
+	}
+	return "", false
+}
+
+func mapping(n ast.Node) []*ast.MappingValueNode {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		return m.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{m}
+	}
+	return nil
+}
+
+// YAML writes the whole job, every key with its value, so that Parse reads the same job back.
+func (j *Job) YAML() []byte {
+	var b strings.Builder
+	for _, k := range Keys() {
+		v := j.Get(k.Name)
+		f, _ := j.field(k.Name)
+		switch f.Interface().(type) {
+		case string, Choice:
+			if q, err := yaml.Marshal(v); err == nil {
+				v = strings.TrimSpace(string(q))
+			}
+		}
+		fmt.Fprintf(&b, "%s: %s\n", k.Name, v)
+	}
+	return []byte(b.String())
+}

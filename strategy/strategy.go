@@ -1,0 +1,65 @@
+// Package strategy decides when workers talk and what they say. Each family is a folder: allreduce (every step, the
+// sum of gradients) and direct (once, the sums of a closed-form solution).
+package strategy
+
+import (
+	"context"
+	"time"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/reduce"
+)
+
+// Strategy does one step of training on one worker. A worker has its own, and calls it from one goroutine.
+type Strategy interface {
+	// Step takes w's microshards of this step, moves w.X, and says what happened. After an error w.X is undefined.
+	Step(ctx context.Context, w *Worker) (Report, error)
+	ckpt.Stateful
+}
+
+// Worker is what a strategy works with: one replica in a group. train fills it.
+type Worker struct {
+	Group     comm.Group
+	Tree      comm.Tree // the microshards of a step and who owns which
+	Model     model.Model
+	X         []float32 // parameters; the strategy moves them
+	Optimizer optim.Optimizer
+	Reducer   reduce.Reducer
+	Bucket    int // bytes of gradient to reduce in one go; 0 is all at once
+
+	Step    int     // of this step, from 0
+	Rate    float32 // learning rate of this step
+	Samples int     // samples in the global batch of this step
+	Total   int     // samples in the training set
+	Stop    bool    // this worker asks all to stop after this step
+
+	// Microshard hands out, and books as used, one of this worker's microshards of this step, by its leaf of Tree. Ask
+	// for each once. The batch is valid until the next call.
+	Microshard func(leaf int) (*data.Batch, error)
+}
+
+// Report is what one step did, equal on every worker but for the times.
+type Report struct {
+	Loss float64 // mean loss of the global batch, without regularisers
+	Stop bool    // some worker asked to stop
+	Done bool    // training has reached its end by itself
+	Times
+}
+
+// Times is where a worker's time went.
+type Times struct {
+	Compute time.Duration // gradients and updates
+	Comm    time.Duration // in reductions, whether or not computation went on beside them
+	Wait    time.Duration // in which nothing but communication went on
+}
+
+// Add adds o to t.
+func (t *Times) Add(o Times) {
+	t.Compute += o.Compute
+	t.Comm += o.Comm
+	t.Wait += o.Wait
+}

@@ -1,0 +1,242 @@
+package train
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/model"
+)
+
+// progress is what a checkpoint's manifest keeps beside the tensors: what must be the same when the run goes on, and
+// where the running sums stood.
+type progress struct {
+	Setting setting `json:"setting"`
+	LossSum float64 `json:"loss_sum"` // over the steps of the epoch under way
+	Loss    float64 `json:"loss"`     // of the last epoch that ended
+}
+
+// setting is the part of a Config that decides the bits. A checkpoint of another setting cannot be gone on from.
+type setting struct {
+	Samples     int    `json:"samples"`
+	Data        string `json:"data_sha256"`
+	Batch       int    `json:"batch"`
+	Microshards int    `json:"microshards"`
+	Seed        uint64 `json:"seed"`
+	Optimizer   string `json:"optimizer"`
+	Strategy    string `json:"strategy"`
+}
+
+func (r *run) setting() setting {
+	c := r.c
+	return setting{Samples: c.Train.Len(), Data: c.Train.Info().SHA256, Batch: c.Batch, Microshards: c.Microshards,
+		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprintf("%T", r.strategy)}
+}
+
+// differs names the first field that is not the same.
+func (s setting) differs(o setting) error {
+	for _, f := range []struct {
+		key       string
+		have, now any
+	}{
+		{"data", fmt.Sprintf("%d samples, SHA-256 %.12s", s.Samples, s.Data), fmt.Sprintf("%d samples, SHA-256 %.12s", o.Samples, o.Data)},
+		{"batch", s.Batch, o.Batch}, {"microshards", s.Microshards, o.Microshards}, {"seed", s.Seed, o.Seed},
+		{"optimizer", s.Optimizer, o.Optimizer}, {"strategy", s.Strategy, o.Strategy},
+	} {
+		if f.have != f.now {
+			return &ConfigError{Key: f.key, Err: fmt.Errorf("the checkpoint was made with %v, and this is %v", f.have, f.now)}
+		}
+	}
+	return nil
+}
+
+// Tensors views a flat vector as the model's named tensors; their Data aliases x.
+func Tensors(l model.Layout, x []float32) []ckpt.Tensor {
+	ts := make([]ckpt.Tensor, len(l))
+	for i, s := range l {
+		ts[i] = ckpt.Float32s(s.Name, s.Shape, x[s.Off:s.Off+s.Len])
+	}
+	return ts
+}
+
+// state is all that is not a parameter; Data aliases live memory.
+func (r *run) state() []ckpt.Tensor {
+	return slices.Concat(
+		ckpt.Prefixed("optimizer/", r.w.Optimizer.State()),
+		ckpt.Prefixed("strategy/", r.strategy.State()),
+		[]ckpt.Tensor{ckpt.Uint64s("samples/once", nil, r.books.once), ckpt.Uint64s("samples/twice", nil, r.books.twice)},
+	)
+}
+
+// save writes a checkpoint, once a step at most. Only rank 0 writes; the others give it their sample books. Not being
+// able to write is told as an event and does not end the run: the checkpoint before it stays whole, and the next one
+// may find room. The last failure is in the report.
+func (r *run) save(ctx context.Context) error {
+	if r.saved == r.step {
+		return nil
+	}
+	if err := r.finite(); err != nil {
+		return err
+	}
+	if _, _, _, err := r.audit(ctx); err != nil {
+		return err
+	}
+	if r.c.Dir == "" || r.g.Rank() != 0 {
+		r.saved = r.step
+		return nil
+	}
+	dir := ckpt.StepDir(r.c.Dir, r.step)
+	c := ckpt.Checkpoint{
+		Manifest: ckpt.Manifest{Step: r.step, Epoch: r.epoch, Seed: r.c.Seed, World: r.g.Size(), Microshards: r.c.Microshards},
+		Model:    Tensors(r.c.Model.Layout(), r.w.X),
+		State:    r.state(),
+	}
+	err := c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, Loss: r.loss})
+	for k, v := range r.c.Extra {
+		err = errors.Join(err, c.Manifest.Set(k, v))
+	}
+	if err == nil {
+		err = ckpt.Save(dir, c)
+	}
+	if err == nil {
+		r.saved, r.lastSave = r.step, dir
+		_, err = ckpt.Prune(r.c.Dir, r.c.Keep)
+	}
+	r.saveErr = err
+	if r.c.Events.Checkpoint != nil {
+		r.c.Events.Checkpoint(CheckpointInfo{Step: r.step, Path: dir, Err: err})
+	}
+	return nil
+}
+
+// restored is what rank 0 tells the others of the checkpoint it read.
+type restored struct {
+	Step     int
+	Epoch    int
+	Progress progress
+	Err      string
+}
+
+// restore loads the checkpoint, when there is one, on rank 0, and hands its state to all: the others need not see the
+// folder.
+func (r *run) restore(ctx context.Context) error {
+	if !r.c.resuming {
+		return nil
+	}
+	var head restored
+	var tensors []byte
+	var cause error
+	if r.g.Rank() == 0 {
+		head, tensors, cause = r.read()
+	}
+	heads, err := gatherJSON(ctx, r.g, head)
+	if err != nil {
+		return err
+	}
+	head = heads[0]
+	switch {
+	case cause != nil:
+		return cause
+	case head.Err != "":
+		return errors.New("worker 0 cannot resume: " + head.Err)
+	}
+	if r.g.Size() > 1 {
+		all, err := gather(ctx, r.g, tensors)
+		if err != nil {
+			return err
+		}
+		tensors = all[0]
+	}
+	ts, _, err := ckpt.Read(bytes.NewReader(tensors), int64(len(tensors)))
+	if err != nil {
+		return err
+	}
+	if err := ckpt.Restore(ckpt.Under("model/", ts), Tensors(r.c.Model.Layout(), r.w.X)); err != nil {
+		return err
+	}
+	state := ckpt.Under("state/", ts)
+	if err := r.w.Optimizer.Load(ckpt.Under("optimizer/", state)); err != nil {
+		return err
+	}
+	if err := r.strategy.Load(ckpt.Under("strategy/", state)); err != nil {
+		return err
+	}
+	if r.g.Rank() == 0 {
+		if err := ckpt.Restore(ckpt.Under("samples/", state), []ckpt.Tensor{
+			ckpt.Uint64s("once", nil, r.books.once), ckpt.Uint64s("twice", nil, r.books.twice)}); err != nil {
+			return err
+		}
+	}
+	r.step, r.lossSum, r.loss = head.Step, head.Progress.LossSum, head.Progress.Loss
+	r.saved, r.lastSave = r.step, r.c.Resume
+	return nil
+}
+
+// read loads the checkpoint from disk and checks that it is one of this run.
+func (r *run) read() (head restored, tensors []byte, err error) {
+	defer func() {
+		if err != nil {
+			head.Err = err.Error()
+		}
+	}()
+	c, err := ckpt.Load(r.c.Resume)
+	if err != nil {
+		return head, nil, err
+	}
+	if err := ckpt.Match(c.Model, Tensors(r.c.Model.Layout(), r.w.X)); err != nil {
+		return head, nil, fmt.Errorf("%s is a checkpoint of another model: %w", r.c.Resume, err)
+	}
+	if err := c.Get("progress", &head.Progress); err != nil {
+		return head, nil, err
+	}
+	if err := head.Progress.Setting.differs(r.setting()); err != nil {
+		return head, nil, err
+	}
+	head.Step, head.Epoch = c.Step, c.Epoch
+	var b bytes.Buffer
+	err = ckpt.Write(&b, slices.Concat(ckpt.Prefixed("model/", c.Model), ckpt.Prefixed("state/", c.State)), nil)
+	return head, b.Bytes(), err
+}
+
+// who is what the workers of a run must have in common.
+type who struct {
+	Setting setting
+	Test    string
+	Model   string
+	Steps   int
+	Rate    float64
+	Sched   string
+	Resume  bool
+}
+
+// agree checks that all workers are about to do the same.
+func (r *run) agree(ctx context.Context) error {
+	me := who{Setting: r.setting(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
+		Sched: r.c.Schedule, Resume: r.c.Resume != ""}
+	if r.c.Test != nil {
+		me.Test = r.c.Test.Info().SHA256
+	}
+	all, err := gatherJSON(ctx, r.g, me)
+	if err != nil {
+		return err
+	}
+	r.c.resuming = all[0].Resume
+	for rank, o := range all {
+		o.Resume = me.Resume // rank 0's counts
+		switch {
+		case o == me:
+		case o.Setting != me.Setting:
+			return fmt.Errorf("worker %d and worker %d do not train the same: %w", rank, r.g.Rank(), o.Setting.differs(me.Setting))
+		case o.Test != me.Test:
+			return fmt.Errorf("worker %d has other test data than worker %d", rank, r.g.Rank())
+		case o.Model != me.Model:
+			return fmt.Errorf("worker %d has another model than worker %d", rank, r.g.Rank())
+		default:
+			return fmt.Errorf("worker %d has other steps, rate or schedule than worker %d", rank, r.g.Rank())
+		}
+	}
+	return nil
+}

@@ -1,0 +1,207 @@
+// Package train is the loop: data, gradient, strategy, checkpoint, events.
+//
+// Run trains on one worker of a group; every worker of the group calls it with the same Config. Local makes a group of
+// goroutines and calls it on each. What a run does at a step depends on the Config and the step's number alone, so
+// that a run that was stopped and resumed, with as many workers or others, ends with the same parameters as one that
+// was not.
+package train
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/strategy/allreduce"
+)
+
+// Config is what to train and how. The zero value of a field means what its comment says.
+type Config struct {
+	Model model.Model  // required
+	Train data.Dataset // required
+	Test  data.Dataset // nil: no accuracy in the report
+
+	Optimizer   string  // as optim.New reads it; empty: adam
+	Rate        float64 // learning rate; 0: 0.001
+	Schedule    string  // as optim.NewSchedule reads it; empty: constant
+	Batch       int     // samples of a step over all workers; 0: 256, or all there are when they are fewer
+	Microshards int     // slices of a batch; 0: one a worker, but then the bits depend on the worker count
+	Epochs      int     // passes over the data; 0: 1
+	Steps       int     // when positive, the number of steps whatever Epochs says
+	Seed        uint64  // of everything random
+
+	// Strategy makes a worker's own; nil: allreduce.
+	Strategy  func() strategy.Strategy
+	Algorithm comm.Algorithm // of the exact sum; zero: chosen by size
+	Bucket    int            // bytes of gradient reduced in one go; 0: 1 MiB
+
+	Dir       string         // run folder for checkpoints and metrics, written by rank 0; empty: none is written
+	SaveEvery int            // steps between checkpoints; 0: one an epoch
+	Keep      int            // checkpoints to keep; 0: 3
+	Extra     map[string]any // kept in every checkpoint's manifest, as JSON: what inference will need to know
+	Resume    string         // checkpoint folder to go on from, read by rank 0; empty: start afresh
+
+	Events Events // what a watcher wants to hear; rank 0's are enough
+	// Stop, when not nil, is asked once a step. When any worker's says true, all stop after that step, with a checkpoint,
+	// and Run returns ErrStopped with the report so far. It must be fast.
+	Stop func() bool
+
+	resuming bool // rank 0 has a checkpoint
+}
+
+// ErrStopped says that the run was asked to stop, and did, between two steps.
+var ErrStopped = errors.New("train: stopped before the end, as asked")
+
+// DivergedError says that the loss or the parameters are no longer finite numbers.
+type DivergedError struct {
+	Step int
+	Loss float64
+	Last string // the last good checkpoint, empty when there is none
+}
+
+func (e *DivergedError) Error() string {
+	s := fmt.Sprintf("the loss is %v at step %d: training has diverged; try a smaller --lr, or clip=1 on the optimizer", e.Loss, e.Step)
+	if e.Last != "" {
+		s += fmt.Sprintf(" (the last good checkpoint is %s)", e.Last)
+	}
+	return s
+}
+
+// ConfigError says which field is wrong, by the name of its key in a job.
+type ConfigError struct {
+	Key string
+	Err error
+}
+
+func (e *ConfigError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// fill checks c for a group of so many workers and writes the defaults down.
+func (c *Config) fill(workers int) error {
+	bad := func(key, format string, args ...any) error {
+		return &ConfigError{Key: key, Err: fmt.Errorf(format, args...)}
+	}
+	if c.Model == nil || c.Train == nil {
+		return bad("model", "a Config needs a Model and Train data")
+	}
+	n := c.Train.Len()
+	if c.Batch == 0 {
+		c.Batch = min(256, n)
+	}
+	if c.Microshards == 0 {
+		c.Microshards = workers
+	}
+	setDefault(&c.Optimizer, "adam")
+	setDefault(&c.Schedule, "constant")
+	setDefault(&c.Rate, 0.001)
+	setDefault(&c.Epochs, 1)
+	setDefault(&c.Bucket, 1<<20)
+	setDefault(&c.Keep, 3)
+	if c.Strategy == nil {
+		c.Strategy = func() strategy.Strategy { return allreduce.New() }
+	}
+	switch {
+	case n == 0:
+		return bad("data", "the training set is empty")
+	case c.Batch < 0 || c.Batch > n:
+		return bad("batch", "%d samples a step, but the training set has %d", c.Batch, n)
+	case c.Microshards < 1 || c.Microshards > c.Batch:
+		return bad("microshards", "%d slices of a batch of %d samples: choose 1 to %d (there is at least one a worker)", c.Microshards, c.Batch, c.Batch)
+	case c.Epochs < 0:
+		return bad("epochs", "%d is negative", c.Epochs)
+	case c.Steps < 0:
+		return bad("steps", "%d is negative", c.Steps)
+	case c.SaveEvery < 0:
+		return bad("save", "%d is negative", c.SaveEvery)
+	case c.Keep < 0:
+		return bad("keep", "%d is negative", c.Keep)
+	case c.Bucket < 4:
+		return bad("bucket", "%d bytes are less than one number", c.Bucket)
+	case !(c.Rate > 0):
+		return bad("lr", "%v is not a positive number", c.Rate)
+	}
+	return nil
+}
+
+func setDefault[T comparable](p *T, def T) {
+	var zero T
+	if *p == zero {
+		*p = def
+	}
+}
+
+func (c *Config) optimizer() (optim.Optimizer, error) {
+	s, err := spec.Parse(c.Optimizer)
+	if err == nil {
+		var o optim.Optimizer
+		if o, err = optim.New(s, c.Model.Layout()); err == nil {
+			return o, nil
+		}
+	}
+	return nil, &ConfigError{Key: "optimizer", Err: err}
+}
+
+func (c *Config) schedule(total int) (*optim.Schedule, error) {
+	s, err := spec.Parse(c.Schedule)
+	if err == nil {
+		var sc *optim.Schedule
+		if sc, err = optim.NewSchedule(s, c.Rate, total, c.Batch); err == nil {
+			return sc, nil
+		}
+	}
+	return nil, &ConfigError{Key: "schedule", Err: err}
+}
+
+// Events are what a watcher wants to hear; nil ones are not called. They are called from the training goroutine, so
+// they must be fast.
+type Events struct {
+	Start      func(StartInfo)
+	Step       func(StepInfo)
+	Epoch      func(EpochInfo)
+	Checkpoint func(CheckpointInfo)
+}
+
+// StartInfo is told once, when all workers have met.
+type StartInfo struct {
+	Step, Steps   int // the first step to do, and how many there are in all
+	StepsPerEpoch int
+	Samples       int // in the training set
+	Parameters    int
+}
+
+// StepInfo is told after each step. Steps count from 1.
+type StepInfo struct {
+	Step    int
+	Epoch   int
+	Samples int // in this step's batch
+	Loss    float64
+	Rate    float64
+	At      time.Duration // since the start of the run
+	strategy.Times
+}
+
+// EpochInfo is told after each pass over the data.
+type EpochInfo struct {
+	Epoch    int
+	Step     int
+	Loss     float64       // mean training loss over the epoch's steps
+	Test     model.Metrics // zero when there is no test set
+	At       time.Duration
+	Exactly  bool  // every sample was used exactly once
+	Missing  []int // samples that were not used (the first few)
+	Repeated []int // samples that were used more than once (the first few)
+}
+
+// CheckpointInfo is told after each checkpoint that was tried. Err is why it was not saved.
+type CheckpointInfo struct {
+	Step int
+	Path string
+	Err  error
+}

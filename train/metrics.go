@@ -1,0 +1,117 @@
+package train
+
+import (
+	"bufio"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// MetricsFile is the name of the metrics in a run folder: one JSON object a line, for each step and each epoch.
+const MetricsFile = "metrics.jsonl"
+
+// metrics appends to the run folder's metrics; a nil *metrics writes nothing. What cannot be written is dropped: a full
+// disk must not end a run.
+type metrics struct {
+	f   *os.File
+	w   *bufio.Writer
+	buf []byte
+}
+
+func openMetrics(r *run) (*metrics, error) {
+	if r.c.Dir == "" || r.g.Rank() != 0 {
+		return nil, nil
+	}
+	if err := os.MkdirAll(r.c.Dir, 0o777); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(r.c.Dir, MetricsFile)
+	if err := keepUntil(path, r.step); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return &metrics{f: f, w: bufio.NewWriter(f)}, nil
+}
+
+// keepUntil drops the lines of steps that the resumed run will do again, and a last line that was cut off.
+func keepUntil(path string, step int) error {
+	f, err := os.Open(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size := int64(0)
+	for in := bufio.NewScanner(f); in.Scan(); {
+		var line struct{ Step int }
+		if json.Unmarshal(in.Bytes(), &line) != nil || line.Step > step {
+			break
+		}
+		size += int64(len(in.Bytes())) + 1
+	}
+	if st, err := f.Stat(); err != nil || st.Size() <= size {
+		return err
+	}
+	return os.Truncate(path, size)
+}
+
+func (m *metrics) step(s StepInfo) {
+	if m == nil {
+		return
+	}
+	b := append(m.buf[:0], `{"step":`...)
+	b = strconv.AppendInt(b, int64(s.Step), 10)
+	b = append(b, `,"epoch":`...)
+	b = strconv.AppendInt(b, int64(s.Epoch), 10)
+	for _, f := range [...]struct {
+		key string
+		v   float64
+	}{{"loss", s.Loss}, {"lr", s.Rate}, {"at_s", s.At.Seconds()}, {"compute_s", s.Compute.Seconds()},
+		{"comm_s", s.Comm.Seconds()}, {"wait_s", s.Wait.Seconds()}} {
+		b = append(b, ',', '"')
+		b = append(b, f.key...)
+		b = append(b, '"', ':')
+		b = strconv.AppendFloat(b, f.v, 'g', 7, 64)
+	}
+	m.buf = append(b, '}', '\n')
+	m.w.Write(m.buf)
+}
+
+func (m *metrics) epoch(e EpochInfo) {
+	if m == nil {
+		return
+	}
+	line := struct {
+		Step     int      `json:"step"`
+		Epoch    int      `json:"epoch_end"`
+		Loss     float64  `json:"loss"`
+		Accuracy *float64 `json:"accuracy,omitempty"`
+		TestLoss *float64 `json:"test_loss,omitempty"`
+		At       float64  `json:"at_s"`
+		Samples  string   `json:"sample_ledger"`
+	}{Step: e.Step, Epoch: e.Epoch, Loss: e.Loss, At: e.At.Seconds(), Samples: e.Booked()}
+	if e.Test.N > 0 {
+		acc, loss := float64(e.Test.Correct)/float64(e.Test.N), e.Test.Loss/float64(e.Test.N)
+		line.Accuracy, line.TestLoss = &acc, &loss
+	}
+	if b, err := json.Marshal(line); err == nil {
+		m.w.Write(append(b, '\n'))
+	}
+	m.w.Flush()
+}
+
+func (m *metrics) close() {
+	if m != nil {
+		m.w.Flush()
+		m.f.Close()
+	}
+}
+
+func rootMean(sum float64, n int) float64 { return math.Sqrt(sum / float64(n)) }

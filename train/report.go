@@ -1,0 +1,153 @@
+package train
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// Report is what a run did. Times are means over the workers, in seconds; bytes are sums.
+type Report struct {
+	Accuracy      *float64 `json:"accuracy,omitempty"`  // on the test set, classification
+	TestLoss      *float64 `json:"test_loss,omitempty"` // mean over the test set
+	RMSE          *float64 `json:"rmse,omitempty"`      // on the test set, regression
+	Loss          float64  `json:"loss"`                // mean training loss over the last epoch's steps, without regularisers
+	Objective     *float64 `json:"objective,omitempty"` // of the final parameters over the training set, for models that define one
+	Steps         int      `json:"steps"`               // done in all
+	Epochs        float64  `json:"epochs"`              // passes over the data, in all
+	Samples       int      `json:"samples"`             // used by this process's run
+	Workers       int      `json:"workers"`
+	Microshards   int      `json:"microshards"`
+	Parameters    int      `json:"parameters"`
+	SamplesPerSec float64  `json:"samples_per_s"`
+	Wall          float64  `json:"wall_s"`         // training, testing and saving
+	Compute       float64  `json:"compute_s"`      // gradients and updates
+	Comm          float64  `json:"comm_s"`         // in reductions, hidden behind computation or not
+	Wait          float64  `json:"wait_s"`         // computation waiting for reductions
+	BytesSent     int64    `json:"bytes_sent"`     // payload and headers, all workers
+	BytesExpected int64    `json:"bytes_expected"` // what the algorithms' closed forms say
+	Payload       int64    `json:"bytes_payload"`
+	Header        int64    `json:"bytes_header"`
+	Control       int64    `json:"bytes_control"`
+	Socket        *int64   `json:"bytes_socket,omitempty"` // counted at the sockets, plaintext side of TLS
+	TLS           *int64   `json:"bytes_tls,omitempty"`    // the same bytes encrypted
+	Messages      int64    `json:"messages"`
+	Ops           []OpSum  `json:"ops"`
+	SamplesBooked string   `json:"sample_ledger,omitempty"` // of the last epoch that ended
+	Weights       string   `json:"weights_sha256"`
+	SaveError     string   `json:"save_error,omitempty"` // why the last checkpoint could not be written
+}
+
+// OpSum is the ledger's sum for one operation over all workers and steps.
+type OpSum struct {
+	Op       string `json:"op"`
+	Messages int64  `json:"messages"`
+	Payload  int64  `json:"payload"`
+	Header   int64  `json:"header"`
+	Control  int64  `json:"control"`
+	Expected int64  `json:"expected"`
+}
+
+// share is what one worker brings to the report.
+type share struct {
+	Times  strategy.Times
+	Wall   float64
+	Books  comm.Books
+	Wired  bool
+	Socket int64
+	TLS    int64
+}
+
+// HashWeights is the SHA-256 of a flat vector of parameters, little-endian, in hex.
+func HashWeights(x []float32) string {
+	h := sha256.Sum256(vec.Bytes(x))
+	return hex.EncodeToString(h[:])
+}
+
+// report adds all workers' shares up, the same on each.
+func (r *run) report(ctx context.Context) (*Report, error) {
+	me := share{Times: r.times, Wall: (r.g.Clock().Now() - r.began).Seconds(), Books: r.ledger.Totals()}
+	if w, ok := r.g.(comm.Wire); ok {
+		me.Wired = true
+		me.Socket, _, me.TLS = w.Wired()
+		me.Books[comm.OpControl].Control += w.Controlled()
+	}
+	all, err := gatherJSON(ctx, r.g, me)
+	if err != nil {
+		return nil, err
+	}
+	n := float64(len(all))
+	p := &Report{Loss: r.loss, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
+		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X), Weights: HashWeights(r.w.X)}
+	var books comm.Books
+	for _, s := range all {
+		p.Wall = max(p.Wall, s.Wall)
+		p.Compute += s.Times.Compute.Seconds() / n
+		p.Comm += s.Times.Comm.Seconds() / n
+		p.Wait += s.Times.Wait.Seconds() / n
+		books.Add(&s.Books)
+		if s.Wired {
+			p.Socket, p.TLS = sumInto(p.Socket, s.Socket), sumInto(p.TLS, s.TLS)
+		}
+	}
+	for op, e := range books {
+		if e != (comm.Entry{}) {
+			p.Ops = append(p.Ops, OpSum{comm.Op(op).String(), e.Messages, e.Payload, e.Header, e.Control, e.Expected})
+		}
+	}
+	sum := books.Sum()
+	p.Messages, p.Payload, p.Header, p.Control, p.BytesExpected = sum.Messages, sum.Payload, sum.Header, sum.Control, sum.Expected
+	p.BytesSent = sum.Payload + sum.Header
+	if p.Wall > 0 {
+		p.SamplesPerSec = float64(r.samples) / p.Wall
+	}
+	if r.last != nil {
+		p.setTest(r.last.Test, r.c.Train.Info().Task == data.Classification)
+		p.SamplesBooked = r.last.Booked()
+	}
+	if r.saveErr != nil {
+		p.SaveError = r.saveErr.Error()
+	}
+	if o, ok := r.c.Model.(model.Objective); ok {
+		v := o.Objective(r.w.X, r.c.Train)
+		p.Objective = &v
+	}
+	return p, nil
+}
+
+func sumInto(p *int64, v int64) *int64 {
+	if p != nil {
+		v += *p
+	}
+	return &v
+}
+
+func (p *Report) setTest(m model.Metrics, classes bool) {
+	if m.N == 0 {
+		return
+	}
+	loss := m.Loss / float64(m.N)
+	p.TestLoss = &loss
+	if classes {
+		acc := float64(m.Correct) / float64(m.N)
+		p.Accuracy = &acc
+	} else {
+		rmse := rootMean(m.SqErr, m.N)
+		p.RMSE = &rmse
+	}
+}
+
+// Booked says in words what the sample ledger found.
+func (e EpochInfo) Booked() string {
+	if e.Exactly {
+		return fmt.Sprintf("epoch %d: each sample used exactly once", e.Epoch)
+	}
+	return fmt.Sprintf("epoch %d: samples not used %v, used more than once %v", e.Epoch, e.Missing, e.Repeated)
+}

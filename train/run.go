@@ -1,0 +1,258 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/rng"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// Run trains on one worker; every rank of g calls it with the same Config (Dir, Events and Stop may differ). It returns
+// the same report on every rank. When the context ends, or a worker is lost, it returns an error that says so: a
+// *comm.PeerError names the rank, the operation and the step.
+func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
+	r, err := start(ctx, g, c)
+	if err != nil {
+		return nil, err
+	}
+	defer r.metrics.close()
+	for r.step < r.total {
+		said, err := r.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		last := said.Stop || said.Done || r.step == r.total
+		if r.inEpoch == 0 || last && !said.Stop {
+			if err := r.endEpoch(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if last || r.saveDue() {
+			if err := r.save(ctx); err != nil {
+				return nil, err
+			}
+		}
+		if last {
+			report, err := r.report(ctx)
+			if err == nil && said.Stop && !said.Done && r.step < r.total {
+				err = ErrStopped
+			}
+			return report, err
+		}
+	}
+	return r.report(ctx) // a resumed run that had already ended
+}
+
+// run is the state of Run between steps.
+type run struct {
+	c        Config
+	g        comm.Group
+	ledger   *comm.Ledger
+	w        *strategy.Worker
+	strategy strategy.Strategy
+	schedule *optim.Schedule
+	sampler  *data.Sampler
+	books    *sampleBooks
+	metrics  *metrics
+
+	step     int // steps done
+	total    int
+	epoch    int // epochs done
+	inEpoch  int // steps done of the epoch under way
+	began    time.Duration
+	first    int // steps done when this process started
+	samples  int // samples used since
+	times    strategy.Times
+	lossSum  float64 // over the steps of this epoch
+	loss     float64 // of the last epoch that ended
+	last     *EpochInfo
+	saved    int    // step of the newest checkpoint, -1 when there is none
+	lastSave string // its folder
+	saveErr  error  // why the last one could not be written
+}
+
+// start checks the configuration, meets the other workers and makes or loads the state.
+func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
+	if err := c.fill(g.Size()); err != nil {
+		return nil, err
+	}
+	r := &run{c: c, ledger: comm.NewLedger(), saved: -1}
+	r.g = comm.Count(g, r.ledger)
+	var err error
+	if r.sampler, err = data.NewSampler(c.Train.Len(), c.Batch, c.Seed); err != nil {
+		return nil, &ConfigError{Key: "batch", Err: err}
+	}
+	if r.total = c.Steps; r.total == 0 {
+		r.total = c.Epochs * r.sampler.Steps()
+	}
+	if r.schedule, err = c.schedule(r.total); err != nil {
+		return nil, err
+	}
+	tree := comm.NewTree(c.Microshards, g.Size())
+	r.books = newSampleBooks(c.Train.Len())
+	r.strategy = c.Strategy()
+	r.w = &strategy.Worker{
+		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.Bucket, Total: c.Train.Len(),
+		X:       make([]float32, c.Model.Layout().Len()),
+		Reducer: &reduce.Exact{Group: r.g, Tree: tree, Algorithm: c.Algorithm},
+	}
+	if r.w.Optimizer, err = c.optimizer(); err != nil {
+		return nil, err
+	}
+	r.w.Microshard = r.handOut(tree)
+	if err := r.agree(ctx); err != nil {
+		return nil, err
+	}
+	c.Model.Init(r.w.X, c.Seed)
+	if err := r.restore(ctx); err != nil {
+		return nil, err
+	}
+	if r.metrics, err = openMetrics(r); err != nil {
+		return nil, err
+	}
+	r.epoch, r.inEpoch = r.step/r.sampler.Steps(), r.step%r.sampler.Steps()
+	r.began, r.first = r.g.Clock().Now(), r.step
+	if c.Events.Start != nil {
+		c.Events.Start(StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(),
+			Samples: c.Train.Len(), Parameters: len(r.w.X)})
+	}
+	return r, nil
+}
+
+// next does one step.
+func (r *run) next(ctx context.Context) (strategy.Report, error) {
+	batch := r.sampler.Batch(r.epoch, r.inEpoch)
+	r.w.Step, r.w.Samples, r.w.Rate = r.step, len(batch), float32(r.schedule.Rate(r.step+1))
+	r.w.Stop = r.c.Stop != nil && r.c.Stop()
+	r.ledger.SetStep(r.step)
+	said, err := r.strategy.Step(ctx, r.w)
+	if err != nil {
+		return said, fmt.Errorf("step %d: %w", r.step+1, err)
+	}
+	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) {
+		return said, &DivergedError{Step: r.step + 1, Loss: said.Loss, Last: r.lastSave}
+	}
+	r.step++
+	r.inEpoch++
+	r.samples += len(batch)
+	r.times.Add(said.Times)
+	if said.Done { // a closed form: the loss is that of the solution
+		m, err := evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Train)
+		if err != nil {
+			return said, err
+		}
+		said.Loss = m.Loss / float64(m.N)
+	}
+	r.lossSum += said.Loss
+	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: len(batch), Loss: said.Loss,
+		Rate: float64(r.w.Rate), At: r.g.Clock().Now() - r.began, Times: said.Times}
+	if r.c.Events.Step != nil {
+		r.c.Events.Step(info)
+	}
+	r.metrics.step(info)
+	if r.inEpoch == r.sampler.Steps() {
+		r.inEpoch = 0
+		r.epoch++
+	}
+	return said, nil
+}
+
+// handOut returns the worker's Microshard.
+func (r *run) handOut(tree comm.Tree) func(leaf int) (*data.Batch, error) {
+	lo, hi := tree.Run(r.g.Rank())
+	var b data.Batch
+	return func(leaf int) (*data.Batch, error) {
+		if leaf < lo || leaf >= hi {
+			return nil, fmt.Errorf("train: microshard %d was asked for; this worker has %d to %d", leaf, lo, hi-1)
+		}
+		batch := r.sampler.Batch(r.epoch, r.inEpoch)
+		from, to := data.Slice(leaf, r.c.Microshards, len(batch))
+		r.c.Train.Gather(&b, batch[from:to])
+		b.Seed = rng.Key(r.c.Seed, "batch", uint64(r.step))
+		r.books.use(batch[from:to])
+		return &b, nil
+	}
+}
+
+func (r *run) saveDue() bool {
+	if r.c.SaveEvery > 0 {
+		return r.step%r.c.SaveEvery == 0
+	}
+	return r.inEpoch == 0
+}
+
+// endEpoch closes the sample books of the epoch and tests the model.
+func (r *run) endEpoch(ctx context.Context) error {
+	steps := r.inEpoch
+	if steps == 0 {
+		steps = r.sampler.Steps()
+	}
+	info := EpochInfo{Epoch: r.epoch, Step: r.step, Loss: r.lossSum / float64(steps)}
+	whole := r.inEpoch == 0
+	if !whole {
+		info.Epoch++
+	}
+	exactly, missing, repeated, err := r.audit(ctx)
+	if err != nil {
+		return err
+	}
+	if whole {
+		info.Exactly, info.Missing, info.Repeated = exactly, missing, repeated
+		r.books.clear()
+		r.lossSum = 0
+	}
+	r.loss = info.Loss
+	if r.c.Test != nil {
+		if info.Test, err = evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Test); err != nil {
+			return err
+		}
+	}
+	info.At = r.g.Clock().Now() - r.began
+	r.last = &info
+	if r.c.Events.Epoch != nil {
+		r.c.Events.Epoch(info)
+	}
+	r.metrics.epoch(info)
+	return nil
+}
+
+// audit gives every worker the sample books of all and checks them. Rank 0 then keeps them for everybody, so that a
+// later audit of the same epoch does not count anything twice.
+func (r *run) audit(ctx context.Context) (exactly bool, missing, repeated []int, err error) {
+	all, err := gather(ctx, r.g, r.books.encode())
+	if err != nil {
+		return false, nil, nil, err
+	}
+	for from, b := range all {
+		if comm.Rank(from) != r.g.Rank() {
+			if err := r.books.merge(b); err != nil {
+				return false, nil, nil, err
+			}
+		}
+	}
+	exactly, missing, repeated = r.books.audit()
+	if r.g.Rank() != 0 {
+		r.books.clear()
+	}
+	return exactly, missing, repeated, nil
+}
+
+// finite tells whether the parameters are numbers that a checkpoint may hold.
+func (r *run) finite() error {
+	if vec.Finite(r.w.X) {
+		return nil
+	}
+	return &DivergedError{Step: r.step, Loss: math.NaN(), Last: r.lastSave}
+}
+
+// Stopped tells whether err says that the run ended early because it was asked to.
+func Stopped(err error) bool { return errors.Is(err, ErrStopped) || errors.Is(err, context.Canceled) }
