@@ -15,7 +15,7 @@ import (
 const maxIndex = math.MaxInt32 // columns are int32
 
 // readLIBSVM reads a whole file. The width is the highest index of the file, o.Features when that is given, or the
-// training data's when o.Like is.
+// training data's when o.Like is. With o.Like all lines may lack the label.
 func readLIBSVM(ctx context.Context, name string, src source, o Options) (*sparse, error) {
 	in, err := src.read(ctx)
 	if err != nil {
@@ -34,6 +34,7 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 		first = 0
 	}
 	text := lines{in: in.Reader}
+	bare := false // lines have no labels
 	for {
 		line, err := text.next()
 		if err == io.EOF {
@@ -49,8 +50,13 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 		if len(token) == 0 {
 			continue
 		}
-		label, err := number(token)
-		if err != nil {
+		if o.Like != nil && len(d.row) == 1 {
+			bare = bytes.IndexByte(token, ':') >= 0
+		}
+		var label float64
+		if bare {
+			rest = line
+		} else if label, err = number(token); err != nil {
 			return nil, badLine(src.name, text.n, "label %s: %v (a line is: label index:value index:value ...)", quote(token), err)
 		}
 		last := -1
@@ -60,6 +66,9 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 				break
 			}
 			colon := bytes.IndexByte(token, ':')
+			if colon < 0 && bare {
+				return nil, badLine(src.name, text.n, "%s is not index:value, and the lines before have no label", quote(token))
+			}
 			if colon < 0 {
 				return nil, badLine(src.name, text.n, "%s is not index:value", quote(token))
 			}
@@ -112,6 +121,9 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 		return nil, bad(src.name, "holds labels but not one feature")
 	}
 	t := targets{file: src.name, values: labels, line: where, count: 1}
+	if bare {
+		t.count = 0
+	}
 	s := &Schema{Format: "libsvm", Dim: width, Shape: []int{width}, Sparse: true}
 	if err := t.resolve(&d.base, s, o); err != nil {
 		return nil, err

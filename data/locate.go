@@ -12,6 +12,9 @@ import (
 	"github.com/covey-ml/covey/spec"
 )
 
+// testBeside, as Options.Test, wants the test set that stands beside the training data, if any.
+const testBeside = "beside"
+
 // pair is what was found at a path.
 type pair struct {
 	train part
@@ -39,14 +42,14 @@ func locate(path string, o Options) (pair, error) {
 		if p.train, err = locateFile(path, o); err != nil {
 			return p, err
 		}
-		if t := companion(path); t != "" && o.Test == "" {
+		if t := companion(path); t != "" && (o.Test == "" || o.Test == testBeside) {
 			if p.test, err = locateTest(t, o); err != nil {
 				return p, err
 			}
 		}
 	}
 	switch o.Test {
-	case "":
+	case "", testBeside:
 	case "none":
 		p.test = nil
 	default:
@@ -138,7 +141,7 @@ func locateDir(dir string, o Options) (pair, error) {
 			return p, err
 		}
 		p.train.name = filepath.Base(dir)
-		if set["t10k-images"] != "" && o.Test == "" {
+		if set["t10k-images"] != "" && (o.Test == "" || o.Test == testBeside) {
 			if p.test, err = locateTest(set["t10k-images"], o); err != nil {
 				return p, err
 			}

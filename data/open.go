@@ -20,7 +20,8 @@ type Options struct {
 	Format string
 	// Test is the file of the test set (for IDX, its image file or folder). "" takes the one that stands beside the
 	// training file (a9a.t for a9a, name_test.csv for name_train.csv, t10k-* for train-*) and otherwise splits the
-	// training data; none means that all samples are for training and there is no test set.
+	// training data; beside does the first and never splits; none means that all samples are for training and there is no
+	// test set.
 	Test string
 	// TestFraction is the part of the samples that becomes the test set when no file holds one, drawn by Seed; 0 means
 	// 0.1, at least one sample is taken, and it must be below 1. It has no effect when there is a test file.
@@ -173,7 +174,7 @@ func Read(ctx context.Context, r io.Reader, name string, o Options) (Dataset, er
 func finish(train, test Dataset, o Options) (Dataset, Dataset, error) {
 	ids := all(train.Len())
 	var out []int
-	if test == nil && o.Test != "none" {
+	if test == nil && o.Test != "none" && o.Test != testBeside {
 		if len(ids) < 2 {
 			return nil, nil, fmt.Errorf("%s: one sample cannot be split into training and test: set test to none", train.Info().Name)
 		}

@@ -101,6 +101,7 @@ type tableBuilder struct {
 	row     []float32
 	y       []float64
 	rows    int // lines seen
+	bare    int // of them, lines whose target is missing in data that is read as other data was
 	kept    []bool
 	line    []int32 // of each sample
 	targets targets
@@ -162,6 +163,10 @@ func (b *tableBuilder) add(f []string, line int) error {
 	for k, i := range b.r.targets {
 		s := f[i]
 		if missing(s) {
+			if b.o.Like != nil && b.bare == len(b.line) && b.o.Missing != "drop" { // no line before this one has a target
+				b.bare++
+				break
+			}
 			if b.o.Missing != "drop" {
 				return &Error{File: b.file, Line: line, Column: b.target[k].name,
 					What: fmt.Sprintf("the target is missing (%q): set missing to drop to leave such lines out", s)}
@@ -169,6 +174,10 @@ func (b *tableBuilder) add(f []string, line int) error {
 			whole = false
 			b.y = append(b.y, 0)
 			continue
+		}
+		if b.bare > 0 {
+			return &Error{File: b.file, Line: line, Column: b.target[k].name,
+				What: fmt.Sprintf("holds a target, and the %d samples before do not: give all or none", b.bare)}
 		}
 		v, err := b.target[k].put(s)
 		if err != nil {
@@ -262,6 +271,9 @@ func (b *tableBuilder) table(name string) (*table, error) {
 		}
 		return nil, bad(b.file, "holds no samples")
 	}
+	if b.bare > 0 {
+		b.target = nil
+	}
 	d := &table{x: b.x, raw: len(b.cols)}
 	d.file = b.file
 	s := b.o.Like
@@ -293,7 +305,7 @@ func (b *tableBuilder) table(name string) (*table, error) {
 			b.targets.texts = c.texts
 		}
 	}
-	if len(b.h.labels) > 0 && b.targets.texts == nil && b.o.Like == nil && b.o.Classes == 0 && b.o.Task != Regression {
+	if len(b.h.labels) > 0 && b.targets.texts == nil && (b.o.Like == nil || b.o.Like.Labels != nil) && b.o.Classes == 0 && b.o.Task != Regression {
 		if err := b.name(s); err != nil {
 			return nil, err
 		}

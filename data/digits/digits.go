@@ -29,18 +29,18 @@ const (
 
 // How much the shapes vary. Lengths are in pixels, angles in radians.
 const (
-	turn      = 0.30  // rotation, at most
-	slant     = 0.35  // shear, at most
-	narrowest = 0.70  // width of the shape to its nominal one
-	widest    = 1.10  //
-	lowest    = 0.80  // height, likewise
+	turn      = 0.12  // rotation, at most
+	slant     = 0.33  // shear, at most
+	narrowest = 0.9   // width of the shape to its nominal one
+	widest    = 1.08  //
+	lowest    = 0.95  // height, likewise
 	highest   = 1.05  //
-	wander    = 2.2   // shift of the whole, at most
-	jitter    = 1.1   // shift of a point of the shape, one deviation
-	bend      = 2.4   // elastic displacement, about at most
-	thinnest  = 0.7   // half of the pen's width
-	thickest  = 1.7   //
-	nominal   = 0.205 // pixels to a unit of the shapes' square
+	wander    = 3.0   // shift of the whole, at most
+	jitter    = 0.15  // shift of a point of the shape, one deviation
+	bend      = 0.5   // elastic displacement, about at most
+	thinnest  = 1.0   // half of the pen's width
+	thickest  = 1.9   //
+	nominal   = 0.226 // pixels to a unit of the shapes' square
 	pieces    = 5     // straight pieces to a curve between two points
 )
 
@@ -185,7 +185,7 @@ func (r *Renderer) ink(dst []byte, pen, edge float32) {
 }
 
 // knots is the number of points a side at which the elastic displacement is drawn.
-const knots = 8
+const knots = 5
 
 // elastic draws a smooth random displacement: independent at each knot, averaged with weights 1 2 1 each way,
 // which stands for the Gaussian of Simard, Steinkraus and Platt ("Best practices for convolutional neural networks",
