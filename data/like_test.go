@@ -68,7 +68,8 @@ func TestLikeMixed(t *testing.T) {
 		{"a,k\n1,x\n2,y\n", "a,k\n1,\n2,y\n", `text, line 3, column "k": holds a target, and the 1 samples before do not`},
 		{"a,k\n1,x\n2,y\n", "a,k\n1,x\n2,\n", `text, line 3, column "k": the target is missing`},
 	} {
-		_, err := Read(context.Background(), strings.NewReader(c.text), "text", Options{Like: schemaOf(t, c.train, Options{})})
+		like := schemaOf(t, c.train, Options{})
+		_, err := Read(context.Background(), strings.NewReader(c.text), "text", Options{Like: like, Format: like.Format})
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%q\n got %v\nwant %s", c.text, err, c.want)
 		}

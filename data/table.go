@@ -163,7 +163,7 @@ func (b *tableBuilder) add(f []string, line int) error {
 	for k, i := range b.r.targets {
 		s := f[i]
 		if missing(s) {
-			if b.o.Like != nil && b.bare == len(b.line) && b.o.Missing != "drop" { // no line before this one has a target
+			if k == 0 && b.o.Like != nil && b.bare == len(b.line) && b.o.Missing != "drop" { // no line before this one has a target
 				b.bare++
 				break
 			}
