@@ -67,6 +67,8 @@ type Group interface {
 	// Send sends p to a rank (itself included) and returns when p may be reused. It never waits for a Recv while
 	// no more than EagerBytes, p included, are under way on that pair of ranks; beyond that it may. Here a message
 	// counts as at least MinMessage bytes, so that a flood of empty ones is bounded too.
+	// A message beyond that bound, as long as nobody asks for it, may hold up later ones of that pair, whatever their
+	// tags: ask for what comes before waiting for something else.
 	Send(ctx context.Context, to Rank, tag Tag, p []byte) error
 	// Recv takes the oldest message with that tag from a rank, or from AnyRank, into p, and returns who sent it
 	// and its length. When p is too short it returns a *SizeError and keeps the message.

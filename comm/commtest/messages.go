@@ -245,7 +245,7 @@ func (x *exam) concurrent(t *testing.T) {
 	const n, lanes, count = 3, 6, 40
 	g := x.group(t, n, patience)
 	each(t, g, func(g comm.Group) error {
-		errs := make([]error, 2*lanes)
+		errs := make([]error, (1+n)*lanes)
 		var wg sync.WaitGroup
 		for lane := range lanes {
 			size := func(i int) int { return 1 + (lane*9973+i*1201)%(1<<(8+2*lane)) }
@@ -259,16 +259,18 @@ func (x *exam) concurrent(t *testing.T) {
 					}
 				}
 			})
-			wg.Go(func() {
-				for i := range count {
-					for from := range comm.Rank(n) {
+			// One receiver for each sender and lane: a message beyond EagerBytes that nobody asks for may hold up
+			// its sender's later ones, so nobody may be asked for last.
+			for from := range comm.Rank(n) {
+				wg.Go(func() {
+					for i := range count {
 						if err := recv(bg, g, from, tag(uint32(lane)), size(i), uint64(lane*count+i)<<8|uint64(from)); err != nil {
-							errs[lanes+lane] = err
+							errs[lanes*(1+int(from))+lane] = err
 							return
 						}
 					}
-				}
-			})
+				})
+			}
 		}
 		wg.Wait()
 		return errors.Join(errs...)
