@@ -44,6 +44,7 @@ type Mesh struct {
 	any    map[Tag][]*receipt // receives from AnyRank, oldest first
 	peers  []peer
 	poison *PeerError
+	told   bool // the peers were told of it
 	closed bool
 	seq    uint64 // of the last message that arrived unasked
 	store  store
@@ -407,16 +408,18 @@ func (r *receipt) release() (Rank, int, error) {
 // Poison implements Poisoner.
 func (m *Mesh) Poison(e *PeerError) *PeerError {
 	m.mu.Lock()
-	if m.poison != nil || m.closed {
-		if m.poison != nil {
-			e = m.poison
-		}
-		m.mu.Unlock()
+	if m.poison != nil {
+		e = m.poison
+	} else if !m.closed {
+		m.condemn(e)
+	}
+	tell := !m.told && !m.closed
+	m.told = true
+	m.mu.Unlock()
+	if !tell {
 		return e
 	}
-	m.condemn(e)
-	m.mu.Unlock()
-	for _, l := range m.links {
+	for _, l := range m.links { // what a peer told, too: this rank may leave before the others hear it from there
 		if l != nil {
 			l.Abort(e)
 		}
@@ -490,13 +493,21 @@ func (m *Mesh) Close() error {
 	for i := range m.peers {
 		m.signalRoom(Rank(i))
 	}
+	poison := m.poison
 	m.mu.Unlock()
 	errs := make([]error, m.size)
 	var wg sync.WaitGroup
 	for i, l := range m.links {
-		if l != nil {
-			wg.Go(func() { errs[i] = l.Close() })
+		if l == nil {
+			continue
 		}
+		wg.Go(func() {
+			// A rank that heard of an abort and leaves may be heard before the one that began it.
+			if poison != nil {
+				l.Abort(poison)
+			}
+			errs[i] = l.Close()
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
