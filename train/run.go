@@ -133,9 +133,13 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	batch := r.sampler.Batch(r.epoch, r.inEpoch)
 	r.w.Step, r.w.Samples, r.w.Rate = r.step, len(batch), float32(r.schedule.Rate(r.step+1))
 	r.w.Stop = r.c.Stop != nil && r.c.Stop()
-	r.ledger.SetStep(r.step)
+	r.ledger.SetStep(r.step + 1)
 	said, err := r.strategy.Step(ctx, r.w)
-	if err != nil {
+	var peer *comm.PeerError
+	switch {
+	case errors.As(err, &peer): // says the step itself
+		return said, err
+	case err != nil:
 		return said, fmt.Errorf("step %d: %w", r.step+1, err)
 	}
 	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) {

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/shm"
+	"github.com/covey-ml/covey/job"
+)
+
+const (
+	startUp  = 2 * time.Minute // for started workers to come, and to read their data
+	joinWait = 1 * time.Hour   // for workers that somebody starts elsewhere
+	grace    = 4 * time.Second // for the others to end when one has failed
+)
+
+// launch runs the workers as processes and follows them to their end.
+func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *watcher) (*ending, error) {
+	clock := comm.RealClock()
+	creds, err := o.creds.load()
+	if err != nil {
+		return nil, err
+	}
+	token := os.Getenv(cluster.EnvToken)
+	if token == "" {
+		token = cluster.NewToken()
+	}
+	c, err := cluster.Listen(o.listen, token, creds, clock)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	defer c.Close()
+	local := j.Workers - o.join
+	var memory *os.File
+	if j.Transport == job.Shm {
+		if memory, err = shm.Create(local, shm.Options{}); err != nil {
+			return nil, j.Errorf("transport", "%w", err)
+		}
+		defer memory.Close()
+	}
+	args := []string{"join", c.Addr()}
+	if o.creds.dir != "" {
+		args = append(args, "--tls", o.creds.dir, "--node", o.creds.node)
+	}
+	procs, err := cluster.Start(local, args, token, memory, clock)
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{w: w, c: c, procs: procs, errs: map[string][]int{}}
+	defer func() { cluster.Reap(procs, grace, clock) }()
+	defer onSignals(f.interrupt)()
+	for _, p := range procs {
+		w.note("worker %d is process %d", p.Rank, p.Pid())
+	}
+
+	wait := startUp
+	if o.join > 0 {
+		wait = joinWait
+		w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(c.Addr(), token))
+	}
+	gather, cancel := clock.WithTimeout(ctx, wait)
+	defer cancel()
+	gather, abort := context.WithCancelCause(gather)
+	defer abort(nil)
+	f.abort = abort
+	for _, p := range procs {
+		clock.Go(func() { f.ended(p) })
+	}
+	welcome := cluster.Welcome{Generation: 1, Job: j.YAML(), Resume: from, Local: local}
+	err = c.Gather(gather, j.Workers, welcome, func(rank int, name string) {
+		if rank >= local {
+			w.say("worker %d has joined: %s", rank, name)
+		}
+	})
+	if err != nil {
+		cluster.Kill(procs)
+		return nil, err
+	}
+	f.gathered()
+	c.Hear(f.hear)
+	cluster.Reap(procs, grace, clock)
+	return f.result(j)
+}
+
+func (o *trainOptions) invitation(addr, token string) string {
+	if o.creds.dir != "" {
+		return fmt.Sprintf("covey join %s --tls DIR", addr)
+	}
+	return fmt.Sprintf("%s=%s covey join %s", cluster.EnvToken, token, addr)
+}
+
+// result is what the run came to.
+func (f *follower) result(j *job.Job) (*ending, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.end != nil {
+		// The job as rank 0 completed it with what it knows of the data.
+		f.end.Transport, f.end.Run = j.Transport, j.Run
+		return f.end, nil
+	}
+	if f.interrupted {
+		return nil, &saidError{errors.New("interrupted"), exitInterrupted}
+	}
+	return nil, f.failure()
+}
+
+// failure puts together what the workers said and how they died.
+func (f *follower) failure() error {
+	code := exitLost
+	var lines []string
+	for text, ranks := range f.errs {
+		slices.Sort(ranks)
+		lines = append(lines, fmt.Sprintf("%s: %s", ranksText(ranks), text))
+	}
+	slices.Sort(lines)
+	if f.code != 0 {
+		code = f.code
+	}
+	died := false
+	for _, p := range f.procs {
+		if how, well := p.End(); !well && !strings.HasPrefix(how, "exit status") {
+			lines = append([]string{fmt.Sprintf("worker %d (process %d) was lost: %s", p.Rank, p.Pid(), how)}, lines...)
+			died = true
+		}
+	}
+	if died {
+		code = exitLost
+	}
+	if len(lines) == 0 {
+		lines = []string{"the workers ended without a report"}
+	}
+	return &codedError{errors.New(strings.Join(lines, "\n  ")), code}
+}
+
+func ranksText(ranks []int) string {
+	if len(ranks) == 1 {
+		return fmt.Sprintf("worker %d", ranks[0])
+	}
+	s := make([]string, len(ranks))
+	for i, r := range ranks {
+		s[i] = fmt.Sprint(r)
+	}
+	return "workers " + strings.Join(s, ", ")
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/train"
+	"github.com/covey-ml/covey/vec"
+)
+
+// ending is a run's report with what only the command knows.
+type ending struct {
+	train.Report
+	Transport    string `json:"transport"`
+	Strategy     string `json:"strategy"`
+	Model        string `json:"model"`
+	Data         string `json:"data"`
+	Reproducible string `json:"reproducible"` // how far the same bits can be had again
+	Kernels      string `json:"kernels"`
+	Run          string `json:"run"`
+	Stopped      bool   `json:"stopped,omitempty"` // before its end, as asked
+}
+
+func newEnding(j *job.Job, r *train.Report, stopped bool) *ending {
+	return &ending{Report: *r, Transport: j.Transport, Strategy: string(j.Strategy), Model: string(j.Model), Data: j.Data,
+		Reproducible: j.Reproducible(), Kernels: vec.Kernels(), Run: j.Run, Stopped: stopped}
+}
+
+func (e *ending) printJSON(w io.Writer) error {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
+}
+
+// save leaves the report in the run folder.
+func (e *ending) save(path string) error {
+	b, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o666)
+}
+
+// print writes the report for people.
+func (e *ending) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t"+format+"\n", append([]any{name}, args...)...)
+	}
+	fmt.Fprintln(w)
+	if e.Accuracy != nil {
+		row("test accuracy", "%.2f %%", 100**e.Accuracy)
+	}
+	if e.RMSE != nil {
+		row("test error", "%.6g (root mean square)", *e.RMSE)
+	}
+	row("training loss", "%.6g (mean over the last epoch)", e.Loss)
+	if e.Objective != nil {
+		row("objective", "%.10g (regulariser included, over the training set)", *e.Objective)
+	}
+	row("done", "%s, %s, %s samples", count(e.Steps, "step"), epochs(e.Epochs), thousands(e.Samples))
+	row("time", "%s, %s samples/s", short(seconds(e.Wall)), thousands(int(e.SamplesPerSec)))
+	rest := e.Wall - e.Compute - e.Wait
+	row("", "computing %s, waiting for other workers %s (communicating %s), testing and saving %s",
+		short(seconds(e.Compute)), short(seconds(e.Wait)), short(seconds(e.Comm)), short(seconds(max(0, rest))))
+	if e.Workers > 1 {
+		closes := "as the algorithms' formulas say"
+		if e.BytesSent != e.BytesExpected {
+			closes = fmt.Sprintf("NOT the %s that the formulas say", bytes(e.BytesExpected))
+		}
+		row("sent", "%s in %s messages, %s", bytes(e.BytesSent), thousands(int(e.Messages)), closes)
+		if e.Socket != nil {
+			match := "as counted at the sockets"
+			if *e.Socket != e.BytesSent+e.Control {
+				match = fmt.Sprintf("NOT the %s counted at the sockets", bytes(*e.Socket))
+			}
+			row("", "and %s of control, %s", bytes(e.Control), match)
+		}
+	}
+	if e.SamplesBooked != "" {
+		row("samples", "%s", e.SamplesBooked)
+	}
+	row("same bits", "%s", e.Reproducible)
+	row("weights", "sha256 %s", e.Weights)
+	row("run folder", "%s", e.Run)
+	if !e.Stopped {
+		row("", "use it with: covey predict %s --data FILE", e.Run)
+	}
+	return w.Flush()
+}
+
+func epochs(e float64) string {
+	if e == float64(int(e)) {
+		return count(int(e), "epoch")
+	}
+	return fmt.Sprintf("%.2f epochs", e)
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return thousands(n) + " " + what + "s"
+}
+
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// short is a duration for people.
+func short(d time.Duration) string {
+	switch {
+	case d < time.Millisecond:
+		return fmt.Sprintf("%d us", d.Microseconds())
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+}
+
+func bytes(n int64) string {
+	switch {
+	case n < 10<<10:
+		return thousands(int(n)) + " bytes"
+	case n < 10<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	case n < 10<<30:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func printVersion(w io.Writer) {
+	version := "(development)"
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
+		version = b.Main.Version
+	}
+	fmt.Fprintf(w, "covey %s, %s, %s/%s, kernels %s\n", version, strings.TrimPrefix(runtime.Version(), "go"), runtime.GOOS, runtime.GOARCH, vec.Kernels())
+}

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/model/zoo"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/train"
+	"github.com/covey-ml/covey/vec"
+)
+
+// trainOptions is one call of covey train.
+type trainOptions struct {
+	keys   map[string]*string // job keys given as flags
+	resume string
+	json   bool
+	quiet  bool
+	listen string
+	join   int
+	creds  credentials
+}
+
+func trainCommand() *cobra.Command {
+	o := &trainOptions{keys: map[string]*string{}}
+	c := &cobra.Command{
+		Use:   "train [job.yaml]",
+		Short: "Train a model",
+		Long: `Train the model of a job file, of flags, or of both: a flag wins over the file. Without either it
+trains a digit classifier, on data that it makes itself, with two worker processes.
+
+A choice with parameters is written name:value or name:key=value,key=value.
+` + choicesHelp() + exitHelp,
+		Example: `  covey train
+  covey train --data mnist/ --model mlp:128 --workers 2 --epochs 5 --optimizer adam --lr 0.001
+  covey train job.yaml --workers 4 --microshards 12 --transport tcp --json
+  covey train --resume runs/mnist-mlp-1 --workers 3
+  covey train job.yaml --workers 4 --join 2 --listen 10.0.0.1:7000 --tls certs/`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("expected one job file, got %s", strings.Join(args, " "))
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args) },
+	}
+	c.Flags().SortFlags = false
+	for _, k := range job.Keys() {
+		v := c.Flags().String(k.Flag(), "", k.Help+defaultHelp(k.Default))
+		o.keys[k.Name] = v
+		if k.Name == "standardize" {
+			c.Flags().Lookup(k.Flag()).NoOptDefVal = "true"
+		}
+	}
+	c.Flags().StringVar(&o.resume, "resume", "", "run folder to go on with, from its last whole checkpoint")
+	c.Flags().BoolVar(&o.json, "json", false, "print the result as one JSON object on standard output")
+	c.Flags().BoolVar(&o.quiet, "quiet", false, "no progress")
+	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address at which workers join the run")
+	c.Flags().IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere with covey join")
+	o.creds.addFlags(c)
+	return c
+}
+
+func defaultHelp(d string) string {
+	if d == "" {
+		return ""
+	}
+	return " (default " + d + ")"
+}
+
+func choicesHelp() string {
+	var b strings.Builder
+	section := func(title string) { fmt.Fprintf(&b, "\n%s\n", title) }
+	section("Models:")
+	for _, n := range zoo.Names() {
+		fmt.Fprintf(&b, "  %s\n", zoo.Help(n))
+	}
+	section("Optimizers (all take weight_decay= and clip=):")
+	for _, c := range optim.Names() {
+		fmt.Fprintf(&b, "  %-9s %s\n", c.Name, c.Help)
+	}
+	section("Schedules (all take warmup=STEPS and scale=linear|sqrt,base=256):")
+	for _, c := range optim.Schedules() {
+		fmt.Fprintf(&b, "  %-9s %s\n", c.Name, c.Help)
+	}
+	return b.String()
+}
+
+// mayChange are the keys that a resumed run may give anew: none of them is part of what is computed, but for the length.
+var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "algorithm", "epochs", "steps", "save", "keep", "data", "test"}
+
+func (o *trainOptions) run(c *cobra.Command, args []string) error {
+	j, from, err := o.job(c, args)
+	if err != nil {
+		return err
+	}
+	if err := j.Fill(); err != nil {
+		return err
+	}
+	if o.join < 0 || o.join >= j.Workers {
+		return usagef("--join %d of %d workers: at least one runs here, as rank 0", o.join, j.Workers)
+	}
+	if o.join > 0 && j.Transport != job.TCP {
+		if j.Given("transport") {
+			return usagef("--join needs --transport tcp: workers elsewhere share no memory with those here")
+		}
+		j.Transport = job.TCP
+	}
+	if err := o.folder(j); err != nil {
+		return err
+	}
+	watch := newWatcher(c.ErrOrStderr(), o.quiet)
+	launch := o.launch
+	if j.Transport == job.Inproc {
+		launch = o.goroutines
+	}
+	end, err := launch(c.Context(), j, from, watch)
+	watch.end()
+	if err != nil {
+		return err
+	}
+	if err := end.save(filepath.Join(j.Run, reportFile)); err != nil {
+		watch.say("the report could not be saved: %v", err)
+	}
+	if o.json {
+		err = end.printJSON(c.OutOrStdout())
+	} else {
+		err = end.print(c.OutOrStdout())
+	}
+	switch {
+	case err != nil:
+		return err
+	case end.Stopped:
+		fmt.Fprintf(c.ErrOrStderr(), "interrupted at step %d; go on with: covey train --resume %s\n", end.Steps, j.Run)
+		return &saidError{train.ErrStopped, exitInterrupted}
+	case end.SaveError != "":
+		return fmt.Errorf("the last checkpoint could not be saved: %s", end.SaveError)
+	}
+	return nil
+}
+
+// job puts file and flags together. from is the checkpoint to go on with, or "".
+func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from string, err error) {
+	switch {
+	case o.resume != "" && len(args) > 0:
+		return nil, "", usagef("--resume goes on with the run folder's own job: leave out %s", args[0])
+	case o.resume != "":
+		if j, err = job.Load(filepath.Join(o.resume, jobFile)); err != nil {
+			return nil, "", usagef("--resume %s: not a run folder: %w", o.resume, err)
+		}
+		j.Run = o.resume
+		var passed []error
+		from, passed, err = ckpt.Latest(o.resume)
+		for _, p := range passed {
+			fmt.Fprintf(c.ErrOrStderr(), "covey train: passed over a checkpoint: %v\n", p)
+		}
+		if err != nil {
+			return nil, "", err
+		}
+	case len(args) > 0:
+		if j, err = job.Load(args[0]); err != nil {
+			return nil, "", err
+		}
+	default:
+		j = &job.Job{}
+	}
+	for _, k := range job.Keys() {
+		if !c.Flags().Changed(k.Flag()) {
+			continue
+		}
+		if o.resume != "" && !slices.Contains(mayChange, k.Name) {
+			return nil, "", usagef("--%s cannot change when a run is resumed (what can: --%s)", k.Flag(), strings.Join(mayChange, ", --"))
+		}
+		if o.resume != "" && k.Name == "epochs" && j.Steps > 0 && !c.Flags().Changed("steps") {
+			j.Steps = 0
+		}
+		if err := j.Set(k.Name, *o.keys[k.Name], "--"+k.Flag()); err != nil {
+			return nil, "", err
+		}
+	}
+	return j, from, nil
+}
+
+// The files of a run folder beside those of package train.
+const (
+	jobFile    = "job.yaml"
+	reportFile = "report.json" // what --json prints, of the last process that trained
+)
+
+// folder finds a new run folder, or checks that the given one holds no run.
+func (o *trainOptions) folder(j *job.Job) error {
+	if p, err := filepath.Abs(j.Data); err == nil {
+		if _, err := os.Stat(p); err == nil {
+			j.Data = p // so that the run can be resumed from anywhere
+		}
+	}
+	if o.resume != "" {
+		return nil
+	}
+	if j.Run != "" {
+		if _, err := os.Stat(filepath.Join(j.Run, jobFile)); err == nil {
+			return usagef("--run %s holds a run already: go on with it with --resume %s, or name another folder", j.Run, j.Run)
+		}
+		if err := os.MkdirAll(j.Run, 0o777); err != nil {
+			return &usageError{err}
+		}
+		return nil
+	}
+	if err := os.MkdirAll("runs", 0o777); err != nil {
+		return &usageError{err}
+	}
+	base := strings.TrimSuffix(filepath.Base(j.Data), filepath.Ext(j.Data))
+	name, _, _ := strings.Cut(base, ":")
+	for n := 1; ; n++ {
+		j.Run = filepath.Join("runs", fmt.Sprintf("%s-%s-%d", name, j.Model.Name(), n))
+		err := os.Mkdir(j.Run, 0o777)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return &usageError{err}
+		}
+	}
+}
+
+// goroutines trains in this process.
+func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, w *watcher) (*ending, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var stop atomic.Bool
+	defer onSignals(func(again bool) {
+		stop.Store(true)
+		if again || !w.started() {
+			cancel(&saidError{errors.New("interrupted"), exitInterrupted})
+		}
+	})()
+	vec.SetThreads(j.ComputeThreads(j.Workers))
+	tr, test, err := j.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := j.Build(tr, test)
+	if err != nil {
+		return nil, err
+	}
+	conf.Dir, conf.Resume, conf.Events, conf.Stop = j.Run, from, w.events(), stop.Load
+	if err := writeJob(j); err != nil {
+		return nil, err
+	}
+	w.job(summaryOf(j, tr, test))
+	rep, err := train.Local(ctx, j.Workers, j.Timeout, conf)
+	stopped := errors.Is(err, train.ErrStopped)
+	if err != nil && !stopped {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		return nil, err
+	}
+	return newEnding(j, rep, stopped), nil
+}
+
+// writeJob leaves the whole job in the run folder.
+func writeJob(j *job.Job) error {
+	path := filepath.Join(j.Run, jobFile)
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, j.YAML(), 0o666); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// onSignals calls f at each interrupt or termination, again telling whether it is not the first, until the returned
+// function is called.
+func onSignals(f func(again bool)) (off func()) {
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	quit := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-ch:
+				f(n > 0)
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(ch)
+		close(quit)
+	}
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/train"
+)
+
+// event is what rank 0 tells the launcher: exactly one field is set.
+type event struct {
+	Job        *summary              `json:"job,omitempty"`
+	Start      *train.StartInfo      `json:"start,omitempty"`
+	Step       *train.StepInfo       `json:"step,omitempty"`
+	Epoch      *train.EpochInfo      `json:"epoch,omitempty"`
+	Checkpoint *train.CheckpointInfo `json:"checkpoint,omitempty"`
+	SaveError  string                `json:"save_error,omitempty"` // with Checkpoint
+}
+
+// often is how often a step is told: five times a second is as fast as people read.
+const often = 200 * time.Millisecond
+
+// eventsTo hands a run's events to f, steps only now and then, with the times of those in between added up.
+func eventsTo(f func(event)) train.Events {
+	var last time.Duration
+	var sum strategy.Times
+	return train.Events{
+		Start: func(i train.StartInfo) { f(event{Start: &i}) },
+		Step: func(i train.StepInfo) {
+			sum.Add(i.Times)
+			if i.At-last < often {
+				return
+			}
+			last = i.At
+			i.Times = sum
+			sum = strategy.Times{}
+			f(event{Step: &i})
+		},
+		Epoch: func(i train.EpochInfo) { f(event{Epoch: &i}) },
+		Checkpoint: func(i train.CheckpointInfo) {
+			e := event{Checkpoint: &i}
+			if i.Err != nil {
+				e.SaveError = i.Err.Error()
+				i.Err = nil
+			}
+			f(e)
+		},
+	}
+}
+
+// summary is a job in the words of the first lines that a user sees.
+type summary struct {
+	Data, Model, How, Run string
+}
+
+func summaryOf(j *job.Job, tr, test data.Dataset) *summary {
+	d := fmt.Sprintf("%s: %s samples", tr.Info().Name, thousands(tr.Len()))
+	if test != nil {
+		d += fmt.Sprintf(", %s to test", thousands(test.Len()))
+	}
+	how := fmt.Sprintf("%s over %s, batch %s in %s", count(j.Workers, "worker"), j.Transport, thousands(j.Batch), count(j.Microshards, "microshard"))
+	if j.Strategy == job.Direct {
+		how = fmt.Sprintf("%s over %s, in closed form", count(j.Workers, "worker"), j.Transport)
+	}
+	m := fmt.Sprintf("%s, %s, rate %v", j.Model, j.Optimizer, j.LR)
+	if j.Strategy == job.Direct {
+		m = string(j.Model)
+	}
+	return &summary{Data: d, Model: m, How: how, Run: j.Run}
+}
+
+// watcher shows a run as it goes: on a terminal one line that is written anew, elsewhere a line a second at most.
+type watcher struct {
+	out      io.Writer
+	quiet    bool
+	terminal bool
+
+	mu      sync.Mutex
+	began   bool
+	steps   train.StartInfo
+	width   int // of the line on the terminal that is to be written over
+	printed time.Time
+}
+
+func newWatcher(out io.Writer, quiet bool) *watcher {
+	w := &watcher{out: out, quiet: quiet}
+	if f, ok := out.(*os.File); ok {
+		w.terminal = term.IsTerminal(int(f.Fd()))
+	}
+	return w
+}
+
+// events feeds the watcher from a run of this process.
+func (w *watcher) events() train.Events { return eventsTo(w.take) }
+
+func (w *watcher) job(s *summary) { w.take(event{Job: s}) }
+
+// started tells whether training has begun.
+func (w *watcher) started() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.began
+}
+
+// say prints a line that matters even to who wants it quiet.
+func (w *watcher) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.line(format, args...)
+}
+
+// note prints a line for who likes to know.
+func (w *watcher) note(format string, args ...any) {
+	if !w.quiet {
+		w.say(format, args...)
+	}
+}
+
+func (w *watcher) take(e event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if e.Start != nil {
+		w.began, w.steps = true, *e.Start
+	}
+	if e.SaveError != "" {
+		w.line("checkpoint of step %d NOT saved, the one before it is whole: %s", e.Checkpoint.Step, e.SaveError)
+	}
+	if e.Epoch != nil && !e.Epoch.Exactly && e.Epoch.Step%max(1, w.steps.StepsPerEpoch) == 0 {
+		w.line("sample ledger of %s", e.Epoch.Booked())
+	}
+	if w.quiet {
+		return
+	}
+	switch {
+	case e.Job != nil:
+		w.line("%s\n%s\n%s; run folder %s", e.Job.Data, e.Job.Model, e.Job.How, e.Job.Run)
+	case e.Start != nil:
+		from := ""
+		if e.Start.Step > 0 {
+			from = fmt.Sprintf(", going on after step %s", thousands(e.Start.Step))
+		}
+		w.line("%s parameters, %s%s", thousands(e.Start.Parameters), count(e.Start.Steps, "step"), from)
+	case e.Step != nil:
+		w.progress(*e.Step)
+	case e.Epoch != nil:
+		w.line("%s", epochLine(*e.Epoch, w.steps))
+	}
+}
+
+func epochLine(e train.EpochInfo, s train.StartInfo) string {
+	line := fmt.Sprintf("epoch %d/%d  loss %.4f", e.Epoch, (s.Steps+s.StepsPerEpoch-1)/max(1, s.StepsPerEpoch), e.Loss)
+	if e.Test.N > 0 {
+		if e.Test.Correct > 0 {
+			line += fmt.Sprintf("  test accuracy %.2f %%", 100*float64(e.Test.Correct)/float64(e.Test.N))
+		}
+		line += fmt.Sprintf("  test loss %.4f", e.Test.Loss/float64(e.Test.N))
+	}
+	return line + fmt.Sprintf("  %s", short(e.At))
+}
+
+// progress shows one step.
+func (w *watcher) progress(s train.StepInfo) {
+	now := time.Now()
+	if !w.terminal && now.Sub(w.printed) < time.Second {
+		return
+	}
+	w.printed = now
+	all := s.Compute + s.Wait
+	split := ""
+	if all > 0 {
+		split = fmt.Sprintf("  compute %.0f %%, waiting %.0f %%", 100*float64(s.Compute)/float64(all), 100*float64(s.Wait)/float64(all))
+	}
+	done := s.Step - w.steps.Step
+	speed, left := 0.0, ""
+	if s.At > 0 && done > 0 {
+		speed = float64(done) * float64(s.Samples) / s.At.Seconds()
+		left = "  " + short(time.Duration(float64(s.At)/float64(done)*float64(w.steps.Steps-s.Step))) + " left"
+	}
+	text := fmt.Sprintf("epoch %d  step %d/%d  loss %.4f  %s samples/s%s%s", s.Epoch, s.Step, w.steps.Steps, s.Loss, thousands(int(speed)), split, left)
+	if !w.terminal {
+		fmt.Fprintln(w.out, text)
+		return
+	}
+	fmt.Fprintf(w.out, "\r%s%s", text, strings.Repeat(" ", max(0, w.width-len(text))))
+	w.width = len(text)
+}
+
+// line prints whole lines, over the progress line if there is one.
+func (w *watcher) line(format string, args ...any) {
+	if w.width > 0 {
+		fmt.Fprintf(w.out, "\r%s\r", strings.Repeat(" ", w.width))
+		w.width = 0
+	}
+	fmt.Fprintf(w.out, format+"\n", args...)
+}
+
+// end clears the progress line.
+func (w *watcher) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.width > 0 {
+		fmt.Fprintf(w.out, "\r%s\r", strings.Repeat(" ", w.width))
+		w.width = 0
+	}
+}
