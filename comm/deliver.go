@@ -216,41 +216,6 @@ func (m *Mesh) Fail(msg *Message, missing int, cause error) {
 	}
 }
 
-// Retract says that the message will not come after all and its link is well: its sender thought better of it before
-// any of it was sent. Whoever it was meant for waits on.
-func (m *Mesh) Retract(msg *Message) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	from, tag, r := msg.from, msg.tag, msg.to
-	if r == nil && msg.kind == stored {
-		q := m.box(from, tag)
-		q.came = remove(q.came, msg)
-	}
-	if msg.kind == stored || msg.kind == dropped {
-		m.give(msg)
-	}
-	if r == nil {
-		return
-	}
-	r.in = nil
-	switch {
-	case r.cause != nil:
-		r.finish(from, 0, m.peerError(from, tag, len(r.p), r.cause))
-	case m.closed:
-		r.finish(from, 0, ErrClosed)
-	case m.poison != nil && tag.collective():
-		r.finish(from, 0, m.poison)
-	case r.from == AnyRank:
-		m.postAny(r, true)
-	case !m.match(r, from): // nobody asked before r did
-		q := m.box(from, tag)
-		q.posts = append(q.posts, nil)
-		copy(q.posts[1:], q.posts)
-		q.posts[0] = r
-		m.signalRoom(from)
-	}
-}
-
 // Lose says that a peer is gone and why: ErrLeft after its goodbye, else an error that wraps ErrLost. Only the
 // first call for a peer counts. Messages that arrived whole can still be received.
 func (m *Mesh) Lose(from Rank, cause error) {
