@@ -2,6 +2,10 @@ package linear
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -260,6 +264,36 @@ func TestCholesky(t *testing.T) {
 		}
 		if short > long*(1+1e-9) {
 			t.Errorf("seed %d: the solution's squared norm is %v, and one of %v exists", seed, short, long)
+		}
+	}
+}
+
+// TestGolden holds the bits of the reference, the statistics and the solution, collinear and not, so that they are the
+// same on every processor.
+func TestGolden(t *testing.T) {
+	x, y := badly(9, 200, []float64{100, 0.3, -5, 2}, []float64{3, 2, 5, 0.1}, []float64{2.1, -3.3, 4.7, -8.9}, 7, true)
+	for i := range 200 { // collinear up to rounding
+		x[4*i+3] = 0.7 * x[4*i]
+	}
+	ds := data.DenseTargets("golden", 4, x, y, 1)
+	for form, want := range map[data.Dataset]string{ds: "07bdbd2fc7fbccc8", sparse{ds}: "d5067c1e26b17698"} {
+		m, err := NewLinear(Config{Dim: 4, Outputs: 1, Train: form})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := sha256.New()
+		ref := Standard(form, true)
+		s := make([]float64, m.StatLen())
+		if err := m.Stats(s, whole(form)); err != nil {
+			t.Fatal(err)
+		}
+		w := solve(t, m, form, 200)
+		if err := errors.Join(binary.Write(h, binary.LittleEndian, ref.Shift), binary.Write(h, binary.LittleEndian, ref.Scale),
+			binary.Write(h, binary.LittleEndian, s), binary.Write(h, binary.LittleEndian, w)); err != nil {
+			t.Fatal(err)
+		}
+		if got := hex.EncodeToString(h.Sum(nil)[:8]); got != want {
+			t.Errorf("sparse %v: digest %s, expected %s; weights %v", form.Info().Sparse, got, want, w)
 		}
 	}
 }
