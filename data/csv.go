@@ -15,7 +15,7 @@ import (
 	"github.com/covey-ml/covey/spec"
 )
 
-// A table in text: one sample a line, columns separated by a comma, semicolon, tab, bar or blanks, fields that hold the
+// A table in text: one sample a line, columns separated by a tab, comma, semicolon, bar or blanks, fields that hold the
 // separator in double quotes (RFC 4180), an optional first line of column names. The table files that scikit-learn
 // ships have a first line of their own, "samples,features,class names...", and the class number in the last column.
 
@@ -99,7 +99,7 @@ func newTableReader(in *input, delimiter string) (*tableReader, error) {
 	return t, nil
 }
 
-// delimiterOf returns the separator that is asked for, or the first of comma, semicolon, tab, bar, blank that the
+// delimiterOf returns the separator that is asked for, or the first of tab, comma, semicolon, bar, blank that the
 // first line holds.
 func delimiterOf(asked string, start []byte) (rune, error) {
 	switch asked {
@@ -111,7 +111,7 @@ func delimiterOf(asked string, start []byte) (rune, error) {
 		return ',', nil
 	case "":
 		first, _, _ := bytes.Cut(start, []byte("\n"))
-		for _, c := range []byte(",;\t|") {
+		for _, c := range []byte("\t,;|") {
 			if bytes.IndexByte(first, c) >= 0 {
 				return rune(c), nil
 			}

@@ -63,6 +63,9 @@ func fill[T any](s []T, v T) {
 	}
 }
 
+// plain is Info without the hash, which costs a pass over the data.
+func (d *base) plain() Info { return d.info }
+
 // sum fills in the hash, once.
 func (d *base) sum(ds Dataset, samples func(hash.Hash)) Info {
 	d.once.Do(func() { d.hash = hashOf(ds, d.info, samples) })
@@ -230,9 +233,8 @@ func newTable(in Info, x []float32, class []int32, y []float32) *table {
 
 // subset is some samples of another data set.
 type subset struct {
-	of   Dataset
-	ids  []int
-	name string
+	of  Dataset
+	ids []int
 
 	once sync.Once
 	hash string
@@ -247,13 +249,17 @@ func (d *subset) Label(i int) int { return d.of.Label(d.ids[i]) }
 
 func (d *subset) Schema() *Schema { return SchemaOf(d.of) }
 
+func (d *subset) plain() Info {
+	if of, ok := d.of.(interface{ plain() Info }); ok {
+		return of.plain()
+	}
+	return d.of.Info()
+}
+
 func (d *subset) Info() Info {
-	in := d.of.Info()
+	in := d.plain()
 	d.once.Do(func() { d.hash = hashOf(d, in, nil) })
 	in.SHA256 = d.hash
-	if d.name != "" {
-		in.Name = d.name
-	}
 	return in
 }
 

@@ -3,6 +3,7 @@ package data
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 )
 
@@ -33,11 +34,12 @@ func (e *Error) Error() string {
 	}
 	b.WriteString(": ")
 	b.WriteString(e.What)
-	if e.Err != nil {
-		if e.What != "" {
-			b.WriteString(": ")
-		}
+	switch {
+	case e.Err == nil || e.What != "" && errors.Is(e.Err, fs.ErrNotExist): // What has said it
+	case e.What == "":
 		b.WriteString(e.Err.Error())
+	default:
+		b.WriteString(": " + e.Err.Error())
 	}
 	return b.String()
 }

@@ -54,8 +54,8 @@ type Options struct {
 	Drop []string
 	// Text holds columns to read as texts although they look like numbers, by name or number.
 	Text []string
-	// Delimiter is a character, or comma, tab or blank (runs of blanks and tabs); "" takes the first of comma,
-	// semicolon, tab, bar and blank that the first line holds.
+	// Delimiter is a character, or comma, tab or blank (runs of blanks and tabs); "" takes the first of tab,
+	// comma, semicolon, bar and blank that the first line holds.
 	Delimiter string
 	// Header is yes or no; "" or auto takes the first line for names when no field of it is a number and some field of
 	// the second line is.
@@ -151,7 +151,8 @@ func Open(ctx context.Context, path string, o Options) (train, test Dataset, err
 }
 
 // Read reads one data set from r, called name in messages and Info, without any split. Its bytes are kept until it is
-// read. It is meant for a pipe, together with Options.Like.
+// read. It is meant for a pipe, together with Options.Like: then a single grey image in PNG of the training data's size
+// is taken, too, 0 for paper and 255 for ink as in the training data.
 func Read(ctx context.Context, r io.Reader, name string, o Options) (Dataset, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -304,6 +305,13 @@ func (p part) read(ctx context.Context, o Options) (Dataset, error) {
 			return nil, err
 		}
 	}
+	if format == "png" {
+		d, err := readPNG(ctx, p.name, p.data, o)
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	}
 	if o.Like != nil && o.Like.Format != format {
 		return nil, bad(p.data.name, "is %s, expected %s as the training data was", format, o.Like.Format)
 	}
@@ -344,10 +352,13 @@ func (p part) sniff(ctx context.Context) (string, error) {
 	if len(start) >= 4 && start[0] == 0 && start[1] == 0 {
 		return "idx", nil
 	}
+	if bytes.HasPrefix(start, pngMagic) {
+		return "png", nil
+	}
 	switch extension(p.data.name) {
 	case ".csv", ".tsv":
 		return "csv", nil
-	case ".svm", ".libsvm":
+	case ".svm", ".libsvm", ".svmlight":
 		return "libsvm", nil
 	}
 	if bytes.IndexByte(start, 0) >= 0 {

@@ -246,9 +246,9 @@ func dirichlet(ds Dataset, clients int, alpha float64, seed uint64) ([][]int, er
 	return parts, nil
 }
 
-// LabelTable prints how many samples of each class each client has: one line a client, one column a class (the first
+// Table prints how many samples of each class each client has: one line a client, one column a class (the first
 // twenty), and the client's total.
-func LabelTable(w io.Writer, ds Dataset, parts [][]int) error {
+func Table(w io.Writer, ds Dataset, parts [][]int) error {
 	in := ds.Info()
 	shown := min(in.Classes, 20)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

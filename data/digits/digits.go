@@ -24,7 +24,7 @@ const (
 	Side   = 28          // pixels across
 	Pixels = Side * Side // bytes an image
 	// Test is the number of the first test image; training images are those below.
-	Test uint64 = 1 << 32
+	Test uint64 = 1_000_000_000
 )
 
 // How much the shapes vary. Lengths are in pixels, angles in radians.
