@@ -104,12 +104,12 @@ func (c *call) wait(i int) error {
 	}
 	_, n, err := w.rec.Wait(c.ctx)
 	w.rec = nil
-	var se *SizeError
-	if errors.As(err, &se) {
-		n, err = se.Need, nil
-	}
 	if err != nil {
-		return err
+		var se *SizeError
+		if !errors.As(err, &se) {
+			return err
+		}
+		n = se.Need
 	}
 	if c.touched = true; n != w.want {
 		return &PeerError{Rank: outermost(c.g, w.from), Op: c.op, Step: -1,

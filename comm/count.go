@@ -89,8 +89,11 @@ func (r *countReceipt) Wait(ctx context.Context) (Rank, int, error) {
 
 // dated adds the step to a PeerError that has none. The group's own error, which others may hold, stays as it is.
 func (c *count) dated(err error) error {
+	if err == nil {
+		return nil // before e goes to the heap
+	}
 	var e *PeerError
-	if err == nil || !errors.As(err, &e) || e.Step >= 0 || c.poisoner != nil && c.poisoner.Poisoned() == e {
+	if !errors.As(err, &e) || e.Step >= 0 || c.poisoner != nil && c.poisoner.Poisoned() == e {
 		return err
 	}
 	d := *e

@@ -229,7 +229,7 @@ func TestMeshSteadyTrafficDoesNotAllocate(t *testing.T) {
 		r.Wait(bg)
 	}
 	once()
-	if n := testing.AllocsPerRun(200, once); n >= 1 && !raceEnabled {
+	if n := testing.AllocsPerRun(200, once); n >= 1 && !RaceEnabled {
 		t.Errorf("%v allocations a round", n)
 	}
 }

@@ -2,4 +2,5 @@
 
 package comm
 
-const raceEnabled = false
+// RaceEnabled tells the tests whether the race detector is on.
+const RaceEnabled = false

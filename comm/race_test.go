@@ -2,4 +2,5 @@
 
 package comm
 
-const raceEnabled = true
+// RaceEnabled tells the tests whether the race detector is on.
+const RaceEnabled = true
