@@ -29,7 +29,7 @@ func finite32(r *rand.Rand) float32 {
 func TestFMARoundsOnce(t *testing.T) {
 	const seed = 3
 	r := rng.New(seed, "fma")
-	twice := 0
+	normal, subnormal := 0, 0 // cases in which rounding twice is wrong
 	check := func(x, y, z float32) {
 		t.Helper()
 		got, want := FMA(x, y, z), bigFMA(x, y, z)
@@ -37,11 +37,15 @@ func TestFMARoundsOnce(t *testing.T) {
 			t.Fatalf("seed %d: FMA(%x, %x, %x) = %x, want %x", seed, x, y, z, got, want)
 		}
 		if p := float64(x) * float64(y); math.Float32bits(float32(p+float64(z))) != math.Float32bits(want) {
-			twice++
+			if math.Abs(float64(want)) < 0x1p-126 {
+				subnormal++
+			} else {
+				normal++
+			}
 		}
 	}
 	scale := func(x float32, e int) float32 { return float32(math.Ldexp(float64(x), e)) }
-	for range 200_000 {
+	for range 50_000 {
 		x, y, z := finite32(r), finite32(r), finite32(r)
 		check(x, y, z)
 		// z near half a unit of the product, and the product near half a unit of z.
@@ -50,19 +54,21 @@ func TestFMARoundsOnce(t *testing.T) {
 		check(scale(1, -24), 1+float32(r.IntN(3)-1)*0x1p-23, scale(x, r.IntN(3)))
 		check(scale(x, -24-r.IntN(40)), y, 1+float32(r.IntN(4))*0x1p-23)
 		// Subnormal results, and sums that cancel.
-		check(scale(x, -60-r.IntN(40)), scale(y, -60-r.IntN(40)), scale(finiteUnit(r), -126-r.IntN(20)))
+		check(scale(x, -60-r.IntN(40)), scale(y, -60-r.IntN(40)), scale(1+r.Float32(), -126-r.IntN(20)))
 		check(x, y, -float32(x*y))
+		// The product is half a unit of z times 1+d, |d| below 2^-24 and often too small for float64's sum.
+		inverse := float32(1 / float64(x))
+		check(scale(x, -24), inverse, 1+float32(r.IntN(8))*0x1p-23)
+		check(scale(x, -100), scale(inverse, -50), -scale(float32(1<<22+r.IntN(1<<22)), -149))
 		// Exact halves with a tail too small for float64.
 		check(scale(x, -140), scale(y, -r.IntN(20)), scale(float32(r.IntN(1<<20)), -149))
 		check(scale(1, -75), scale(1, -75)*(1+float32(r.IntN(2))*0x1p-23), scale(float32(r.IntN(1<<10)), -149))
 		check(scale(1+0x1p-23, 100), scale(x, 27), scale(y, 100+r.IntN(4)))
 	}
-	if twice == 0 {
-		t.Error("no case in which rounding twice is wrong: the test tests nothing")
+	if normal < 100 || subnormal < 100 {
+		t.Errorf("rounding twice is wrong in %d normal and %d subnormal cases, want at least 100 each", normal, subnormal)
 	}
 }
-
-func finiteUnit(r *rand.Rand) float32 { return 1 + r.Float32() }
 
 func TestFMASpecial(t *testing.T) {
 	for _, x := range corners {

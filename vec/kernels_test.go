@@ -21,6 +21,7 @@ const (
 	plain    = iota // uniform in -2 to 2
 	wide            // any exponent, no NaN or infinity
 	special         // a third of them from a list of corners
+	halves          // whose products, added to each other, lie next to the middle between two float32
 	numKinds        // how many kinds there are
 )
 
@@ -41,6 +42,10 @@ func (s *source) draw() float32 {
 	switch {
 	case s.kind == wide:
 		return math.Float32frombits(uint32(s.r.IntN(2))<<31 | uint32(s.r.IntN(255))<<23 | uint32(s.r.IntN(1<<23)))
+	case s.kind == halves:
+		x := [...]float32{1, 1, 1 + 0x1p-23, -1 - 0x1p-23, 0x1p-12 * (1 + 0x1p-23), 0x1p-12 * (1 - 0x1p-23), 0x1p-12,
+			-0x1p-12 * (1 - 0x1p-23), 0x1p-24, 0x1p-75 * (1 + 0x1p-23), 0x1p-75 * (1 - 0x1p-23)}
+		return x[s.r.IntN(len(x))]
 	case s.kind == special && s.r.IntN(3) == 0:
 		return corners[s.r.IntN(len(corners))]
 	}

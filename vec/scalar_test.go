@@ -52,8 +52,8 @@ func ulps(got float32, want float64) float64 {
 	return math.Abs(float64(got)-want) / math.Ldexp(1, max(e-24, -149))
 }
 
-// scalarStep is how many float32 lie from one tested to the next. With 1, which takes some minutes a function, all
-// of them hold the bounds.
+// scalarStep is how many float32 lie from one tested to the next: a prime, so that all exponents and endings come up.
+// Lower it for a closer look; 61 takes half a minute and finds nothing larger than 0.5014 ulp.
 const scalarStep = 6007
 
 func TestScalarErrors(t *testing.T) {

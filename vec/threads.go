@@ -29,7 +29,7 @@ func Threads() int {
 //
 // The n-1 threads beside the callers' are goroutines that live until the next SetThreads, parked on a channel
 // when there is nothing to do. All callers share them, and a caller that finds none free computes by itself.
-// SetThreads(1) ends them and returns when they have ended: a test that counts goroutines calls it first.
+// SetThreads(1) ends them and waits until they have ended: a test that looks for leaked goroutines calls it first.
 func SetThreads(n int) {
 	n = max(n, 1)
 	pool.Lock()

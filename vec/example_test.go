@@ -1,0 +1,86 @@
+package vec_test
+
+import (
+	"fmt"
+
+	"github.com/covey-ml/covey/vec"
+)
+
+// A dense layer and its gradients: y = x w' + bias for two samples, three inputs and two outputs, with w as PyTorch
+// stores it, one row an output.
+func Example() {
+	const n, in, out = 2, 3, 2
+	x := []float32{1, 2, 3, 4, 5, 6}
+	w := []float32{1, 0, -1, 0.5, 0.5, 0.5}
+	bias := []float32{10, 20}
+
+	y := make([]float32, n*out)
+	vec.MatMulNT(y, x, w, n, out, in, false)
+	vec.AddBias(y, bias, n)
+	fmt.Println("y ", y)
+
+	dy := []float32{1, 0, 0, 1}
+	dw, db, dx := make([]float32, out*in), make([]float32, out), make([]float32, n*in)
+	vec.MatMulTN(dw, dy, x, out, in, n, false)
+	vec.SumRows(db, dy, n, false)
+	vec.MatMul(dx, dy, w, n, in, out, false)
+	fmt.Println("dw", dw)
+	fmt.Println("db", db)
+	fmt.Println("dx", dx)
+	// Output:
+	// y  [8 23 8 27.5]
+	// dw [1 2 3 4 5 6]
+	// db [1 1]
+	// dx [1 0 -1 0.5 0.5 0.5]
+}
+
+func ExampleMatMul() {
+	a := []float32{1, 2, 3, 4}
+	c := []float32{100, 0, 0, 100}
+	vec.MatMul(c, a, a, 2, 2, 2, true)
+	fmt.Println(c)
+	// Output: [107 10 15 122]
+}
+
+func ExampleSoftmaxXent() {
+	logits := []float32{0, 0, 0, 0}
+	d := make([]float32, 4)
+	loss := vec.SoftmaxXent(d, logits, []int32{1}, 1, 4)
+	fmt.Println(loss, d)
+	// Output: 1.3862944 [0.25 -0.75 0.25 0.25]
+}
+
+func ExampleCSRMatVec() {
+	// The rows (0, 2, 0) and (1, 0, 3).
+	row, col, val := []int{0, 1, 3}, []int32{1, 0, 2}, []float32{2, 1, 3}
+	y := make([]float32, 2)
+	vec.CSRMatVec(y, row, col, val, []float32{10, 20, 30})
+	fmt.Println(y)
+	// Output: [40 100]
+}
+
+func ExampleAdam() {
+	x, m, v := []float32{1}, []float32{0}, []float32{0}
+	// The first step moves by the learning rate, whatever the gradient's size.
+	vec.Adam(x, []float32{1000}, m, v, 0.25, 0.5, 0.75, 1e-8, 0.5, 0.25)
+	fmt.Println(x)
+	// Output: [0.75]
+}
+
+func ExampleFMA() {
+	// The square is 1 + 2^-11 + 2^-24, which float32 rounds to 1 + 2^-11.
+	x, z := float32(1+1.0/4096), float32(-1-1.0/2048)
+	fmt.Println(float32(x*x)+z, vec.FMA(x, x, z))
+	// Output: 0 5.9604645e-08
+}
+
+func ExampleTreeSum() {
+	// Who owns which block changes nothing.
+	x := make([]float32, 2*vec.SquareBlock+1)
+	vec.Fill(x, 0.1)
+	blocks := make([]float64, 3)
+	vec.SquareBlocks(blocks[:1], x[:vec.SquareBlock])
+	vec.SquareBlocks(blocks[1:], x[vec.SquareBlock:])
+	fmt.Println(vec.TreeSum(blocks) == vec.SumSquares(x))
+	// Output: true
+}
