@@ -116,9 +116,6 @@ func (l *link) heed(h *header) error {
 		if err != nil {
 			return err
 		}
-		if e.Rank < 0 || int(e.Rank) >= l.mesh.Size() {
-			return &FrameError{"rank in an abort", uint64(e.Rank), uint64(l.mesh.Size() - 1)}
-		}
 		l.mesh.Aborted(e)
 		return nil
 	case kindGoodbye:

@@ -427,10 +427,7 @@ func TestKilledPeer(t *testing.T) {
 			waits = append(waits, g.Post(0, tag, make([]byte, 1000)))
 		}
 		start := time.Now()
-		for _, l := range groups[0].links[1:] {
-			l.tcp.SetLinger(0)
-			l.fail(errors.New("killed by the test"))
-		}
+		kill(groups[0])
 		for _, w := range waits {
 			_, _, err := w.Wait(ctx)
 			peerError(t, err, 0, comm.ErrLost)
@@ -445,6 +442,16 @@ func TestKilledPeer(t *testing.T) {
 			t.Errorf("a healthy link: %v", err)
 		}
 	})
+}
+
+// kill closes a rank's sockets as the death of its process does.
+func kill(g *group) {
+	for _, l := range g.links {
+		if l != nil {
+			l.tcp.SetLinger(0)
+			l.fail(fmt.Errorf("%w: killed by the test", comm.ErrLost))
+		}
+	}
 }
 
 func TestGroupOfOne(t *testing.T) {

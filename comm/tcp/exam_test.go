@@ -1,0 +1,31 @@
+package tcp
+
+import (
+	"crypto/tls"
+	"testing"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/commtest"
+)
+
+// TestExam sits the exam of all transports, without and with TLS.
+func TestExam(t *testing.T) {
+	both(t, func(t *testing.T, conf *tls.Config) {
+		open := func(t *testing.T, n int, timeout time.Duration) []comm.Group {
+			lns, addrs := listen(t, n, conf)
+			groups, errs := connect(lns, addrs, func(int) Config { return Config{Secret: secret, Timeout: timeout} })
+			views := make([]comm.Group, n)
+			for r, g := range groups {
+				if errs[r] != nil {
+					t.Fatal(errs[r])
+				}
+				views[r] = g
+			}
+			return views
+		}
+		commtest.Run(t, open, commtest.Options{
+			Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { kill(groups[r].(*group)) },
+		})
+	})
+}
