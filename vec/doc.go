@@ -27,7 +27,7 @@
 // tells whether the committed files are what the generator writes). Each kernel has a portable twin in Go, used on
 // every other processor, when the environment variable COVEY_NOASM is 1 at start, and in builds with the tag
 // noasm. Kernels reports which are in use. The twins of matrix products pay for FMA in software: 1.5 GFLOP/s a thread
-// on a processor whose kernels reach 100. The other twins are slower by factors of 5 to 20.
+// on a processor whose kernels reach 100. The other twins are 5 to 100 times slower.
 package vec
 
 //go:generate go -C gen run . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg vec
