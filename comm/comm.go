@@ -122,13 +122,6 @@ type Wire interface {
 	Controlled() int64
 }
 
-// Chatter is asked for at run time: bytes that a transport sends on its own behalf, without a Send.
-type Chatter interface {
-	// Chatted returns the bytes written so far for hellos, aborts and goodbyes, headers included: control bytes. With
-	// a Wire, the bytes written to the sockets are the payload and headers of what was sent, and these.
-	Chatted() int64
-}
-
 // Clock is the only source of time and of goroutines outside comm, cmd and vec's own compute threads, so that
 // a simulated world can own both.
 type Clock interface {

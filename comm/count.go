@@ -8,8 +8,8 @@ import (
 
 // Count returns g with every message that is sent booked in l, by the operation of its tag: payload, and the header
 // bytes that g's Framer tells; messages of OpControl are control bytes altogether. What operations announce is booked
-// too, and PeerErrors passing through get the ledger's step. It keeps what else g can do: Poster, Poisoner, Framer,
-// Wire and Chatter. A message whose Send failed is not booked.
+// too, and PeerErrors passing through get the ledger's step. It keeps what else g can do: Poster, Poisoner, Framer and
+// Wire. A message to the rank itself, or whose Send failed, is not booked.
 func Count(g Group, l *Ledger) Group {
 	c := &count{g: g, l: l}
 	c.receipts.New = func() any { return &countReceipt{} }
@@ -109,14 +109,6 @@ func (c *count) Overhead(n int) int {
 	return c.framer.Overhead(n)
 }
 
-// Chatted implements Chatter.
-func (c *count) Chatted() int64 {
-	if ch, ok := c.g.(Chatter); ok {
-		return ch.Chatted()
-	}
-	return 0
-}
-
 // Announce implements Announcer.
 func (c *count) Announce(op Op, b Bill) {
 	c.l.Book(op, Entry{ExpectedMessages: b.Messages(), Expected: b.Payload() + b.Header(c.framer)})
@@ -144,6 +136,5 @@ var (
 	_ Poster    = (*count)(nil)
 	_ Framer    = (*count)(nil)
 	_ Announcer = (*count)(nil)
-	_ Chatter   = (*count)(nil)
 	_ Poisoner  = poisonCount{}
 )

@@ -529,3 +529,77 @@ func (x *exam) closeCollective(t *testing.T) {
 		}
 	}
 }
+
+// sockets: what went out on the wire is what the books say, and what the transport says it sent for itself.
+func (x *exam) sockets(t *testing.T) {
+	const n = 3
+	g := x.group(t, n, patience)
+	if _, ok := g[0].(comm.Wire); !ok {
+		t.Skip("this transport has no sockets")
+	}
+	c, books := counted(g)
+	tree := comm.NewTree(12, n)
+	each(t, c, func(g comm.Group) error {
+		for _, size := range []int{0, 1, 1000, comm.EagerBytes, 3 << 20} {
+			for _, op := range []comm.Op{comm.OpSend, comm.OpControl} {
+				wg := make(chan error, 1)
+				go func() { wg <- g.Send(bg, (g.Rank()+1)%n, comm.MakeTag(op, 1), make([]byte, size)) }()
+				if _, _, err := g.Recv(bg, (g.Rank()+n-1)%n, comm.MakeTag(op, 1), make([]byte, size)); err != nil {
+					return err
+				}
+				if err := <-wg; err != nil {
+					return err
+				}
+			}
+		}
+		for _, call := range []string{"direct", "gather", "tree", "ring", "all-to-all", "barrier"} {
+			if err := every(100000, tree)[call](g); err != nil {
+				return fmt.Errorf("%s: %w", call, err)
+			}
+		}
+		return nil
+	})
+	var out, in int64
+	for r, g := range c {
+		b := books[r].Totals()
+		sent, received, _ := g.(comm.Wire).Wired()
+		if want := b.Sum().Sent() + g.(comm.Wire).Controlled(); sent != want {
+			t.Errorf("rank %d wrote %d bytes to its sockets; its books and its transport's own frames make %d:\n%s", r, sent, want, b.String())
+		}
+		out, in = out+sent, in+received
+	}
+	if out != in {
+		t.Errorf("%d bytes were written and %d read", out, in)
+	}
+}
+
+// killSub: a subgroup that loses a member names it by its rank in the whole group, whose collectives end, too.
+func (x *exam) killSub(t *testing.T) {
+	if x.o.Kill == nil {
+		t.Skip("this transport's ranks cannot be killed here")
+	}
+	const victim = 3
+	g := x.group(t, 4, patience)
+	time.AfterFunc(2*time.Millisecond, func() { x.o.Kill(t, g, victim) })
+	errs := all(g, func(g comm.Group) error {
+		if g.Rank() == 0 {
+			return comm.Barrier(bg, g) // nobody else comes
+		}
+		s, err := comm.Sub(g, []comm.Rank{victim, 2, 1}, 5)
+		for err == nil {
+			err = comm.Barrier(bg, s)
+		}
+		if g.Rank() != victim {
+			if again := comm.Barrier(bg, g); again != err {
+				err = fmt.Errorf("first %w, then, in the whole group, %w", err, again)
+			}
+		}
+		return err
+	})
+	for r, err := range errs {
+		var pe *comm.PeerError
+		if r != victim && (!errors.As(err, &pe) || pe.Rank != victim || !errors.Is(err, comm.ErrLost)) {
+			t.Errorf("rank %d says: %v", r, err)
+		}
+	}
+}

@@ -56,7 +56,7 @@ func Run(t *testing.T, open Make, o Options) {
 		{"Cancel", x.cancel}, {"CancelledSend", x.cancelledSend}, {"Timeout", x.timeout}, {"Close", x.close},
 		{"ClosePeer", x.closePeer}, {"Kill", x.kill}, {"KillAnyRank", x.killAnyRank}, {"Poison", x.poison},
 		{"Absent", x.absent}, {"CancelCollective", x.cancelCollective}, {"CloseCollective", x.closeCollective},
-		{"Disagree", x.disagree}, {"KillCollective", x.killCollective},
+		{"Disagree", x.disagree}, {"Sockets", x.sockets}, {"KillSub", x.killSub}, {"KillCollective", x.killCollective},
 	} {
 		t.Run(q.name, q.ask)
 	}
