@@ -97,7 +97,7 @@ func (c *Coordinator) Gather(ctx context.Context, size int, w Welcome, arrived f
 		select {
 		case m := <-came:
 			if !seat(seats, m, w.Local) {
-				m.c.write(Message{Kind: KindRefused, Error: fmt.Sprintf("rank %d is taken", m.rank)})
+				m.c.write(Message{Kind: KindRefused, Error: fmt.Sprintf("there is no free rank %d", m.rank)})
 				m.c.Close()
 				continue
 			}

@@ -1,0 +1,179 @@
+package allreduce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/inproc"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/strategy"
+)
+
+// layered is a model of four segments whose gradient is 1 everywhere; between reports it calls hook.
+type layered struct {
+	hook func(segment string)
+	skip string // a segment that it forgets to report
+}
+
+func (*layered) Layout() model.Layout {
+	return model.Layout{}.Add("a", 40).Add("b", 10).Add("c", 30).Add("d", 20)
+}
+func (*layered) Init(x []float32, _ uint64) { clear(x) }
+func (m *layered) Grad(_ context.Context, _, g []float32, b *data.Batch, done func(model.Segment)) (model.Loss, error) {
+	for _, s := range slices.Backward(m.Layout()) {
+		for i := range s.Len {
+			g[s.Off+i] = float32(b.N)
+		}
+		if done != nil && s.Name != m.skip {
+			done(s)
+			if m.hook != nil {
+				m.hook(s.Name)
+			}
+		}
+	}
+	return model.Loss{Sum: 2 * float32(b.N), N: b.N}, nil
+}
+func (*layered) Eval(context.Context, []float32, *data.Batch) (model.Metrics, error) {
+	return model.Metrics{}, nil
+}
+
+// spy tells which buckets it was given.
+type spy struct {
+	reduce.Reducer
+	summed chan string
+}
+
+func (s *spy) Sum(ctx context.Context, v reduce.Vector) error {
+	err := s.Reducer.Sum(ctx, v)
+	s.summed <- fmt.Sprintf("%s@%d+%d", v.Name, v.Off, len(v.Parts[0]))
+	return err
+}
+
+func worker(t *testing.T, g comm.Group, m model.Model, leaves int) *strategy.Worker {
+	t.Helper()
+	s, err := spec.Parse("sgd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := optim.New(s, m.Layout())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := comm.NewTree(leaves, g.Size())
+	return &strategy.Worker{Group: g, Tree: tree, Model: m, Optimizer: o, X: make([]float32, m.Layout().Len()), Rate: 0.5,
+		Samples: 8, Bucket: 4 * 30, Reducer: &reduce.Exact{Group: g, Tree: tree},
+		Microshard: func(int) (*data.Batch, error) { return &data.Batch{N: 8 / leaves}, nil }}
+}
+
+// The reduction of a bucket ends while Grad has not yet returned: Grad waits for it.
+func TestReductionStartsDuringBackward(t *testing.T) {
+	g := inproc.New(1, 10*time.Second)[0]
+	defer g.Close()
+	m := &layered{}
+	w := worker(t, g, m, 4)
+	summed := make(chan string, 8)
+	w.Reducer = &spy{w.Reducer, summed}
+	var during []string
+	m.hook = func(segment string) {
+		if segment == "c" || segment == "b" {
+			return
+		}
+		if segment == "a" { // the bucket of c and d is full since c was final
+			during = append(during, <-summed)
+		}
+	}
+	rep, err := New().Step(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(during, []string{"c@50+50"}) {
+		t.Errorf("reduced during the backward pass: %v", during)
+	}
+	if last := <-summed; last != "a@0+66" { // head and the segments a and b
+		t.Errorf("reduced last: %s", last)
+	}
+	if rep.Loss != 2 || rep.Stop {
+		t.Errorf("report %+v", rep)
+	}
+	for i, x := range w.X {
+		if x != -0.5 { // mean gradient 1, rate 0.5
+			t.Fatalf("x[%d] = %v", i, x)
+		}
+	}
+}
+
+func TestForgottenSegmentIsAnError(t *testing.T) {
+	g := inproc.New(1, 10*time.Second)[0]
+	defer g.Close()
+	_, err := New().Step(t.Context(), worker(t, g, &layered{skip: "d"}, 2))
+	if err == nil || !strings.Contains(err.Error(), "did not report 1 segments") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// One vote stops all, spares included.
+func TestStopVote(t *testing.T) {
+	const n = 3
+	groups := inproc.New(n, 10*time.Second)
+	stops := make(chan error, n)
+	for r, g := range groups {
+		w := worker(t, g, &layered{}, 2) // rank 2 is a spare
+		w.Stop = r == 1
+		go func() {
+			rep, err := New().Step(context.Background(), w)
+			if err == nil && (!rep.Stop || rep.Loss != 2 || w.X[0] != -0.5) {
+				err = fmt.Errorf("worker %d: %+v, x %v", r, rep, w.X[0])
+			}
+			stops <- err
+		}()
+	}
+	for range groups {
+		if err := <-stops; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// When a worker dies in the middle, the others' Step says who, and nobody hangs.
+func TestLostWorker(t *testing.T) {
+	const n = 3
+	groups := inproc.New(n, 10*time.Second)
+	errs := make(chan error, n)
+	for r, g := range groups {
+		m := &layered{}
+		if r == 1 {
+			m.hook = func(segment string) {
+				if segment == "b" {
+					inproc.Kill(g)
+				}
+			}
+		}
+		w := worker(t, g, m, 8)
+		go func() {
+			_, err := New().Step(context.Background(), w)
+			if r == 1 {
+				err = nil
+			} else if err == nil {
+				err = errors.New("no error")
+			} else if pe := (*comm.PeerError)(nil); errors.As(err, &pe) && pe.Rank == 1 && pe.Op == comm.OpAllReduce {
+				err = nil
+			}
+			errs <- err
+		}()
+	}
+	for range groups {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
