@@ -158,12 +158,16 @@ func (j *Job) fillTransport() error {
 	return nil
 }
 
-// Open reads the job's data.
-func (j *Job) Open(ctx context.Context) (tr, test data.Dataset, err error) {
-	o := data.Options{Format: j.Format, Test: j.Test, TestFraction: j.Split, Seed: j.Seed, Task: data.Task(j.Task),
+// Reading is how the job says to read data.
+func (j *Job) Reading() data.Options {
+	return data.Options{Format: j.Format, Test: j.Test, TestFraction: j.Split, Seed: j.Seed, Task: data.Task(j.Task),
 		Standardize: j.Standardize, Target: list(j.Target), TargetFile: j.TargetFile, Drop: list(j.Drop),
 		Delimiter: j.Delimiter, Header: j.Header, Missing: j.Missing}
-	tr, test, err = data.Open(ctx, j.Data, o)
+}
+
+// Open reads the job's data.
+func (j *Job) Open(ctx context.Context) (tr, test data.Dataset, err error) {
+	tr, test, err = data.Open(ctx, j.Data, j.Reading())
 	var bad *data.Error
 	if err != nil && !errors.As(err, &bad) && ctx.Err() == nil {
 		err = j.Errorf("data", "%w", err)
