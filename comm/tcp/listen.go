@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -196,10 +197,11 @@ type forming struct {
 	news  chan struct{} // a token: look again
 
 	mu      sync.Mutex
-	sockets []*socket // by rank
-	last    []error   // by rank, what went wrong last
-	fatal   error     // what no waiting will mend
-	refused error     // what the last stranger did
+	sockets []*socket      // by rank
+	last    []error        // by rank, what went wrong last
+	fatal   error          // what no waiting will mend
+	refused error          // what the last stranger did
+	guests  []*net.TCPConn // those in a handshake, the oldest first
 }
 
 // run returns when the group is whole or cannot become so. Nothing that it started lives on.
@@ -378,9 +380,9 @@ func credentials(err error) error {
 	return err
 }
 
-// accept lets strangers in for a handshake, each in a goroutine of its own, until the listener is closed.
+// accept lets strangers in for a handshake, each in a goroutine of its own, until the listener is closed. When there
+// are too many, the one who has taken longest is sent away: a peer of the group needs no time to think.
 func (f *forming) accept(ctx context.Context, wg *sync.WaitGroup) {
-	seats := make(chan struct{}, strangers+len(f.addrs))
 	for {
 		c, err := f.ln.tcp.AcceptTCP()
 		if err != nil {
@@ -397,15 +399,20 @@ func (f *forming) accept(ctx context.Context, wg *sync.WaitGroup) {
 				return
 			}
 		}
-		select {
-		case seats <- struct{}{}:
-		case <-ctx.Done():
-			c.Close()
-			return
+		f.mu.Lock()
+		if len(f.guests) >= strangers+len(f.addrs) {
+			f.guests[0].Close()
+			f.guests = slices.Delete(f.guests, 0, 1)
 		}
+		f.guests = append(f.guests, c)
+		f.mu.Unlock()
 		wg.Go(func() {
-			defer func() { <-seats }()
 			f.greet(ctx, c)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if i := slices.Index(f.guests, c); i >= 0 {
+				f.guests = slices.Delete(f.guests, i, i+1)
+			}
 		})
 	}
 }
