@@ -182,7 +182,8 @@ type head struct {
 	samples int      // scikit-learn style: samples promised, 0 otherwise
 }
 
-func (t *tableReader) head(mode string) (head, error) {
+// head reads what stands before the samples. mode is Options.Header; like may be nil.
+func (t *tableReader) head(mode string, like *Schema) (head, error) {
 	var h head
 	if err := t.peek(2); err != nil {
 		return h, err
@@ -204,7 +205,7 @@ func (t *tableReader) head(mode string) (head, error) {
 			}
 		}
 		named = !slices.ContainsFunc(first, isNumber) &&
-			(len(t.ahead) == 1 || slices.ContainsFunc(t.ahead[1].fields, isNumber))
+			(len(t.ahead) == 1 || slices.ContainsFunc(t.ahead[1].fields, isNumber) || like.names(first))
 	}
 	if named {
 		h.names = first
@@ -219,6 +220,11 @@ func (t *tableReader) head(mode string) (head, error) {
 		}
 	}
 	return h, nil
+}
+
+// names tells whether a line holds the names of all features.
+func (s *Schema) names(line []string) bool {
+	return s != nil && s.Named && !slices.ContainsFunc(s.Features, func(f Feature) bool { return !slices.Contains(line, f.Name) })
 }
 
 // scikit recognises "samples,features,class names..." above lines of numbers, features and a class.
@@ -461,7 +467,7 @@ func readCSV(ctx context.Context, name string, src source, beside *source, o Opt
 	if err != nil {
 		return nil, err
 	}
-	h, err := t.head(o.Header)
+	h, err := t.head(o.Header, o.Like)
 	if err != nil {
 		return nil, err
 	}

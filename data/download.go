@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Source is a data set that Covey knows by name.
@@ -61,11 +62,15 @@ type Progress struct {
 // A file that is there already is checked and kept; when it has other bytes, Download fails and does not touch it. What
 // an interrupted call left in name.part is continued. Calls must not share a folder at the same time.
 //
-// Waiting ends with ctx; client also bounds it by its own timeout (nil means http.DefaultClient, which has none).
+// Waiting ends with ctx and with client's own timeouts; nil means a client that waits 30 seconds for an answer and 15
+// minutes for a file.
 // progress, when not nil, is called from the calling goroutine after every piece.
 func Download(ctx context.Context, client *http.Client, dir string, mirrors []string, files []File, progress func(Progress)) error {
 	if client == nil {
-		client = http.DefaultClient
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.ResponseHeaderTimeout = 30 * time.Second
+		defer transport.CloseIdleConnections()
+		client = &http.Client{Transport: transport, Timeout: 15 * time.Minute}
 	}
 	if progress == nil {
 		progress = func(Progress) {}

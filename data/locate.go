@@ -82,6 +82,7 @@ func locateFile(path string, o Options) (part, error) {
 	p := part{data: src, name: filepath.Base(path)}
 	beside := o.TargetFile
 	if kind := idxKind(filepath.Base(path)); kind != "" && o.Format != "csv" && o.Format != "libsvm" {
+		p.format = "idx"
 		if strings.HasSuffix(kind, "-labels") {
 			return p, bad(path, "holds labels: name the file of images, or the folder")
 		}

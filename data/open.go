@@ -374,7 +374,7 @@ func (p part) sniff(ctx context.Context) (string, error) {
 		}
 		pair, _ := field(pairs)
 		index, _, colon := bytes.Cut(pair, []byte(":"))
-		if _, ok := whole(index); colon && ok {
+		if colon && len(index) > 0 && len(bytes.Trim(index, "-0123456789")) == 0 {
 			return "libsvm", nil
 		}
 		return "csv", nil

@@ -215,7 +215,7 @@ func (b *tableBuilder) targetsBeside(ctx context.Context, src source, o Options)
 	if err != nil {
 		return err
 	}
-	h, err := t.head(o.Header)
+	h, err := t.head(o.Header, nil)
 	if err != nil {
 		return err
 	}
