@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/train"
+)
+
+// place is what a path given to inspect or predict turns out to be: one of the three is set, but that a checkpoint of a
+// run folder has its run, too.
+type place struct {
+	run        string // folder with job.yaml
+	checkpoint string // folder with manifest.json
+	file       string // .safetensors
+}
+
+// findPlace tells run folders, checkpoint folders and tensor files apart by what they hold.
+func findPlace(path string) (place, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		if near := nearPath(path); errors.Is(err, fs.ErrNotExist) && near != "" {
+			return place{}, usagef("%s is not there: did you mean %s?", path, near)
+		}
+		return place{}, &usageError{err}
+	}
+	if !st.IsDir() {
+		switch base := filepath.Base(path); {
+		case base == ckpt.ManifestFile:
+			return checkpointPlace(filepath.Dir(path)), nil
+		case base == jobFile, base == train.MetricsFile:
+			return place{run: filepath.Dir(path)}, nil
+		case strings.HasSuffix(base, ".safetensors"):
+			return place{file: path}, nil
+		}
+		return place{}, usagef("%s is no run folder, checkpoint folder or .safetensors file", path)
+	}
+	switch {
+	case holds(path, ckpt.ManifestFile), holds(path, ckpt.ModelFile), holds(path, ckpt.StateFile):
+		return checkpointPlace(path), nil
+	case holds(path, jobFile), holds(path, "checkpoints"):
+		return place{run: path}, nil
+	}
+	if steps, _ := filepath.Glob(filepath.Join(path, "step-*", ckpt.ManifestFile)); len(steps) > 0 {
+		return place{}, usagef("%s holds checkpoints: name one of them, or the run folder %s", path, filepath.Dir(path))
+	}
+	if runs, _ := filepath.Glob(filepath.Join(path, "*", jobFile)); len(runs) > 0 {
+		newest, at := "", int64(0)
+		for _, r := range runs {
+			if st, err := os.Stat(r); err == nil && st.ModTime().UnixNano() >= at {
+				newest, at = filepath.Dir(r), st.ModTime().UnixNano()
+			}
+		}
+		return place{}, usagef("%s holds %s: name one of them, such as %s, the newest", path, count(len(runs), "run"), newest)
+	}
+	return place{}, usagef("%s is no run folder (it lacks %s) and no checkpoint folder (it lacks %s)", path, jobFile, ckpt.ManifestFile)
+}
+
+func holds(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+// checkpointPlace finds the run that a checkpoint folder is in.
+func checkpointPlace(dir string) place {
+	p := place{checkpoint: dir}
+	if abs, err := filepath.Abs(dir); err == nil {
+		if parent := filepath.Dir(abs); filepath.Base(parent) == "checkpoints" && holds(filepath.Dir(parent), jobFile) {
+			p.run = filepath.Dir(parent)
+		}
+	}
+	return p
+}
+
+// nearPath is the path whose last part is nearest to a missing one's, "" when none is near.
+func nearPath(path string) string {
+	dir, name := filepath.Split(filepath.Clean(path))
+	entries, err := os.ReadDir(filepath.Clean(dir + "."))
+	if err != nil {
+		return ""
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if near := spec.Nearest(name, names); near != "" {
+		return dir + near
+	}
+	return ""
+}
+
+// corrupt is an error about what a file holds: exit code 3.
+func corrupt(err error) error { return &codedError{err, exitData} }
+
+func corruptf(format string, args ...any) error { return corrupt(fmt.Errorf(format, args...)) }
