@@ -8,23 +8,13 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-)
 
-// python returns an interpreter that has the modules. It fails the test, saying how to get them, when there is none.
-func python(t *testing.T, modules, install string) string {
-	t.Helper()
-	for _, p := range []string{os.Getenv("COVEY_PYTHON"), "python3", "/usr/bin/python3"} {
-		if p != "" && exec.Command(p, "-c", "import "+modules).Run() == nil {
-			return p
-		}
-	}
-	t.Fatalf("no python3 with %s: run %s, or set COVEY_PYTHON to an interpreter that has them", modules, install)
-	return ""
-}
+	"github.com/covey-ml/covey/internal/python"
+)
 
 // TestPythonReadsAndWrites hands a file to the reference implementation and takes one from it.
 func TestPythonReadsAndWrites(t *testing.T) {
-	py := python(t, "safetensors.numpy, numpy", "pip install safetensors numpy")
+	py := python.With(t, "safetensors.numpy, numpy")
 	dir := t.TempDir()
 	ours, theirs := filepath.Join(dir, "ours.safetensors"), filepath.Join(dir, "theirs.safetensors")
 	f, err := os.Create(ours)

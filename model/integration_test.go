@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/internal/python"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/model/zoo"
 	"github.com/covey-ml/covey/rng"
@@ -29,19 +30,6 @@ func missing(t *testing.T, format string, args ...any) {
 		t.Fatalf(format, args...)
 	}
 	t.Skipf(format, args...)
-}
-
-// python is the interpreter named by the variable env, or def, if it can import module.
-func python(t *testing.T, env, def, module, install string) string {
-	t.Helper()
-	p := os.Getenv(env)
-	if p == "" {
-		p = def
-	}
-	if out, err := exec.Command(p, "-c", "import "+module).CombinedOutput(); err != nil {
-		missing(t, "%s cannot import %s (%s; or name another interpreter in %s): %v %s", p, module, install, env, err, out)
-	}
-	return p
 }
 
 func build(t *testing.T, s string, info data.Info, n int, train data.Dataset) model.Model {
@@ -75,7 +63,7 @@ type torchCase struct {
 // TestPyTorch: losses, outputs and gradients of networks against PyTorch in float64, and our names and shapes through its
 // load_state_dict. 3e-6 of the largest gradient is some thirty roundings of float32.
 func TestPyTorch(t *testing.T) {
-	py := python(t, "COVEY_TORCH_PYTHON", "/usr/bin/python3", "torch", "apt-get install python3-torch")
+	py := python.With(t, "torch")
 	const n, dim = 64, 20
 	type ours struct {
 		name string
@@ -201,7 +189,7 @@ func TestScikitLearn(t *testing.T) {
 	if dir == "" {
 		missing(t, "COVEY_DATA is not set: it names the folder that holds uci-small, california-housing and a9a")
 	}
-	py := python(t, "COVEY_SKLEARN_PYTHON", "python3", "sklearn", "pip install scikit-learn")
+	py := python.With(t, "sklearn")
 	out := t.TempDir()
 	cmd := exec.Command(py, filepath.Join("testdata", "sklearn_fit.py"), dir, out)
 	if msg, err := cmd.CombinedOutput(); err != nil {

@@ -6,31 +6,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
-	"os"
 	"os/exec"
 	"slices"
 	"testing"
 
+	"github.com/covey-ml/covey/internal/python"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/rng"
 )
 
-// python returns an interpreter that has the modules. It fails the test, saying how to get them, when there is none.
-func python(t *testing.T, modules, install string) string {
-	t.Helper()
-	for _, p := range []string{os.Getenv("COVEY_PYTHON"), "python3", "/usr/bin/python3"} {
-		if p != "" && exec.Command(p, "-c", "import "+modules).Run() == nil {
-			return p
-		}
-	}
-	t.Fatalf("no python3 with %s: run %s, or set COVEY_PYTHON to an interpreter that has them", modules, install)
-	return ""
-}
-
 // TestAgainstPyTorch makes 20 updates along the same random gradients here and in torch.optim, both in float32. Each
 // side rounds in its own order: the bound is the one of TestAgainstFloat64, twice.
 func TestAgainstPyTorch(t *testing.T) {
-	py := python(t, "torch", "apt-get install -y python3-torch")
+	py := python.With(t, "torch")
 	const seed, steps, n = 8, 20, 200
 	type kind struct {
 		Rule  string         `json:"-"`
