@@ -31,8 +31,8 @@ type Make func(t *testing.T, n int, timeout time.Duration) []comm.Group
 
 // Options are what the exam must know about a transport.
 type Options struct {
-	// Kill makes a rank vanish as kill -9 does, without goodbye. Calls of its group under way must return. Nil: the
-	// questions about lost peers are left out.
+	// Kill makes a rank vanish as kill -9 does, in one instant and without goodbye (comm.Mesh.Vanish, then cut its
+	// links). Calls of its group under way must return. Nil: the questions about lost peers are left out.
 	Kill func(t *testing.T, groups []comm.Group, r comm.Rank)
 	// Sizes are the group sizes of the collectives; nil is 1 to 17, and 1, 2, 3, 4, 5, 8 with -short.
 	Sizes []int

@@ -45,7 +45,7 @@ func Kill(g comm.Group) {
 		panic(fmt.Sprintf("inproc.Kill of a %T", g))
 	}
 	k.killed.Store(true)
-	k.Close()
+	k.Vanish()
 	for _, peer := range k.all {
 		if peer != k {
 			peer.Lose(k.Rank(), comm.ErrLost)
@@ -84,9 +84,7 @@ func (l *link) Break(cause error) {
 }
 
 func (l *link) Close() error {
-	if !l.from.killed.Load() {
-		l.to.Lose(l.from.Rank(), comm.ErrLeft)
-	}
+	l.to.Lose(l.from.Rank(), comm.ErrLeft)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -32,10 +33,11 @@ const patient = time.Minute
 var credential = sync.OnceValues(func() (*tls.Config, error) { return newCredential("node") })
 
 func newCredential(name string) (*tls.Config, error) {
-	dir, err := tempDir()
+	dir, err := os.MkdirTemp("", "covey-tcp-test")
 	if err != nil {
 		return nil, err
 	}
+	defer os.RemoveAll(dir)
 	now := time.Now()
 	if err := pki.Init(dir, now); err != nil {
 		return nil, err
@@ -446,6 +448,7 @@ func TestKilledPeer(t *testing.T) {
 
 // kill closes a rank's sockets as the death of its process does.
 func kill(g *group) {
+	g.Vanish() // or it would tell of its first lost link on those that it still has
 	for _, l := range g.links {
 		if l != nil {
 			l.tcp.SetLinger(0)
