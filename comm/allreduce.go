@@ -69,20 +69,23 @@ func (a Algorithm) Fits(t Tree) bool {
 
 // Choose returns the algorithm that should be fastest for a vector of so many bytes. It never chooses Ring. The
 // result has the same bits whatever it chooses; the bounds are where rounds (a few microseconds each) begin to cost
-// less than bytes and additions.
+// less than bytes and additions. They are rough: one table for all transports.
 //
 //	when                                       | algorithm | because
+//	2 ranks, one equal node each, to 64 KiB    | doubling  | one round, one addition, no copies
 //	all parts of everybody fit in 16 KiB       | gather    | one round
-//	up to 64 KiB, one equal node a rank, P=2^i | doubling  | log2 P rounds and messages, few bytes too many
-//	up to 16 KiB, more than 16 ranks           | tree      | each rank talks to log2 P others, not to all
+//	one equal node a rank, P = 2^i, to 64 KiB  | doubling  | log2 P rounds and messages, few bytes too many
+//	more than 16 ranks, to 16 KiB              | tree      | each rank talks to log2 P others, not to all
 //	else                                       | direct    | least bytes, and each element is added once
 func Choose(t Tree, bytes int) Algorithm {
 	ranks := t.Ranks()
 	switch {
-	case ranks > 1 && bytes*len(t.AllParts()) <= 16<<10:
+	case ranks > 2 && bytes*len(t.AllParts()) <= 16<<10:
 		return Gather
 	case Doubling.Fits(t) && bytes <= 64<<10:
 		return Doubling
+	case ranks == 2 && bytes*len(t.AllParts()) <= 16<<10:
+		return Gather
 	case ranks > 16 && bytes <= 16<<10:
 		return Binomial
 	}
@@ -94,9 +97,12 @@ func Choose(t Tree, bytes int) Algorithm {
 // on a spare. What the other ones hold afterwards, and all of them after an error, is unspecified. Every rank must
 // call the collectives of one group in the same order, one at a time.
 //
-// The error is a *PeerError that names the rank at the root of the failure, the same on every rank, and from then
-// on of every collective of the group. It is another error when the arguments are wrong, when the group is closed
-// (ErrClosed), or when ctx ended before any message was sent or taken; those leave the group as it was.
+// The error is a *PeerError that names the rank at the root of the failure, and from then on it is the error of every
+// collective of the group. When a rank is lost, all others name that rank. When one stalls without being lost, the
+// first rank whose wait times out names the peer it waited for, which in algorithms of several rounds (all but
+// Direct's and Gather's first) may be one that waits itself. When a caller's context is cancelled half-way, the others
+// name that caller's rank. It is another error when the arguments are wrong, when the group is closed (ErrClosed), or
+// when ctx ended before any message was sent or taken; those leave the group as it was.
 func AllReduce(ctx context.Context, g Group, t Tree, parts [][]float32) error {
 	return AllReduceBy(ctx, g, t, parts, Auto)
 }

@@ -14,3 +14,9 @@ func TestExam(t *testing.T) {
 		return inproc.New(n, timeout)
 	}, commtest.Options{Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { inproc.Kill(groups[r]) }})
 }
+
+func BenchmarkAllReduce(b *testing.B) {
+	commtest.Bench(b, func(_ *testing.B, n int, timeout time.Duration) []comm.Group {
+		return inproc.New(n, timeout)
+	}, 2, 4)
+}
