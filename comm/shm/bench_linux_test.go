@@ -65,3 +65,26 @@ func BenchmarkPingPong(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPingPongProcesses is the same with the echo in another process.
+func BenchmarkPingPongProcesses(b *testing.B) {
+	for _, n := range benchSizes {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			f, err := Create(2, Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			echo := start(b, f, 1, "pong4", time.Minute)
+			g, err := Attach(f, 0, time.Minute)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer g.Close()
+			ping(b, g, n)
+			if err := echo.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}

@@ -20,8 +20,8 @@ import (
 // sleep = 1 and rings, and a bell that has rung since its value was read ends the sleep at once. sleep is 1 only while
 // watch is on its way into the kernel or in it (parked) and nobody drives; a driver takes it to 0, so that nobody
 // rings for it, and the last one to leave while watch is parked sets it to 1 and makes the extra pass. A goroutine
-// that waits for room in a ring puts itself down under mu before the position is looked at for the last time, and
-// every pass looks at those who are down.
+// that waits for room in a ring, or for leave, puts itself down under mu before it looks for the last time, and every
+// pass looks for those who are down.
 type engine struct {
 	layout
 	mesh *comm.Mesh
@@ -40,6 +40,10 @@ type engine struct {
 	looked  time.Time // when the peers' lives were last looked at
 
 	spoken bool // this rank's slot says why it gave up
+	mute   bool // nothing is said to peers any more: for tests of sudden death
+
+	sending  sync.RWMutex // read-locked by every Send, so that the memory stays
+	unmapped bool         // guarded by sending
 
 	closing chan struct{} // closed when Close begins
 	stopped chan struct{} // closed when watch has ended
@@ -60,8 +64,13 @@ var (
 	_ comm.Framer   = (*group)(nil)
 )
 
-// Overhead implements comm.Framer: every message is one frame.
-func (g *group) Overhead(n int) int { return frameBytes }
+// Overhead implements comm.Framer: the headers of the frames that carry the payload. Asking for leave is control.
+func (g *group) Overhead(n int) int {
+	if n <= comm.EagerBytes {
+		return frameBytes
+	}
+	return (n + partBytes - 1) / partBytes * frameBytes
+}
 
 // Close implements comm.Group.
 func (g *group) Close() error {
@@ -97,7 +106,7 @@ func newGroup(m *comm.Mesh, own *os.File, l layout, mem []byte) *group {
 // pass looks at every ring once and tells whether there was anything to do. mu is held.
 func (e *engine) pass() (busy bool) {
 	for _, l := range e.links {
-		if l != nil && !l.dead.Load() && l.look() {
+		if l != nil && l.look() {
 			busy = true
 		}
 	}
@@ -236,13 +245,11 @@ func (e *engine) shutdown() error {
 	futexWake(&e.self.bell)
 	e.mu.Unlock()
 	<-e.stopped
-	for _, l := range e.links {
-		if l != nil {
-			l.writing <- struct{}{} // kept for good: no Send writes any more
-		}
-	}
-	e.mu.Lock() // a pass or a driver's last words
+	e.sending.Lock()
+	defer e.sending.Unlock()
+	e.mu.Lock() // whoever drives is in no pass, and makes no more of them
 	defer e.mu.Unlock()
+	e.unmapped = true
 	err := unix.Munmap(e.mem)
 	if cerr := e.file.Close(); err == nil {
 		err = cerr

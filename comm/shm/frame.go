@@ -3,19 +3,45 @@ package shm
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 
 	"github.com/covey-ml/covey/comm"
 )
 
-// frameBytes is the size of a frame's header: a word of length (40 bits), kind (8) and check (16), and the tag. Frames
-// begin at multiples of it, so a header never wraps around the ring's end.
+// frameBytes is the size of a frame's header: a word of length (40 bits), kind (2), number (6) and check (16), and the
+// tag. Frames begin at multiples of it, so a header never wraps around the ring's end.
 const frameBytes = 16
 
+type kind uint8
+
 const (
-	frameMessage = 0             // the only kind so far: the payload follows
-	maxPayload   = 1<<40 - 1<<20 // bytes
+	frameMessage kind = iota // a message of at most EagerBytes: the payload follows
+	frameAsk                 // leave is asked, under a number, to send a message of that length and tag
+	framePart                // the next bytes of the message that got leave under that number
 )
+
+// frame is a header.
+type frame struct {
+	kind   kind
+	number int
+	tag    comm.Tag
+	n      int // bytes of payload; of a frameAsk, of the message that it is about
+}
+
+const (
+	maxMessage = 1<<40 - 1<<20 // bytes
+	// partBytes is how much of a message one framePart holds: between parts, others' messages can pass.
+	partBytes = 256 << 10
+)
+
+// payload is how many bytes follow the header.
+func (f frame) payload() int {
+	if f.kind == frameAsk {
+		return 0
+	}
+	return f.n
+}
 
 // check folds a header into 16 bits that no likely accident gets right.
 func check(low, tag uint64) uint64 {
@@ -23,34 +49,30 @@ func check(low, tag uint64) uint64 {
 	return x >> 48
 }
 
-// putFrame writes the header of a message of n bytes.
-func putFrame(b []byte, tag comm.Tag, n int) {
-	low := uint64(n) | frameMessage<<40
-	binary.LittleEndian.PutUint64(b, low|check(low, uint64(tag))<<48)
-	binary.LittleEndian.PutUint64(b[8:], uint64(tag))
+func (f frame) put(b []byte) {
+	low := uint64(f.n) | uint64(f.kind)<<40 | uint64(f.number)<<42
+	binary.LittleEndian.PutUint64(b, low|check(low, uint64(f.tag))<<48)
+	binary.LittleEndian.PutUint64(b[8:], uint64(f.tag))
 }
 
-// parseFrame reads a header. n fits an int and is at most maxPayload.
-func parseFrame(b []byte) (tag comm.Tag, n int, err error) {
+// parseFrame reads a header and holds its length to its kind.
+func parseFrame(b []byte) (frame, error) {
 	w, t := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
 	low := w & (1<<48 - 1)
-	size := low & (1<<40 - 1)
-	if check(low, t) != w>>48 || low>>40 != frameMessage || size > maxPayload || uint64(int(size)) != size || int(size) < 0 {
-		return 0, 0, fmt.Errorf("no frame begins with %016x %016x", w, t)
+	n := low & (1<<40 - 1)
+	f := frame{kind: kind(low >> 40 & 3), number: int(low >> 42), tag: comm.Tag(t), n: int(n)}
+	limit := [...]uint64{comm.EagerBytes, min(maxMessage, math.MaxInt), partBytes, 0}[f.kind]
+	if check(low, t) != w>>48 || f.kind > framePart || n > limit {
+		return f, fmt.Errorf("no frame begins with %016x %016x", w, t)
 	}
-	return comm.Tag(t), int(size), nil
+	return f, nil
 }
+
+// cost is what a message counts as against EagerBytes.
+func cost(n int) uint64 { return uint64(max(n, comm.MinMessage)) }
 
 // pad rounds up to where the next frame may begin.
 func pad(n uint64) uint64 { return (n + frameBytes - 1) &^ (frameBytes - 1) }
-
-// inRing returns how many bytes lie between head and tail, or an error when no ring of that size can be so.
-func inRing(head, tail uint64, size int) (uint64, error) {
-	if n := tail - head; n <= uint64(size) {
-		return n, nil
-	}
-	return 0, fmt.Errorf("positions %d and %d in a ring of %d bytes", head, tail, size)
-}
 
 // putAbort writes e to a slot's record: its length, then comm's form of it.
 func putAbort(b []byte, e *comm.PeerError) {
@@ -59,15 +81,11 @@ func putAbort(b []byte, e *comm.PeerError) {
 	copy(b[4:], p)
 }
 
-// parseAbort reads a record of a group of n ranks.
-func parseAbort(b []byte, n int) (*comm.PeerError, error) {
+// parseAbort reads what putAbort wrote.
+func parseAbort(b []byte) (*comm.PeerError, error) {
 	size := binary.LittleEndian.Uint32(b)
 	if size > uint32(len(b)-4) {
 		return nil, fmt.Errorf("last words of %d bytes", size)
 	}
-	e, err := comm.ParsePeerError(b[4 : 4+size])
-	if err == nil && (e.Rank < comm.AnyRank || int(e.Rank) >= n) {
-		err = fmt.Errorf("last words about rank %d of %d", e.Rank, n)
-	}
-	return e, err
+	return comm.ParsePeerError(b[4 : 4+size])
 }

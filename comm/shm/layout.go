@@ -46,13 +46,28 @@ const (
 // control is the state of the ring of one ordered pair of ranks. Positions count bytes since the beginning, so tail-head
 // is what is in the ring, and never wrap in practice (2^64 bytes).
 type control struct {
-	tail atomic.Uint64 // bytes written; the writer's
-	want atomic.Uint64 // the writer sleeps until head is here; 0 when it does not sleep
-	said atomic.Uint32 // what the writer has to say besides: the bits below
-	_    [108]byte
-	head atomic.Uint64 // bytes read; the reader's
-	_    [120]byte
+	tail  atomic.Uint64 // bytes written; the writer's
+	want  atomic.Uint64 // the writer sleeps until head is here; 0 when it does not sleep
+	said  atomic.Uint32 // what the writer has to say besides: the bits below
+	_     [108]byte
+	head  atomic.Uint64 // bytes read; the reader's
+	taken atomic.Uint64 // of unasked messages, what the reader's mesh has taken, each counted as cost
+	_     [112]byte
+	asks  [maxAsks]atomic.Uint32 // what became of each frameAsk, by its number
 }
+
+// maxAsks is how many messages one writer may have waiting for leave. It fits the six bits of a frame.
+const maxAsks = 64
+
+// What becomes of an ask. The writer takes it from askFree to askMade and from askMade to askWithdrawn, the reader from
+// askMade through askHeld to askGranted or back, and from askWithdrawn to askFree.
+const (
+	askFree      = iota
+	askMade      // the reader is to find out who wants the message
+	askHeld      // it is finding out: a few instructions
+	askGranted   // the payload has a place and is to be written
+	askWithdrawn // the writer gave up; the reader is to forget the ask
+)
 
 // What a writer says.
 const (

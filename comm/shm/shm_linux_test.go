@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -112,11 +113,12 @@ func TestEagerSendsDoNotWait(t *testing.T) {
 	e := groups[0].(*group).e
 	for l := e.links[1]; ; {
 		e.mu.Lock()
-		waiting := l.waiting
+		waiting := len(l.waits) > 0
 		e.mu.Unlock()
 		if waiting {
 			break
 		}
+		runtime.Gosched()
 	}
 	cancel()
 	if err := <-errs; !errors.Is(err, context.Canceled) {
@@ -139,17 +141,26 @@ func TestEagerSendsDoNotWait(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	groups := attachAll(t, 2, Options{}, 20*time.Second)
-	long := make([]byte, 500_000)
-	pattern(long, 0, 1)
-	if err := groups[0].Send(t.Context(), 1, 1, long); err != nil { // fits in the ring
-		t.Fatal(err)
+	// More than the peer's mesh takes unasked: the second message waits outside it, and must not go with its sender.
+	const n = comm.EagerBytes - 100
+	want, got := make([]byte, n), make([]byte, n)
+	for round := range 2 {
+		pattern(want, 0, round)
+		if err := groups[0].Send(t.Context(), 1, 1, want); err != nil {
+			t.Fatal(err)
+		}
+		for out := groups[0].(*group).e.links[1].out; out.taken.Load() < n; { // until the mesh has the first
+			runtime.Gosched()
+		}
 	}
 	if err := groups[0].Close(); err != nil {
 		t.Fatal(err)
 	}
-	got := make([]byte, len(long))
-	if _, n, err := groups[1].Recv(t.Context(), 0, 1, got); err != nil || n != len(long) || !bytes.Equal(got, long) {
-		t.Fatalf("message sent before the goodbye: %d bytes, %v", n, err)
+	for round := range 2 {
+		pattern(want, 0, round)
+		if _, k, err := groups[1].Recv(t.Context(), 0, 1, got); err != nil || k != n || !bytes.Equal(got, want) {
+			t.Fatalf("message %d, sent before the goodbye: %d bytes, %v", round, k, err)
+		}
 	}
 	var pe *comm.PeerError
 	if _, _, err := groups[1].Recv(t.Context(), 0, 1, got); !errors.As(err, &pe) || pe.Rank != 0 || !errors.Is(err, comm.ErrLeft) {
