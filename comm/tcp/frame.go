@@ -13,7 +13,7 @@ const (
 	// HeaderBytes is the size of a frame's header.
 	HeaderBytes = 48
 	// FrameBytes is the most payload that one frame carries.
-	FrameBytes = 1 << 20
+	FrameBytes = 256 << 10
 
 	magic      = 0x59564f43 // "COVY"
 	version    = 1

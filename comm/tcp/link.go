@@ -62,6 +62,9 @@ func newLink(s *socket, m *comm.Mesh, peer comm.Rank, generation uint64, wg *syn
 
 // Send implements comm.Link.
 func (l *link) Send(ctx context.Context, tag comm.Tag, p []byte) error {
+	if int64(len(p)) > maxMessage {
+		return fmt.Errorf("tcp: a message of %d bytes; the most is %d", len(p), int64(maxMessage))
+	}
 	deadline, err := l.acquire(ctx)
 	if err != nil {
 		return err

@@ -6,14 +6,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
 )
-
-func tempDir() (string, error) { return os.MkdirTemp("", "covey-tcp-test") }
 
 func TestBeyondLoopbackNeedsCertificates(t *testing.T) {
 	ctx := context.Background()
