@@ -1,8 +1,14 @@
 // Package data says what is learned from: data sets, how they are read, and which samples a step uses.
 //
-// A Dataset is samples by number. Open reads one from a file or folder (IDX, LIBSVM, CSV) or makes one
-// (handwritten-like digits). A Sampler turns (seed, epoch, step) into the sample numbers of a global batch,
-// and a partition hands samples to clients. Nothing here depends on how many workers there are.
+// Open reads a training set and a test set from a file or folder (IDX, LIBSVM, CSV, packed by gzip or not) or draws one
+// (digits); Options say what cannot be guessed, and Read takes a pipe. Data that is wrong gives an *Error that names
+// file, place and what would be right. SchemaOf says how the data was read, so that more can be read in the same way.
+//
+// A Dataset is samples by number: Gather copies some of them into a Batch, which its caller keeps and uses again. A
+// Sampler turns (seed, epoch, step) into the sample numbers of a global batch, Slice cuts that into microshards, and
+// Partition hands samples to clients. Nothing here depends on how many workers there are.
+//
+// Describe and Verify say what a data set holds, WriteIDX writes images, Sources and Download know where public data is.
 package data
 
 // Dataset is samples 0 to Len()-1, held in memory, immutable and safe for concurrent use.

@@ -250,8 +250,12 @@ func openDigits(ctx context.Context, path string, o Options) (train, test Datase
 	if n < 1 || m < 0 || seed < 0 || max(n, m) > 10_000_000 {
 		return nil, nil, fmt.Errorf("%s: expected 1 to 10000000 training samples, up to as many test samples, and a seed of at least 0", path)
 	}
-	if o.Test == "none" {
+	switch o.Test {
+	case "":
+	case "none":
 		m = 0
+	default:
+		return nil, nil, fmt.Errorf("%s: makes its own test set, so the test set cannot be %s (set test to none for no test set)", path, o.Test)
 	}
 	s := &Schema{Format: "idx", Task: Classification, Dim: digits.Pixels, Shape: []int{digits.Side, digits.Side}, Classes: 10}
 	if like := o.Like; like != nil {

@@ -216,6 +216,9 @@ func TestDigits(t *testing.T) {
 	if err != nil || other.Info().SHA256 == small.Info().SHA256 {
 		t.Errorf("seed 2 draws what seed 1 draws (%v)", err)
 	}
+	if _, _, err := Open(ctx, "digits", Options{Test: "a.csv"}); err == nil || !strings.Contains(err.Error(), "makes its own test set") {
+		t.Errorf("digits with a test file: %v", err)
+	}
 	for path, want := range map[string]string{
 		"digits:trian=5":  `did you mean "train"?`,
 		"digits:train=0":  "expected 1 to 10000000 training samples",
