@@ -251,7 +251,7 @@ func openDigits(ctx context.Context, path string, o Options) (train, test Datase
 		return nil, nil, fmt.Errorf("%s: expected 1 to 10000000 training samples, up to as many test samples, and a seed of at least 0", path)
 	}
 	switch o.Test {
-	case "":
+	case "", testBeside:
 	case "none":
 		m = 0
 	default:
