@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -44,6 +45,8 @@ type engine struct {
 
 	sending  sync.RWMutex // read-locked by every Send, so that the memory stays
 	unmapped bool         // guarded by sending
+
+	order atomic.Uint64 // see raceEnabled: what Send read of its p is read before an answer is written there
 
 	closing chan struct{} // closed when Close begins
 	stopped chan struct{} // closed when watch has ended

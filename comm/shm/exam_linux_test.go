@@ -11,11 +11,15 @@ import (
 // TestExam sits the exam of all transports, with rings of the usual size and with the smallest, through which nearly
 // everything streams.
 func TestExam(t *testing.T) {
-	for name, o := range map[string]Options{"default": {}, "tiny rings": {Ring: minRing}} {
-		t.Run(name, func(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		o     Options
+		sizes []int
+	}{{"default", Options{}, nil}, {"tiny rings", Options{Ring: minRing}, []int{1, 2, 3, 5, 8}}} {
+		t.Run(c.name, func(t *testing.T) {
 			commtest.Run(t, func(t *testing.T, n int, timeout time.Duration) []comm.Group {
-				return attachAll(t, n, o, timeout)
-			}, commtest.Options{Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { vanish(groups[r].(*group)) }})
+				return attachAll(t, n, c.o, timeout)
+			}, commtest.Options{Sizes: c.sizes, Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { vanish(groups[r].(*group)) }})
 		})
 	}
 }

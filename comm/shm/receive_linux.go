@@ -50,6 +50,9 @@ func (r *reader) init(buf []byte) {
 
 // read takes what the ring holds up to tail. The engine's mu is held.
 func (l *link) read(tail uint64) error {
+	if raceEnabled {
+		l.e.order.Load()
+	}
 	r := &l.r
 	size := uint64(len(r.buf))
 	if n := tail - r.head; n > size {

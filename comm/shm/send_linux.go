@@ -254,6 +254,9 @@ func (l *link) write(ctx context.Context, f frame, p []byte) error {
 }
 
 func (l *link) publish() {
+	if raceEnabled {
+		l.e.order.Add(1)
+	}
 	l.out.tail.Store(l.w.tail)
 	ring(l.slot)
 }
