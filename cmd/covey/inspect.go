@@ -153,6 +153,7 @@ type fileView struct {
 	said    string            // by the manifest beside the file
 }
 
+// inspectFile shows a tensor file. When it stands in a checkpoint folder, all of that must be whole.
 func inspectFile(path string) (view, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -169,19 +170,20 @@ func inspectFile(path string) (view, error) {
 	}
 	// A manifest beside the file says what it must be.
 	v := &fileView{Path: path, Bytes: st.Size(), SHA256: sum}
+	var damage error
 	if dir := filepath.Dir(path); holds(dir, ckpt.ManifestFile) {
 		m, err := ckpt.Verify(dir)
 		if err != nil {
-			return nil, corrupt(err)
+			damage = corrupt(err)
 		}
 		v.said = m.Files[filepath.Base(path)].SHA256
 	}
 	ts, meta, err := ckpt.Read(f, st.Size())
 	if err != nil {
-		return nil, corruptf("%s: %w", path, err)
+		return nil, cmp.Or(damage, corruptf("%s: %w", path, err))
 	}
 	v.Meta, v.Tensors, v.Weights = meta, viewTensors(ts), ckpt.WeightsHash(ts)
-	return v, nil
+	return v, damage
 }
 
 func (v *fileView) print(out io.Writer) error {

@@ -225,9 +225,9 @@ func (v *runView) printEpochs(out io.Writer) error {
 			acc = fmt.Sprintf("%.2f %%", 100**e.Accuracy)
 		}
 		if e.TestLoss != nil {
-			loss = fmt.Sprintf("%.4f", *e.TestLoss)
+			loss = fmt.Sprintf("%.5g", *e.TestLoss)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%.4f\t%s\t%s\t%s\t%s\n", e.Epoch, thousands(e.Step), e.Loss, acc, loss, short(seconds(e.At)), e.Samples)
+		fmt.Fprintf(w, "%d\t%s\t%.5g\t%s\t%s\t%s\t%s\n", e.Epoch, thousands(e.Step), e.Loss, acc, loss, short(seconds(e.At)), e.Samples)
 	}
 	return w.Flush()
 }

@@ -168,7 +168,7 @@ func (o *predictOptions) special(ctx context.Context, l *learned, read data.Opti
 	start := make([]byte, 512)
 	n, _ := io.ReadFull(f, start)
 	text := string(start[:n])
-	if !isPicture(text) && !(l.schema.Format == "idx" && isNumbers(text)) {
+	if !isPicture(text) && !(l.schema.Format == "idx" && isText(text)) {
 		return subject{}, nil
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -177,10 +177,10 @@ func (o *predictOptions) special(ctx context.Context, l *learned, read data.Opti
 	return o.stream(ctx, f, o.data, l, read, note)
 }
 
-// isNumbers tells whether a file begins as plain numbers do.
-func isNumbers(start string) bool {
-	for _, c := range start {
-		if !strings.ContainsRune("0123456789,; \t\r\n[].-+eE", c) {
+// isText tells whether a file begins with plain text, as numbers are.
+func isText(start string) bool {
+	for _, c := range []byte(start) {
+		if c < ' ' && c != '\t' && c != '\r' && c != '\n' || c > '~' {
 			return false
 		}
 	}

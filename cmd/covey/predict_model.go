@@ -42,13 +42,10 @@ func load(p place, warn func(format string, args ...any)) (*learned, error) {
 		for _, e := range passed {
 			warn("passed over a damaged checkpoint: %v", e)
 		}
-		if err != nil {
-			if len(passed) > 0 {
-				return nil, corruptf("%s has no whole checkpoint left", p.run)
-			}
-			if errors.Is(err, ckpt.ErrNone) && !hasCheckpoints(p.run) {
-				return nil, usagef("%s has no checkpoint yet: the run saves one an epoch, or every --save steps", p.run)
-			}
+		switch {
+		case errors.Is(err, ckpt.ErrNone) && !hasCheckpoints(p.run):
+			return nil, usagef("%s has no checkpoint yet: the run saves one an epoch, or every --save steps", p.run)
+		case err != nil:
 			return nil, corrupt(err)
 		}
 		dir = latest
