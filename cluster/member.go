@@ -23,7 +23,7 @@ type Member struct {
 // Dial reaches the coordinator, trying again while it is not there yet, until ctx ends. Without certificates only
 // loopback addresses are allowed.
 func Dial(ctx context.Context, addr string, creds *tls.Config, clock comm.Clock) (net.Conn, error) {
-	if creds == nil && !loopback(addr) {
+	if creds == nil && !Loopback(addr) {
 		return nil, fmt.Errorf("joining %s, beyond loopback, needs certificates: make them with covey ca and give --tls DIR", addr)
 	}
 	var last error

@@ -129,7 +129,8 @@ func prove(token, nonce string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-func loopback(addr string) bool {
+// Loopback tells whether an address is this host's to itself.
+func Loopback(addr string) bool {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return false

@@ -127,8 +127,8 @@ func (o *joinOptions) run(c *cobra.Command, addr string) error {
 }
 
 func dial(ctx context.Context, addr string, o *joinOptions, plain bool, f func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	if plain && o.token == "" {
-		return nil, usagef("joining %s needs --tls DIR or, on loopback, the token that covey train printed", addr)
+	if plain && o.token == "" && cluster.Loopback(addr) {
+		return nil, usagef("joining %s needs the token that covey train printed, as --token or in %s", addr, cluster.EnvToken)
 	}
 	ctx, cancel := comm.RealClock().WithTimeout(ctx, o.wait)
 	defer cancel()
