@@ -91,10 +91,12 @@ func locked(f *os.File, at int) bool {
 	return err != nil || k.Type != unix.F_UNLCK
 }
 
-// futexWait sleeps until word is no longer v, somebody wakes it, or d has passed; it may also return early.
-func futexWait(word *atomic.Uint32, v uint32, d time.Duration) {
+// futexWait sleeps until word is no longer v, somebody wakes it, or d has passed, and tells whether it was for d; it
+// may also return early.
+func futexWait(word *atomic.Uint32, v uint32, d time.Duration) bool {
 	ts := unix.NsecToTimespec(int64(d))
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWaitOp, uintptr(v), uintptr(unsafe.Pointer(&ts)), 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWaitOp, uintptr(v), uintptr(unsafe.Pointer(&ts)), 0, 0)
+	return errno == unix.ETIMEDOUT
 }
 
 // futexWake wakes whoever sleeps on word. It does not block, so the scheduler need not hear of it.
