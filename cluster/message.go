@@ -60,14 +60,15 @@ const (
 
 // Welcome tells a member what it is in the run.
 type Welcome struct {
-	Rank       int      `json:"rank"`
-	Size       int      `json:"size"`
-	Generation uint32   `json:"generation"`
-	Secret     string   `json:"secret"` // hex; peers prove to each other that they hold it
-	Peers      []string `json:"peers"`  // addresses by rank
-	Job        []byte   `json:"job"`    // as YAML
-	Resume     string   `json:"resume,omitempty"`
-	Local      int      `json:"local"` // workers on the coordinator's host
+	Rank       int               `json:"rank"`
+	Size       int               `json:"size"`
+	Generation uint32            `json:"generation"`
+	Secret     string            `json:"secret"`           // hex; peers prove to each other that they hold it
+	Peers      []string          `json:"peers"`            // addresses by rank
+	Job        []byte            `json:"job"`              // as YAML
+	Places     map[string]string `json:"places,omitempty"` // who set each key of the job, for errors
+	Resume     string            `json:"resume,omitempty"`
+	Local      int               `json:"local"` // workers on the coordinator's host
 }
 
 // conn is one end: whole messages, written one at a time.

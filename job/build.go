@@ -35,7 +35,7 @@ const (
 // Fill checks all that can be checked without the data and fills in the defaults that do not depend on it.
 func (j *Job) Fill() error {
 	for _, k := range Keys() {
-		if k.Default != "" && !j.Given(k.Name) {
+		if k.Default != "" && j.where[k.Name] == "" {
 			if err := j.Set(k.Name, k.Default, ""); err != nil {
 				return err
 			}
@@ -112,7 +112,8 @@ func (j *Job) fillStrategy() error {
 		case j.Given("batch"):
 			return j.Errorf("batch", "the closed form takes the whole training set at once: leave it out, or give --strategy allreduce")
 		}
-		j.Epochs, j.Batch = 1, 0
+		j.Epochs = 1
+		return nil
 	}
 	if j.Optimizer == "" {
 		j.Optimizer = "adam"
@@ -185,6 +186,8 @@ func list(s string) []string {
 // directShards is the number of slices of the data for a closed form: sums of statistics are exact, so it changes no bit.
 const directShards = 64
 
+const defaultBatch = 256
+
 // Build turns a filled job and its data into what the workers run, and writes the defaults that depend on the data into
 // the job.
 func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
@@ -198,10 +201,11 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	n := tr.Len()
 	if j.Strategy == Direct {
-		j.Batch, j.Microshards = n, min(n, max(directShards, j.Workers))
+		return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: min(n, max(directShards, j.Workers)), Epochs: 1,
+			Seed: j.Seed, Keep: j.Keep, Extra: j.extra(tr), Strategy: func() strategy.Strategy { return direct.New() }}, nil
 	}
-	if j.Batch == 0 || !j.Given("batch") && j.Batch > n {
-		j.Batch = n
+	if j.Batch == 0 {
+		j.Batch = min(defaultBatch, n)
 	}
 	switch {
 	case j.Batch > n:
@@ -218,16 +222,17 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if !alg.Fits(comm.NewTree(j.Microshards, j.Workers)) {
 		return train.Config{}, j.Errorf("algorithm", "%v needs a power of two of workers with as many microshards each, and there are %d with %d in all: use auto", alg, j.Workers, j.Microshards)
 	}
-	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
+	return train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
 		Algorithm: alg, Bucket: int(j.Bucket), SaveEvery: j.Save, Keep: j.Keep,
 		Strategy: func() strategy.Strategy { return allreduce.New() },
-		Extra:    map[string]any{"model": j.Model, "data": data.SchemaOf(tr), "samples": n},
-	}
-	if j.Strategy == Direct {
-		c.Strategy = func() strategy.Strategy { return direct.New() }
-	}
-	return c, nil
+		Extra:    j.extra(tr),
+	}, nil
+}
+
+// extra is what inference needs to know beside the tensors.
+func (j *Job) extra(tr data.Dataset) map[string]any {
+	return map[string]any{"model": j.Model, "data": data.SchemaOf(tr), "samples": tr.Len()}
 }
 
 // ComputeThreads is how many threads a worker computes with when so many share this host.
@@ -242,6 +247,9 @@ func (j *Job) ComputeThreads(local int) int {
 func (j *Job) Reproducible() string {
 	if j.Algorithm == "ring" {
 		return fmt.Sprintf("at %d workers only: the ring adds in an order that depends on their number", j.Workers)
+	}
+	if j.Strategy == Direct {
+		return "with any number of workers and any transport"
 	}
 	return fmt.Sprintf("with any number of workers and any transport, at %d microshards", j.Microshards)
 }

@@ -7,6 +7,7 @@ package job
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
@@ -34,9 +35,9 @@ type Job struct {
 	Optimizer   Choice  `help:"update rule, as in adam or sgd:momentum=0.9"`
 	LR          float64 `help:"learning rate (default: the optimizer's)"`
 	Schedule    Choice  `help:"how the rate changes, as in cosine:warmup=100" default:"constant"`
-	Batch       int     `help:"samples of one step, over all workers" default:"256"`
+	Batch       int     `help:"samples of one step, over all workers (default: 256, or all there are when they are fewer)"`
 	Microshards int     `help:"slices of a batch, the unit of summation: fix it and the worker count changes no bit (default: one a worker)"`
-	Epochs      int     `help:"passes over the data" default:"5"`
+	Epochs      int     `help:"passes over the data" default:"10"`
 	Steps       int     `help:"stop after so many steps, whatever the epochs"`
 	Seed        uint64  `help:"seed of everything random" default:"1"`
 
@@ -203,8 +204,18 @@ func (j *Job) Get(key string) string {
 	return fmt.Sprint(f.Interface())
 }
 
-// Given tells whether somebody set the key.
-func (j *Job) Given(key string) bool { return j.where[key] != "" }
+// Given tells whether somebody chose a value for the key: an empty one, or a 0, leaves the choice to Fill.
+func (j *Job) Given(key string) bool {
+	f, ok := j.field(key)
+	return ok && j.where[key] != "" && !f.IsZero()
+}
+
+// Places says who set each key, by key. A job that is sent to a worker as YAML takes its places along, so that the worker's
+// errors point at what the user wrote.
+func (j *Job) Places() map[string]string { return maps.Clone(j.where) }
+
+// SetPlaces is Places' inverse on a job that was parsed from its YAML. Keys without a place are nobody's choice.
+func (j *Job) SetPlaces(p map[string]string) { j.where = maps.Clone(p) }
 
 // Error is a job that cannot run: where it says so, the key and what is wrong.
 type Error struct {

@@ -52,7 +52,7 @@ func Parse(name string, text []byte) (*Job, error) {
 		for _, p := range pairs {
 			key := p.Key.GetToken().Value
 			where := at(name, p.Key.GetToken())
-			if j.Given(strings.ReplaceAll(key, "-", "_")) {
+			if j.where[strings.ReplaceAll(key, "-", "_")] != "" {
 				return nil, &Error{Where: where, Err: fmt.Errorf("key %q stands twice", key)}
 			}
 			text, err := j.text(key, p.Value)

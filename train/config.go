@@ -193,6 +193,7 @@ type EpochInfo struct {
 	Step     int
 	Loss     float64       // mean training loss over the epoch's steps
 	Test     model.Metrics // zero when there is no test set
+	Accuracy *float64      // on the test set; nil for regression, and without one
 	At       time.Duration
 	Exactly  bool  // every sample was used exactly once
 	Missing  []int // samples that were not used (the first few)

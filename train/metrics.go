@@ -96,10 +96,10 @@ func (m *metrics) epoch(e EpochInfo) {
 		TestLoss *float64 `json:"test_loss,omitempty"`
 		At       float64  `json:"at_s"`
 		Samples  string   `json:"sample_ledger"`
-	}{Step: e.Step, Epoch: e.Epoch, Loss: e.Loss, At: e.At.Seconds(), Samples: e.Booked()}
+	}{Step: e.Step, Epoch: e.Epoch, Loss: e.Loss, At: e.At.Seconds(), Samples: e.Booked(), Accuracy: e.Accuracy}
 	if e.Test.N > 0 {
-		acc, loss := float64(e.Test.Correct)/float64(e.Test.N), e.Test.Loss/float64(e.Test.N)
-		line.Accuracy, line.TestLoss = &acc, &loss
+		loss := e.Test.Loss / float64(e.Test.N)
+		line.TestLoss = &loss
 	}
 	if b, err := json.Marshal(line); err == nil {
 		m.w.Write(append(b, '\n'))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/covey-ml/covey/comm"
-	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
@@ -109,7 +108,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		p.SamplesPerSec = float64(r.samples) / p.Wall
 	}
 	if r.last != nil {
-		p.setTest(r.last.Test, r.c.Train.Info().Task == data.Classification)
+		p.setTest(r.last)
 		p.SamplesBooked = r.last.Booked()
 	}
 	if r.saveErr != nil {
@@ -129,16 +128,14 @@ func sumInto(p *int64, v int64) *int64 {
 	return &v
 }
 
-func (p *Report) setTest(m model.Metrics, classes bool) {
+func (p *Report) setTest(e *EpochInfo) {
+	m := e.Test
 	if m.N == 0 {
 		return
 	}
 	loss := m.Loss / float64(m.N)
-	p.TestLoss = &loss
-	if classes {
-		acc := float64(m.Correct) / float64(m.N)
-		p.Accuracy = &acc
-	} else {
+	p.TestLoss, p.Accuracy = &loss, e.Accuracy
+	if e.Accuracy == nil {
 		rmse := rootMean(m.SqErr, m.N)
 		p.RMSE = &rmse
 	}

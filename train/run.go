@@ -219,6 +219,10 @@ func (r *run) endEpoch(ctx context.Context) error {
 		if info.Test, err = evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Test); err != nil {
 			return err
 		}
+		if r.c.Train.Info().Task == data.Classification {
+			acc := float64(info.Test.Correct) / float64(info.Test.N)
+			info.Accuracy = &acc
+		}
 	}
 	info.At = r.g.Clock().Now() - r.began
 	r.last = &info

@@ -24,7 +24,7 @@ func flagError(c *cobra.Command, err error) error {
 	})
 	word := "--" + strings.TrimLeft(unknown.GetSpecifiedName(), "-")
 	if near := spec.Nearest(word, names); near != "" {
-		return usagef("unknown flag %s: did you mean %s? (covey %s --help lists them)", word, near, c.Name())
+		return usagef("unknown flag %s: did you mean %s? (%s --help lists them)", word, near, c.CommandPath())
 	}
-	return usagef("unknown flag %s (covey %s --help lists them)", word, c.Name())
+	return usagef("unknown flag %s (%s --help lists them)", word, c.CommandPath())
 }

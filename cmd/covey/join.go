@@ -153,10 +153,11 @@ type worker struct {
 func (w *worker) train(ctx context.Context) error {
 	you := w.m.Welcome
 	j, err := job.Parse(jobFile, you.Job)
-	if err == nil {
-		err = j.Fill()
-	}
 	if err != nil {
+		return err
+	}
+	j.SetPlaces(you.Places)
+	if err := j.Fill(); err != nil {
 		return err
 	}
 	if w.o.data != "" {

@@ -73,7 +73,7 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	for _, p := range procs {
 		clock.Go(func() { f.ended(p) })
 	}
-	welcome := cluster.Welcome{Generation: 1, Job: j.YAML(), Resume: from, Local: local}
+	welcome := cluster.Welcome{Generation: 1, Job: j.YAML(), Places: j.Places(), Resume: from, Local: local}
 	err = c.Gather(gather, j.Workers, welcome, func(rank int, name string) {
 		if rank >= local {
 			w.say("worker %d has joined: %s", rank, name)
@@ -108,16 +108,19 @@ func (f *follower) result(j *job.Job) (*ending, error) {
 	if f.interrupted {
 		return nil, &saidError{errors.New("interrupted"), exitInterrupted}
 	}
-	return nil, f.failure()
+	return nil, f.failure(j)
 }
 
 // failure puts together what the workers said and how they died.
-func (f *follower) failure() error {
+func (f *follower) failure(j *job.Job) error {
 	code := exitLost
 	var lines []string
 	for text, ranks := range f.errs {
 		slices.Sort(ranks)
-		lines = append(lines, fmt.Sprintf("%s: %s", ranksText(ranks), text))
+		if len(ranks) < j.Workers { // what all say needs no names
+			text = ranksText(ranks) + ": " + text
+		}
+		lines = append(lines, text)
 	}
 	slices.Sort(lines)
 	if f.code != 0 {

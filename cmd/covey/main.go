@@ -65,7 +65,7 @@ many machines. With the same job and microshards they compute the same bits.
 	}
 	var said *saidError
 	if !errors.As(err, &said) {
-		fmt.Fprintf(stderr, "covey %s: %v\n", c.Name(), err)
+		fmt.Fprintf(stderr, "%s: %v\n", c.CommandPath(), err)
 	}
 	return exitCode(err)
 }

@@ -201,9 +201,11 @@ const (
 
 // folder finds a new run folder, or checks that the given one holds no run.
 func (o *trainOptions) folder(j *job.Job) error {
-	if p, err := filepath.Abs(j.Data); err == nil {
-		if _, err := os.Stat(p); err == nil {
-			j.Data = p // so that the run can be resumed from anywhere
+	for _, file := range []*string{&j.Data, &j.Test, &j.TargetFile} {
+		if p, err := filepath.Abs(*file); err == nil && *file != "" {
+			if _, err := os.Stat(p); err == nil {
+				*file = p // so that the run can be resumed from anywhere
+			}
 		}
 	}
 	if o.resume != "" {

@@ -159,8 +159,8 @@ func (w *watcher) take(e event) {
 func epochLine(e train.EpochInfo, s train.StartInfo) string {
 	line := fmt.Sprintf("epoch %d/%d  loss %.4f", e.Epoch, (s.Steps+s.StepsPerEpoch-1)/max(1, s.StepsPerEpoch), e.Loss)
 	if e.Test.N > 0 {
-		if e.Test.Correct > 0 {
-			line += fmt.Sprintf("  test accuracy %.2f %%", 100*float64(e.Test.Correct)/float64(e.Test.N))
+		if e.Accuracy != nil {
+			line += fmt.Sprintf("  test accuracy %.2f %%", 100**e.Accuracy)
 		}
 		line += fmt.Sprintf("  test loss %.4f", e.Test.Loss/float64(e.Test.N))
 	}
