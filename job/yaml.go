@@ -3,6 +3,7 @@ package job
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -18,6 +19,9 @@ const maxFile = 1 << 20
 // Load reads a job file. Only keys that the file holds are set.
 func Load(path string) (*Job, error) {
 	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &Error{Where: path, Err: errors.New("there is no such job file")}
+	}
 	if err != nil {
 		return nil, &Error{Err: err}
 	}

@@ -17,8 +17,12 @@ func New(seed uint64, purpose string, keys ...uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(k, Mix(k)))
 }
 
-// Key folds a seed, a purpose and its keys into one number, as New does.
+// Key folds a seed, a purpose and its keys into one number, as New does. The purpose must not be empty: it is what keeps
+// the seed and the first key apart.
 func Key(seed uint64, purpose string, keys ...uint64) uint64 {
+	if purpose == "" {
+		panic("rng: a draw without a purpose")
+	}
 	h := Mix(seed)
 	for _, c := range []byte(purpose) {
 		h = Mix(h ^ uint64(c))

@@ -203,7 +203,7 @@ func OneOf(what, word string, choices ...string) error {
 	return fmt.Errorf("unknown %s %q (%s)", what, word, strings.Join(choices, ", "))
 }
 
-// Nearest returns the choice with the fewest edits (Levenshtein) from word, or "" when all are far: more edits
+// Nearest returns the choice with the fewest edits from word, or "" when all are far: more edits
 // than half of the longer word.
 func Nearest(word string, choices []string) string {
 	best, edits := "", 0
@@ -219,21 +219,26 @@ func Nearest(word string, choices []string) string {
 	return best
 }
 
+// distance counts insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range last {
+		last[j] = j
 	}
 	for i := range len(a) {
-		diag := row[0]
+		row := make([]int, len(b)+1)
 		row[0] = i + 1
 		for j := range len(b) {
-			cost := diag
+			cost := last[j]
 			if a[i] != b[j] {
-				cost = 1 + min(diag, row[j], row[j+1])
+				cost = 1 + min(last[j], row[j], last[j+1])
 			}
-			diag, row[j+1] = row[j+1], cost
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				cost = min(cost, before[j-1]+1)
+			}
+			row[j+1] = cost
 		}
+		before, last = last, row
 	}
-	return row[len(b)]
+	return last[len(b)]
 }

@@ -129,6 +129,7 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	end, err := launch(c.Context(), j, from, watch)
 	watch.end()
 	if err != nil {
+		os.Remove(j.Run) // if it is still empty: nothing was trained
 		return err
 	}
 	if err := end.save(filepath.Join(j.Run, reportFile)); err != nil {
