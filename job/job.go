@@ -104,6 +104,7 @@ func parseSize(text string) (Size, error) {
 // Key is one key of a job.
 type Key struct {
 	Name    string // as YAML writes it, with underscores
+	Kind    string // of value, in a word: text, choice, number, whole, yes/no, duration or size
 	Help    string
 	Default string
 }
@@ -117,10 +118,16 @@ func Keys() []Key {
 	var keys []Key
 	for i := range t.NumField() {
 		if f := t.Field(i); f.IsExported() {
-			keys = append(keys, Key{Name: keyName(f.Name), Help: f.Tag.Get("help"), Default: f.Tag.Get("default")})
+			keys = append(keys, Key{Name: keyName(f.Name), Kind: kinds[f.Type], Help: f.Tag.Get("help"), Default: f.Tag.Get("default")})
 		}
 	}
 	return keys
+}
+
+var kinds = map[reflect.Type]string{
+	reflect.TypeFor[string](): "text", reflect.TypeFor[Choice](): "choice", reflect.TypeFor[float64](): "number",
+	reflect.TypeFor[int](): "whole", reflect.TypeFor[uint64](): "whole", reflect.TypeFor[bool](): "yes/no",
+	reflect.TypeFor[time.Duration](): "duration", reflect.TypeFor[Size](): "size",
 }
 
 func keyName(field string) string {

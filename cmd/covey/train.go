@@ -24,7 +24,7 @@ import (
 
 // trainOptions is one call of covey train.
 type trainOptions struct {
-	keys   map[string]*string // job keys given as flags
+	keys   keyFlags
 	resume string
 	json   bool
 	quiet  bool
@@ -34,7 +34,7 @@ type trainOptions struct {
 }
 
 func trainCommand() *cobra.Command {
-	o := &trainOptions{keys: map[string]*string{}}
+	o := &trainOptions{}
 	c := &cobra.Command{
 		Use:   "train [job.yaml]",
 		Short: "Train a model",
@@ -57,13 +57,7 @@ A choice with parameters is written name:value or name:key=value,key=value.
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args) },
 	}
 	c.Flags().SortFlags = false
-	for _, k := range job.Keys() {
-		v := c.Flags().String(k.Flag(), "", k.Help+defaultHelp(k.Default))
-		o.keys[k.Name] = v
-		if k.Name == "standardize" {
-			c.Flags().Lookup(k.Flag()).NoOptDefVal = "true"
-		}
-	}
+	o.keys = addKeyFlags(c)
 	c.Flags().StringVar(&o.resume, "resume", "", "run folder to go on with, from its last whole checkpoint")
 	c.Flags().BoolVar(&o.json, "json", false, "print the result as one JSON object on standard output")
 	c.Flags().BoolVar(&o.quiet, "quiet", false, "no progress")
@@ -71,13 +65,6 @@ A choice with parameters is written name:value or name:key=value,key=value.
 	c.Flags().IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere with covey join")
 	o.creds.addFlags(c)
 	return c
-}
-
-func defaultHelp(d string) string {
-	if d == "" {
-		return ""
-	}
-	return " (default " + d + ")"
 }
 
 func choicesHelp() string {
@@ -177,19 +164,18 @@ func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from st
 	default:
 		j = &job.Job{}
 	}
-	for _, k := range job.Keys() {
-		if !c.Flags().Changed(k.Flag()) {
-			continue
+	if o.resume != "" {
+		for _, name := range o.keys.given(c) {
+			if !slices.Contains(mayChange, name) {
+				return nil, "", usagef("--%s cannot change when a run is resumed (what can: --%s)", job.Key{Name: name}.Flag(), strings.Join(mayChange, ", --"))
+			}
 		}
-		if o.resume != "" && !slices.Contains(mayChange, k.Name) {
-			return nil, "", usagef("--%s cannot change when a run is resumed (what can: --%s)", k.Flag(), strings.Join(mayChange, ", --"))
+		if c.Flags().Changed("epochs") && !c.Flags().Changed("steps") {
+			j.Steps = 0 // the new length counts, not the old
 		}
-		if o.resume != "" && k.Name == "epochs" && j.Steps > 0 && !c.Flags().Changed("steps") {
-			j.Steps = 0
-		}
-		if err := j.Set(k.Name, *o.keys[k.Name], "--"+k.Flag()); err != nil {
-			return nil, "", err
-		}
+	}
+	if err := o.keys.set(c, j); err != nil {
+		return nil, "", err
 	}
 	return j, from, nil
 }
