@@ -27,7 +27,7 @@ func locate(path string, o Options) (pair, error) {
 		e := &Error{File: path, Err: cause(err)}
 		if errors.Is(err, fs.ErrNotExist) {
 			e.What = "not found (data is a file, a folder, or digits)"
-			if near := neighbour(path); near != "" {
+			if near := spec.NearestPath(path); near != "" {
 				e.What = fmt.Sprintf("not found, did you mean %s?", near)
 			}
 		}
@@ -231,21 +231,4 @@ func sibling(path, this, other string) string {
 func isFile(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode().IsRegular()
-}
-
-// neighbour returns the entry of path's folder with the nearest name.
-func neighbour(path string) string {
-	dir, name := filepath.Split(filepath.Clean(path))
-	entries, err := os.ReadDir(filepath.Clean(dir + "."))
-	if err != nil {
-		return ""
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	if near := spec.Nearest(name, names); near != "" {
-		return dir + near
-	}
-	return ""
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/covey-ml/covey/spec"
 )
 
 // maxFile bounds a job file; jobs are a page long.
@@ -20,6 +22,9 @@ const maxFile = 1 << 20
 func Load(path string) (*Job, error) {
 	st, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if near := spec.NearestPath(path); near != "" {
+			return nil, &Error{Where: path, Err: fmt.Errorf("there is no such job file: did you mean %s?", near)}
+		}
 		return nil, &Error{Where: path, Err: errors.New("there is no such job file")}
 	}
 	if err != nil {

@@ -9,6 +9,8 @@ package spec
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strconv"
@@ -217,6 +219,23 @@ func Nearest(word string, choices []string) string {
 		}
 	}
 	return best
+}
+
+// NearestPath returns path with its last part replaced by the nearest name that its folder holds, or "" when none is near.
+func NearestPath(path string) string {
+	dir, name := filepath.Split(filepath.Clean(path))
+	entries, err := os.ReadDir(filepath.Clean(dir + "."))
+	if err != nil {
+		return ""
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if near := Nearest(name, names); near != "" {
+		return dir + near
+	}
+	return ""
 }
 
 // distance counts insertions, deletions, substitutions and swaps of neighbours (optimal string alignment).

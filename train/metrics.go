@@ -12,6 +12,29 @@ import (
 // MetricsFile is the name of the metrics in a run folder: one JSON object a line, for each step and each epoch.
 const MetricsFile = "metrics.jsonl"
 
+// StepLine is the line of a step. Steps and epochs count from 1.
+type StepLine struct {
+	Step    int     `json:"step"`
+	Epoch   int     `json:"epoch"`
+	Loss    float64 `json:"loss"`
+	Rate    float64 `json:"lr"`
+	At      float64 `json:"at_s"` // since the run, or its resumption, began
+	Compute float64 `json:"compute_s"`
+	Comm    float64 `json:"comm_s"`
+	Wait    float64 `json:"wait_s"`
+}
+
+// EpochLine is the line of an epoch that has ended.
+type EpochLine struct {
+	Step     int      `json:"step"`
+	Epoch    int      `json:"epoch_end"`
+	Loss     float64  `json:"loss"`
+	Accuracy *float64 `json:"accuracy,omitempty"`
+	TestLoss *float64 `json:"test_loss,omitempty"`
+	At       float64  `json:"at_s"`
+	Samples  string   `json:"sample_ledger,omitempty"`
+}
+
 // metrics appends to the run folder's metrics; a nil *metrics writes nothing. What cannot be written is dropped: a full
 // disk must not end a run.
 type metrics struct {
@@ -62,6 +85,7 @@ func keepUntil(path string, step int) error {
 	return os.Truncate(path, size)
 }
 
+// step writes a StepLine without allocating.
 func (m *metrics) step(s StepInfo) {
 	if m == nil {
 		return
@@ -88,15 +112,7 @@ func (m *metrics) epoch(e EpochInfo) {
 	if m == nil {
 		return
 	}
-	line := struct {
-		Step     int      `json:"step"`
-		Epoch    int      `json:"epoch_end"`
-		Loss     float64  `json:"loss"`
-		Accuracy *float64 `json:"accuracy,omitempty"`
-		TestLoss *float64 `json:"test_loss,omitempty"`
-		At       float64  `json:"at_s"`
-		Samples  string   `json:"sample_ledger"`
-	}{Step: e.Step, Epoch: e.Epoch, Loss: e.Loss, At: e.At.Seconds(), Samples: e.Booked(), Accuracy: e.Accuracy}
+	line := EpochLine{Step: e.Step, Epoch: e.Epoch, Loss: e.Loss, Accuracy: e.Accuracy, At: e.At.Seconds(), Samples: e.Booked()}
 	if e.Test.N > 0 {
 		loss := e.Test.Loss / float64(e.Test.N)
 		line.TestLoss = &loss

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/covey-ml/covey/pki"
-	"github.com/covey-ml/covey/spec"
 )
 
 func caCommand() *cobra.Command {
@@ -23,12 +22,7 @@ func caCommand() *cobra.Command {
   covey join 10.0.0.1:7000 --tls certs/     on the other host, which has ca.pem, node2.pem and node2-key.pem
 
 ca-key.pem stays where it was made: who has it can make workers.`,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return c.Help()
-			}
-			return &usageError{spec.OneOf("command of covey ca", args[0], "init", "issue")}
-		},
+		RunE: verb,
 	}
 	c.AddCommand(&cobra.Command{
 		Use:   "init DIR",

@@ -26,16 +26,7 @@ or not), a folder with one data set, or digits, which Covey makes itself.` + "\n
   covey data make digits mydigits/ --train 60000
   covey data download mnist mnist/
   covey data partition mnist/ --clients 10 --partition dirichlet:0.1`,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return c.Help()
-			}
-			var names []string
-			for _, s := range c.Commands() {
-				names = append(names, s.Name())
-			}
-			return &usageError{spec.OneOf("command of covey data", args[0], names...)}
-		},
+		RunE: verb,
 	}
 	c.AddCommand(dataListCommand(), dataDescribeCommand(), dataVerifyCommand(), dataMakeCommand(), dataDownloadCommand(), dataPartitionCommand())
 	return c

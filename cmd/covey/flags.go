@@ -64,6 +64,21 @@ func (keys keyFlags) given(c *cobra.Command) []string {
 	return names
 }
 
+// verb is the RunE of a command that has verbs and does nothing itself: help, or the verb that was meant.
+func verb(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return c.Help()
+	}
+	var names []string
+	for _, s := range c.Commands() {
+		if s.Hidden {
+			continue
+		}
+		names = append(names, s.Name())
+	}
+	return &usageError{spec.OneOf("command of "+c.CommandPath(), args[0], names...)}
+}
+
 // flagError names the nearest valid flag.
 func flagError(c *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError

@@ -25,7 +25,7 @@ type place struct {
 func findPlace(path string) (place, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		if near := nearPath(path); errors.Is(err, fs.ErrNotExist) && near != "" {
+		if near := spec.NearestPath(path); errors.Is(err, fs.ErrNotExist) && near != "" {
 			return place{}, usagef("%s is not there: did you mean %s?", path, near)
 		}
 		return place{}, &usageError{err}
@@ -76,23 +76,6 @@ func checkpointPlace(dir string) place {
 		}
 	}
 	return p
-}
-
-// nearPath is the path whose last part is nearest to a missing one's, "" when none is near.
-func nearPath(path string) string {
-	dir, name := filepath.Split(filepath.Clean(path))
-	entries, err := os.ReadDir(filepath.Clean(dir + "."))
-	if err != nil {
-		return ""
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	if near := spec.Nearest(name, names); near != "" {
-		return dir + near
-	}
-	return ""
 }
 
 // corrupt is an error about what a file holds: exit code 3.

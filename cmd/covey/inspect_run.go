@@ -21,8 +21,8 @@ type runView struct {
 	Run         string            `json:"run"`
 	Job         map[string]string `json:"job"`
 	Checkpoints []savedView       `json:"checkpoints"`
-	Epochs      []epochView       `json:"epochs"`
-	LastStep    *stepView         `json:"last_step,omitempty"`
+	Epochs      []train.EpochLine `json:"epochs"`
+	LastStep    *train.StepLine   `json:"last_step,omitempty"`
 	Report      *ending           `json:"report,omitempty"` // of the last process that trained, when it got to its end
 
 	job *job.Job
@@ -38,28 +38,9 @@ type savedView struct {
 	Error   string `json:"error,omitempty"`
 }
 
-// epochView is what the metrics say at the end of an epoch, and stepView after a step.
-type epochView struct {
-	Step     int      `json:"step"`
-	Epoch    int      `json:"epoch_end"`
-	Loss     float64  `json:"loss"`
-	Accuracy *float64 `json:"accuracy,omitempty"`
-	TestLoss *float64 `json:"test_loss,omitempty"`
-	At       float64  `json:"at_s"`
-	Samples  string   `json:"sample_ledger,omitempty"`
-}
-
-type stepView struct {
-	Step  int     `json:"step"`
-	Epoch int     `json:"epoch"`
-	Loss  float64 `json:"loss"`
-	Rate  float64 `json:"lr"`
-	At    float64 `json:"at_s"`
-}
-
 // inspectRun returns what there is to show, together with an error when a checkpoint or the metrics are damaged.
 func inspectRun(dir string) (view, error) {
-	v := &runView{Run: dir, Job: map[string]string{}, Checkpoints: []savedView{}, Epochs: []epochView{}}
+	v := &runView{Run: dir, Job: map[string]string{}, Checkpoints: []savedView{}, Epochs: []train.EpochLine{}}
 	var err error
 	if v.job, err = job.Load(filepath.Join(dir, jobFile)); err != nil {
 		return nil, err
@@ -117,7 +98,7 @@ func (v *runView) readMetrics(path string) error {
 		if err != nil {
 			return fmt.Errorf("%s, line %d: %w", path, n, err)
 		}
-		var e epochView
+		var e train.EpochLine
 		if err := json.Unmarshal(line, &e); err != nil {
 			return fmt.Errorf("%s, line %d: not a line of metrics: %w", path, n, err)
 		}
@@ -125,7 +106,7 @@ func (v *runView) readMetrics(path string) error {
 			v.Epochs = append(v.Epochs, e)
 			continue
 		}
-		s := &stepView{}
+		s := &train.StepLine{}
 		if err := json.Unmarshal(line, s); err != nil {
 			return fmt.Errorf("%s, line %d: not a line of metrics: %w", path, n, err)
 		}

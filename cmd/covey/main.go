@@ -16,7 +16,6 @@ import (
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/pki"
-	"github.com/covey-ml/covey/spec"
 	"github.com/covey-ml/covey/train"
 )
 
@@ -51,16 +50,8 @@ many machines. With the same job and microshards they compute the same bits.
   covey predict RUN --data FILE   use what a run has learned` + "\n" + exitHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		RunE: func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return c.Help()
-			}
-			var names []string
-			for _, s := range c.Commands() {
-				names = append(names, s.Name())
-			}
-			return &usageError{spec.OneOf("command", args[0], names...)}
-		},
+		Args:          cobra.ArbitraryArgs,
+		RunE:          verb,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(trainCommand(), joinCommand(), predictCommand(), inspectCommand(), dataCommand(), caCommand(), versionCommand())
