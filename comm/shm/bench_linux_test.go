@@ -2,6 +2,7 @@ package shm
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"testing"
 	"time"
@@ -86,5 +87,54 @@ func BenchmarkPingPongProcesses(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// BenchmarkAllReduceProcesses times a broadcast of 4 bytes and an all-reduce of float32s between processes.
+func BenchmarkAllReduceProcesses(b *testing.B) {
+	for _, ranks := range []int{2, 4} {
+		for _, n := range []int{256, 4 << 10, 1 << 20} {
+			b.Run(fmt.Sprintf("%d/%dKiB", ranks, n/256), func(b *testing.B) {
+				f, err := Create(ranks, Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer f.Close()
+				for r := 1; r < ranks; r++ {
+					start(b, f, r, "sum", time.Minute)
+				}
+				g, err := Attach(f, 0, time.Minute)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer g.Close()
+				x, tree := make([]float32, n), comm.NewTree(ranks, ranks)
+				sum := func(k int) {
+					if err := comm.Broadcast(b.Context(), g, 0, binary.LittleEndian.AppendUint32(nil, uint32(k))); err != nil {
+						b.Fatal(err)
+					}
+					if k == 0 {
+						return
+					}
+					for i := range x {
+						x[i] = float32(i)
+					}
+					if err := comm.AllReduce(b.Context(), g, tree, [][]float32{x}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				sum(n) // the others' vectors hold zeros
+				for i := range x {
+					if x[i] != float32(i) {
+						b.Fatalf("element %d is %v", i, x[i])
+					}
+				}
+				for b.Loop() {
+					sum(n)
+				}
+				b.StopTimer()
+				sum(0)
+			})
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -115,6 +116,22 @@ var roles = map[string]func(comm.Group) error{
 		return <-waited
 	},
 	"pong4": func(g comm.Group) error { return pong(g, 4<<20) },
+	// sum adds vectors until rank 0, which says before each how long they are, says 0.
+	"sum": func(g comm.Group) error {
+		x, tree := make([]float32, 4<<20), comm.NewTree(g.Size(), g.Size())
+		for n := make([]byte, 4); ; {
+			if err := comm.Broadcast(context.Background(), g, 0, n); err != nil {
+				return err
+			}
+			k := binary.LittleEndian.Uint32(n)
+			if k == 0 {
+				return nil
+			}
+			if err := comm.AllReduce(context.Background(), g, tree, [][]float32{x[:k]}); err != nil {
+				return err
+			}
+		}
+	},
 }
 
 // cpu is the processor time of this process so far.

@@ -49,8 +49,8 @@ func (w *writer) reap(out *control) {
 
 // Send implements comm.Link.
 func (l *link) Send(ctx context.Context, tag comm.Tag, p []byte) error {
-	if len(p) > maxMessage {
-		return fmt.Errorf("shm: a message of %d bytes; the most is %d", len(p), maxMessage)
+	if uint64(len(p)) > maxMessage {
+		return fmt.Errorf("shm: a message of %d bytes; the most is %d", len(p), uint64(maxMessage))
 	}
 	l.e.sending.RLock()
 	defer l.e.sending.RUnlock()

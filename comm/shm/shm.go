@@ -11,24 +11,34 @@
 // under /dev/shm either, so a container's small /dev/shm does not limit it. A file serves one generation of a group;
 // the next generation gets a new file.
 //
+// Where there is no such memory (other systems than Linux, or no /proc), Available says so and what to use instead.
+//
 // # Layout
 //
-// One header page, a slot for each rank (its doorbell, its last words), then for each ordered pair of ranks the
-// positions of a single-producer single-consumer ring, then the rings' bytes. A message is a 16-byte frame header
-// (length, kind, tag) and its payload, padded in the ring to 16 bytes; the pad is skipped, not written. A message
-// longer than the ring streams through it in pieces, so sender and receiver overlap, and the payload goes straight
-// from the ring to the receiver's buffer. The header's version and the frame's kind leave room for memory of each
-// rank behind the rings and for frames that name a place in it instead of carrying bytes.
+// One header page; a slot for each rank (its doorbell, its last words); for each ordered pair of ranks the positions
+// of a ring with one writer and one reader; then the rings' bytes. A frame is a 16-byte header and its payload, padded
+// in the ring to 16 bytes; the pad is skipped, not written.
 //
-// Nothing that is read from the memory is believed: positions and lengths are checked before use, and a peer whose
-// ring makes no sense is lost with a cause that says so.
+// A message of at most comm.EagerBytes goes into the ring at once, unless more than comm.EagerBytes would then be on
+// that pair of ranks that the receiver's mesh did not take. All others ask for leave first: the receiver answers, by a
+// word in the pair's block, once it knows where the payload goes, and it follows in parts of 256 KiB. So nothing stays
+// in a ring, no message waits behind one that nobody has asked for, and the payload goes straight from the ring to the
+// receiver's buffer, sender and receiver at work at the same time. Asking is control, not in Overhead.
+//
+// The header's version and the frame's kind leave room for an arena of each rank behind the rings: a vector that lives
+// there needs no payload in the ring, only an ask that names its place, and the reader sums from it and answers.
+//
+// Nothing that is read from the memory is believed: positions, lengths and numbers are checked before use, and a peer
+// whose ring makes no sense is lost with a cause that says so.
 //
 // # Waiting
 //
-// Who waits drives the rings itself for some microseconds, if there is a core for each rank; then gives up its core a
-// few times; then sleeps. One goroutine of each process then waits in the kernel (futex) for the process's doorbell,
-// so a process at rest uses one blocked thread and no processor time. Every 100 ms it looks whether its peers are
-// alive: each rank holds a kernel lock on its slot, which no death can leave locked.
+// Who waits moves the bytes itself: for ten microseconds without pause, if there is a core for each rank, then between
+// giving way to other threads a few times. Then it sleeps, and one goroutine of the process waits in the kernel (futex)
+// for the process's doorbell, which peers ring when they have something for a process that sleeps. So a process at
+// rest uses one blocked thread and no processor time. Every 100 ms that goroutine looks whether the peers are alive:
+// each rank holds a kernel lock on its slot, and the kernel drops it however the process dies. A peer that is stopped,
+// not dead, is found by the group's timeout.
 package shm
 
 import (
