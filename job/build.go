@@ -35,11 +35,11 @@ const (
 // Fill checks all that can be checked without the data and fills in the defaults that do not depend on it.
 func (j *Job) Fill() error {
 	for _, k := range Keys() {
-		if k.Default != "" && j.where[k.Name] == "" {
-			if err := j.Set(k.Name, k.Default, ""); err != nil {
-				return err
+		f, _ := j.field(k.Name)
+		if k.Default != "" && j.where[k.Name] == "" && f.IsZero() {
+			if err := put(f, k.Default); err != nil {
+				panic(fmt.Sprintf("job: the default %q of %s: %v", k.Default, k.Name, err))
 			}
-			delete(j.where, k.Name)
 		}
 	}
 	for key, choices := range map[string][]string{

@@ -165,6 +165,14 @@ func (j *Job) Set(key, text, where string) error {
 		j.where = map[string]string{}
 	}
 	j.where[key] = where
+	if err := put(f, text); err != nil {
+		return j.Errorf(key, "%w", err)
+	}
+	return nil
+}
+
+// put parses text into a field.
+func put(f reflect.Value, text string) error {
 	var err error
 	switch p := f.Addr().Interface().(type) {
 	case *string:
@@ -194,12 +202,9 @@ func (j *Job) Set(key, text, where string) error {
 	case *Size:
 		*p, err = parseSize(text)
 	default:
-		panic(fmt.Sprintf("job: key %s has type %T", key, p))
+		panic(fmt.Sprintf("job: a key of type %T", p))
 	}
-	if err != nil {
-		return j.Errorf(key, "%w", err)
-	}
-	return nil
+	return err
 }
 
 // Get returns a key's value as Set takes it.
@@ -211,10 +216,11 @@ func (j *Job) Get(key string) string {
 	return fmt.Sprint(f.Interface())
 }
 
-// Given tells whether somebody chose a value for the key: an empty one, or a 0, leaves the choice to Fill.
+// Given tells whether somebody chose a value for the key: an empty one, or a 0, leaves the choice to Fill. In a Job that
+// was written as a literal, every other value is chosen.
 func (j *Job) Given(key string) bool {
 	f, ok := j.field(key)
-	return ok && j.where[key] != "" && !f.IsZero()
+	return ok && !f.IsZero() && (j.where == nil || j.where[key] != "")
 }
 
 // Places says who set each key, by key. A job that is sent to a worker as YAML takes its places along, so that the worker's
@@ -222,7 +228,11 @@ func (j *Job) Given(key string) bool {
 func (j *Job) Places() map[string]string { return maps.Clone(j.where) }
 
 // SetPlaces is Places' inverse on a job that was parsed from its YAML. Keys without a place are nobody's choice.
-func (j *Job) SetPlaces(p map[string]string) { j.where = maps.Clone(p) }
+func (j *Job) SetPlaces(p map[string]string) {
+	if j.where = maps.Clone(p); p == nil {
+		j.where = map[string]string{}
+	}
+}
 
 // Error is a job that cannot run: where it says so, the key and what is wrong.
 type Error struct {

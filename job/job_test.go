@@ -51,3 +51,63 @@ func TestParseErrors(t *testing.T) {
 		}
 	}
 }
+
+// What a job file could hold by accident or by malice gives an error, or a job that prints and parses back.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("data: x\nmodel: {mlp: [1, 2]}\nlr: 1e-3\n"))
+	f.Add([]byte("optimizer: {sgd: {momentum: 0.9}}\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("- x\n---\nmodel: |\n  mlp\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		j, err := Parse("job.yaml", text)
+		if err != nil {
+			return
+		}
+		k, err := Parse("job.yaml", j.YAML())
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, j.YAML())
+		}
+		if string(k.YAML()) != string(j.YAML()) {
+			t.Fatalf("%s\n\n%s", j.YAML(), k.YAML())
+		}
+	})
+}
+
+func TestFill(t *testing.T) {
+	for text, want := range map[string]string{
+		"model: mlpp":                              `job.yaml:1: model: unknown model "mlpp": did you mean "mlp"?`,
+		"transport: tpc":                           `job.yaml:1: transport: unknown transport "tpc": did you mean "tcp"? (inproc, shm, tcp)`,
+		"workers: 0":                               "job.yaml:1: workers: 0 is too few",
+		"batch: -1":                                "job.yaml:1: batch: -1 is too few",
+		"batch: 3\nworkers: 4":                     "job.yaml:1: batch: 3 samples cannot be cut into 4 microshards",
+		"optimizer: adam:beta3=1":                  `job.yaml:1: optimizer: adam: unknown parameter "beta3": did you mean "beta1"?`,
+		"model: lasso\noptimizer: adam":            "job.yaml:2: optimizer: the lasso's proximal step goes with sgd",
+		"strategy: direct":                         "job.yaml:1: strategy: mlp has no closed form",
+		"model: ridge\nstrategy: direct\nbatch: 5": "job.yaml:3: batch: the closed form takes the whole training set",
+		"timeout: 1ms":                             "job.yaml:1: timeout: 1ms is too short",
+		"split: 1.5":                               "job.yaml:1: split: 1.5 is not between 0 and 1",
+		"algorithm: rign":                          "job.yaml:1: algorithm: ",
+	} {
+		j, err := Parse("job.yaml", []byte(text))
+		if err == nil {
+			err = j.Fill()
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%q\n got %v\nwant %s", text, err, want)
+		}
+	}
+	j := &Job{}
+	if err := j.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	if j.Model != "mlp:128" || j.Optimizer != "adam" || j.LR != 0.001 || j.Workers != 2 || j.Microshards != 2 || j.Strategy != AllReduce || j.Timeout != 30e9 {
+		t.Errorf("defaults: %s", j.YAML())
+	}
+	j = &Job{Model: "ridge"}
+	if err := j.Fill(); err != nil {
+		t.Fatal(err)
+	}
+	if j.Strategy != Direct || j.Optimizer != "" {
+		t.Errorf("ridge: %s", j.YAML())
+	}
+}

@@ -199,7 +199,11 @@ func OneOf(what, word string, choices ...string) error {
 	if slices.Contains(choices, word) {
 		return nil
 	}
-	if near := Nearest(word, choices); near != "" {
+	near := Nearest(word, choices)
+	switch {
+	case near != "" && len(choices) > 12: // a long list hides the answer
+		return fmt.Errorf("unknown %s %q: did you mean %q?", what, word, near)
+	case near != "":
 		return fmt.Errorf("unknown %s %q: did you mean %q? (%s)", what, word, near, strings.Join(choices, ", "))
 	}
 	return fmt.Errorf("unknown %s %q (%s)", what, word, strings.Join(choices, ", "))
