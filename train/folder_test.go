@@ -1,0 +1,113 @@
+package train_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/train"
+)
+
+// The metrics of a run that was stopped and resumed hold each step once, in order, as StepLine and EpochLine read them.
+func TestMetricsOfAResumedRun(t *testing.T) {
+	c := config(t, "mlp:16")
+	c.Dir = t.TempDir()
+	n := 0
+	c.Stop = func() bool { n++; return n == 7 }
+	if _, err := train.Local(t.Context(), 2, timeout, c); !errors.Is(err, train.ErrStopped) {
+		t.Fatal(err)
+	}
+	path := filepath.Join(c.Dir, train.MetricsFile)
+	// The process died later, in the middle of a line.
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(`{"step":8,"epoch":2,"loss":1}` + "\n" + `{"step":9,"ep`); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.Stop = nil
+	if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
+		t.Fatal(err)
+	}
+	r, err := train.Local(t.Context(), 3, timeout, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err = os.Open(path); err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	steps, epochs := 0, 0
+	for in := bufio.NewScanner(f); in.Scan(); {
+		var e train.EpochLine
+		if err := json.Unmarshal(in.Bytes(), &e); err != nil {
+			t.Fatalf("%v in %s", err, in.Text())
+		}
+		if e.Epoch > 0 {
+			if epochs++; e.Epoch != epochs || e.Step != 5*epochs || e.Accuracy == nil || e.Samples == "" {
+				t.Errorf("epoch line %s", in.Text())
+			}
+			continue
+		}
+		var s train.StepLine
+		if err := json.Unmarshal(in.Bytes(), &s); err != nil {
+			t.Fatalf("%v in %s", err, in.Text())
+		}
+		if steps++; s.Step != steps || s.Epoch != (s.Step+4)/5 || s.Loss <= 0 || s.Rate != 0.001 || s.Compute <= 0 {
+			t.Errorf("step line %s", in.Text())
+		}
+	}
+	if steps != r.Steps || epochs != 2 {
+		t.Errorf("%d step lines and %d epoch lines of %d steps", steps, epochs, r.Steps)
+	}
+}
+
+// A checkpoint that cannot be written is told, the run goes on, and the report has the reason.
+func TestSaveFailureDoesNotEndTheRun(t *testing.T) {
+	c := config(t, "mlp:16")
+	c.Dir = t.TempDir()
+	if err := os.WriteFile(filepath.Join(c.Dir, "checkpoints"), []byte("in the way"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	c.Events.Checkpoint = func(i train.CheckpointInfo) {
+		if i.Err != nil {
+			told++
+		}
+	}
+	r, err := train.Local(t.Context(), 2, timeout, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told != 2 || r.SaveError == "" || r.Steps != 10 {
+		t.Errorf("told %d times; report: %q after %d steps", told, r.SaveError, r.Steps)
+	}
+}
+
+// Checkpoints come when they are due, and only as many as asked for are kept.
+func TestCheckpointsKept(t *testing.T) {
+	c := config(t, "mlp:16")
+	c.Dir, c.SaveEvery, c.Keep = t.TempDir(), 3, 2
+	if _, err := train.Local(t.Context(), 2, timeout, c); err != nil {
+		t.Fatal(err)
+	}
+	all, err := ckpt.List(c.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var steps []int
+	for _, e := range all {
+		steps = append(steps, e.Step)
+	}
+	if len(steps) != 2 || steps[0] != 9 || steps[1] != 10 {
+		t.Errorf("checkpoints of steps %v, expected 9 and the last, 10", steps)
+	}
+}
