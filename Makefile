@@ -10,7 +10,9 @@ test: ## what the README says
 
 integration: ## what needs more than Go; installs it (Debian, as root)
 	./integration/setup.sh
-	go test -count=1 -timeout 40m -tags integration ./...
+	./vec/gen/check.sh
+	COVEY_NOASM=1 go test -count=1 -short ./vec ./model/... ./optim
+	go test -count=1 -timeout 40m -tags integration ./ckpt ./optim ./model ./integration
 
 generate: ## the assembly of vec, from vec/gen
 	go generate ./vec
