@@ -184,6 +184,7 @@ type StepInfo struct {
 	Loss    float64
 	Rate    float64
 	At      time.Duration // since the start of the run
+	Books   comm.Books    `json:"-"` // what this worker sent in the step
 	strategy.Times
 }
 

@@ -61,7 +61,7 @@ func TestMetricsOfAResumedRun(t *testing.T) {
 		if err := json.Unmarshal(in.Bytes(), &s); err != nil {
 			t.Fatalf("%v in %s", err, in.Text())
 		}
-		if steps++; s.Step != steps || s.Epoch != (s.Step+4)/5 || s.Loss <= 0 || s.Rate != 0.001 || s.Compute <= 0 {
+		if steps++; s.Step != steps || s.Epoch != (s.Step+4)/5 || s.Loss <= 0 || s.Rate != 0.001 || s.Compute <= 0 || s.Sent != s.Expected || s.Sent == 0 {
 			t.Errorf("step line %s", in.Text())
 		}
 	}

@@ -14,14 +14,16 @@ const MetricsFile = "metrics.jsonl"
 
 // StepLine is the line of a step. Steps and epochs count from 1.
 type StepLine struct {
-	Step    int     `json:"step"`
-	Epoch   int     `json:"epoch"`
-	Loss    float64 `json:"loss"`
-	Rate    float64 `json:"lr"`
-	At      float64 `json:"at_s"` // since the run, or its resumption, began
-	Compute float64 `json:"compute_s"`
-	Comm    float64 `json:"comm_s"`
-	Wait    float64 `json:"wait_s"`
+	Step     int     `json:"step"`
+	Epoch    int     `json:"epoch"`
+	Loss     float64 `json:"loss"`
+	Rate     float64 `json:"lr"`
+	At       float64 `json:"at_s"` // since the run, or its resumption, began
+	Compute  float64 `json:"compute_s"`
+	Comm     float64 `json:"comm_s"`
+	Wait     float64 `json:"wait_s"`
+	Sent     int64   `json:"bytes_sent"`     // by rank 0, since the line before: payload and headers
+	Expected int64   `json:"bytes_expected"` // by the closed forms
 }
 
 // EpochLine is the line of an epoch that has ended.
@@ -104,6 +106,11 @@ func (m *metrics) step(s StepInfo) {
 		b = append(b, '"', ':')
 		b = strconv.AppendFloat(b, f.v, 'g', 7, 64)
 	}
+	sum := s.Books.Sum()
+	b = append(b, `,"bytes_sent":`...)
+	b = strconv.AppendInt(b, sum.Payload+sum.Header, 10)
+	b = append(b, `,"bytes_expected":`...)
+	b = strconv.AppendInt(b, sum.Expected, 10)
 	m.buf = append(b, '}', '\n')
 	m.w.Write(m.buf)
 }

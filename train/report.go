@@ -14,34 +14,35 @@ import (
 
 // Report is what a run did. Times are means over the workers, in seconds; bytes are sums.
 type Report struct {
-	Accuracy      *float64 `json:"accuracy,omitempty"`  // on the test set, classification
-	TestLoss      *float64 `json:"test_loss,omitempty"` // mean over the test set
-	RMSE          *float64 `json:"rmse,omitempty"`      // on the test set, regression
-	Loss          float64  `json:"loss"`                // mean training loss over the last epoch's steps, without regularisers
-	Objective     *float64 `json:"objective,omitempty"` // of the final parameters over the training set, for models that define one
-	Steps         int      `json:"steps"`               // done in all
-	Epochs        float64  `json:"epochs"`              // passes over the data, in all
-	Samples       int      `json:"samples"`             // used by this process's run
-	Workers       int      `json:"workers"`
-	Microshards   int      `json:"microshards"`
-	Parameters    int      `json:"parameters"`
-	SamplesPerSec float64  `json:"samples_per_s"`
-	Wall          float64  `json:"wall_s"`         // training, testing and saving
-	Compute       float64  `json:"compute_s"`      // gradients and updates
-	Comm          float64  `json:"comm_s"`         // in reductions, hidden behind computation or not
-	Wait          float64  `json:"wait_s"`         // computation waiting for reductions
-	BytesSent     int64    `json:"bytes_sent"`     // payload and headers, all workers
-	BytesExpected int64    `json:"bytes_expected"` // what the algorithms' closed forms say
-	Payload       int64    `json:"bytes_payload"`
-	Header        int64    `json:"bytes_header"`
-	Control       int64    `json:"bytes_control"`
-	Socket        *int64   `json:"bytes_socket,omitempty"` // counted at the sockets, plaintext side of TLS
-	TLS           *int64   `json:"bytes_tls,omitempty"`    // the same bytes encrypted
-	Messages      int64    `json:"messages"`
-	Ops           []OpSum  `json:"ops"`
-	SamplesBooked string   `json:"sample_ledger,omitempty"` // of the last epoch that ended
-	Weights       string   `json:"weights_sha256"`
-	SaveError     string   `json:"save_error,omitempty"` // why the last checkpoint could not be written
+	Accuracy      *float64  `json:"accuracy,omitempty"`  // on the test set, classification
+	TestLoss      *float64  `json:"test_loss,omitempty"` // mean over the test set
+	RMSE          *float64  `json:"rmse,omitempty"`      // on the test set, regression
+	Loss          float64   `json:"loss"`                // mean training loss over the last epoch's steps, without regularisers
+	Objective     *float64  `json:"objective,omitempty"` // of the final parameters over the training set, for models that define one
+	Steps         int       `json:"steps"`               // done in all
+	Epochs        float64   `json:"epochs"`              // passes over the data, in all
+	Samples       int       `json:"samples"`             // used by this process's run
+	Workers       int       `json:"workers"`
+	Microshards   int       `json:"microshards"`
+	Parameters    int       `json:"parameters"`
+	SamplesPerSec float64   `json:"samples_per_s"`
+	Wall          float64   `json:"wall_s"`         // training, testing and saving
+	Compute       float64   `json:"compute_s"`      // gradients and updates
+	Comm          float64   `json:"comm_s"`         // in reductions, hidden behind computation or not
+	Wait          float64   `json:"wait_s"`         // computation waiting for reductions
+	BytesSent     int64     `json:"bytes_sent"`     // payload and headers, all workers
+	BytesExpected int64     `json:"bytes_expected"` // what the algorithms' closed forms say
+	Payload       int64     `json:"bytes_payload"`
+	Header        int64     `json:"bytes_header"`
+	Control       int64     `json:"bytes_control"`
+	Socket        *int64    `json:"bytes_socket,omitempty"` // counted at the sockets, plaintext side of TLS
+	TLS           *int64    `json:"bytes_tls,omitempty"`    // the same bytes encrypted
+	Messages      int64     `json:"messages"`
+	Ops           []OpSum   `json:"ops"`
+	Ranks         []RankSum `json:"ranks"`
+	SamplesBooked string    `json:"sample_ledger,omitempty"` // of the last epoch that ended
+	Weights       string    `json:"weights_sha256"`
+	SaveError     string    `json:"save_error,omitempty"` // why the last checkpoint could not be written
 }
 
 // OpSum is the ledger's sum for one operation over all workers and steps.
@@ -52,6 +53,16 @@ type OpSum struct {
 	Header   int64  `json:"header"`
 	Control  int64  `json:"control"`
 	Expected int64  `json:"expected"`
+}
+
+// RankSum is one worker's part in the run.
+type RankSum struct {
+	Rank          int     `json:"rank"`
+	BytesSent     int64   `json:"bytes_sent"`
+	BytesExpected int64   `json:"bytes_expected"`
+	Compute       float64 `json:"compute_s"`
+	Comm          float64 `json:"comm_s"`
+	Wait          float64 `json:"wait_s"`
 }
 
 // share is what one worker brings to the report.
@@ -86,11 +97,14 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	p := &Report{Loss: r.loss, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
 		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X), Weights: HashWeights(r.w.X)}
 	var books comm.Books
-	for _, s := range all {
+	for r, s := range all {
+		own := s.Books.Sum()
+		k := RankSum{r, own.Payload + own.Header, own.Expected, s.Times.Compute.Seconds(), s.Times.Comm.Seconds(), s.Times.Wait.Seconds()}
+		p.Ranks = append(p.Ranks, k)
 		p.Wall = max(p.Wall, s.Wall)
-		p.Compute += s.Times.Compute.Seconds() / n
-		p.Comm += s.Times.Comm.Seconds() / n
-		p.Wait += s.Times.Wait.Seconds() / n
+		p.Compute += k.Compute / n
+		p.Comm += k.Comm / n
+		p.Wait += k.Wait / n
 		books.Add(&s.Books)
 		if s.Wired {
 			p.Socket, p.TLS = sumInto(p.Socket, s.Socket), sumInto(p.TLS, s.TLS)

@@ -159,6 +159,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	r.lossSum += said.Loss
 	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: len(batch), Loss: said.Loss,
 		Rate: float64(r.w.Rate), At: r.g.Clock().Now() - r.began, Times: said.Times}
+	_, info.Books = r.ledger.Take()
 	if r.c.Events.Step != nil {
 		r.c.Events.Step(info)
 	}
