@@ -82,6 +82,12 @@ func (p *Process) End() (how string, well bool) {
 	return p.err.Error(), false
 }
 
+// Died tells whether the process was ended by a signal or could not be waited for: it did not exit. Call it after Ended.
+func (p *Process) Died() bool {
+	var exit *exec.ExitError
+	return p.err != nil && !(errors.As(p.err, &exit) && exit.Exited())
+}
+
 // Reap waits until all have ended, kills after grace those that have not, and waits for them too.
 func Reap(all []*Process, grace time.Duration, clock comm.Clock) {
 	ctx, cancel := clock.WithTimeout(context.Background(), grace)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/comm"
 )
 
 // follower keeps track of a run's workers from the launcher.
@@ -14,12 +17,16 @@ type follower struct {
 	w     *watcher
 	c     *cluster.Coordinator
 	procs []*cluster.Process
+	clock comm.Clock
 	abort context.CancelCauseFunc // ends the wait for workers
+	over  context.Context         // ends with the run
 
 	mu          sync.Mutex
 	running     bool
 	interrupted bool
+	closing     bool // a worker has ended: the others are to follow
 	end         *ending
+	killed      []int            // ranks of this host that did not follow
 	errs        map[string][]int // what went wrong -> whom it happened to
 	code        int              // exit code of the first worker that said why it failed
 }
@@ -56,7 +63,13 @@ func (f *follower) hear(rank int, m cluster.Message) {
 		if json.Unmarshal(m.Report, &e) == nil {
 			f.end = &e
 		}
+	case "":
+		f.follow(false)
 	case cluster.KindError:
+		if m.Code == exitInterrupted && (f.interrupted || f.closing) {
+			return // it did as it was told
+		}
+		f.follow(true)
 		f.errs[m.Error] = append(f.errs[m.Error], rank)
 		// A worker that failed by itself says more than its peers, who lost it.
 		if f.code == 0 || f.code == exitLost {
@@ -65,15 +78,68 @@ func (f *follower) hear(rank int, m cluster.Message) {
 	}
 }
 
-// ended waits for a process; one that ends badly before the workers have met ends the wait for them.
+// follow sees to it that all workers end, once one has. In a run that has failed they are told to: those that compute
+// hear of it from their group, but one may still be reading data. A worker that has not ended after the time of grace,
+// because it was stopped or hangs, is killed. f.mu is held.
+func (f *follower) follow(failed bool) {
+	if failed {
+		f.c.Stop()
+	}
+	if f.closing {
+		return
+	}
+	f.closing = true
+	f.clock.Go(func() {
+		if f.clock.Sleep(f.over, grace) != nil {
+			return
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, p := range f.procs {
+			select {
+			case <-p.Ended():
+			default:
+				f.killed = append(f.killed, p.Rank)
+			}
+		}
+		cluster.Kill(f.procs)
+		f.c.Close()
+	})
+}
+
+// ended waits for a process. One that ends badly before the workers have met ends the wait for them, and later the run.
 func (f *follower) ended(p *cluster.Process) {
 	<-p.Ended()
 	how, well := p.End()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !well && !f.running {
-		f.abort(&codedError{errors.New("worker " + itoa(p.Rank) + " ended before the start: " + how), exitFailed})
+	switch {
+	case well:
+	case f.running:
+		f.follow(!f.interrupted)
+	default:
+		code := exitFailed
+		if p.Died() {
+			code = exitLost
+		}
+		f.abort(&codedError{errors.New("worker " + itoa(p.Rank) + " ended before the start: " + how), code})
 	}
+}
+
+// lost lists the workers of this host that died, and those that had to be killed, in words.
+func (f *follower) lost() (died bool, lines []string) {
+	for _, p := range f.procs {
+		how, well := p.End()
+		switch {
+		case well:
+		case slices.Contains(f.killed, p.Rank):
+			lines = append(lines, fmt.Sprintf("worker %d (process %d) did not end within %v and was killed", p.Rank, p.Pid(), grace))
+		case p.Died():
+			lines = append(lines, fmt.Sprintf("worker %d (process %d) was lost: %s", p.Rank, p.Pid(), how))
+			died = true
+		}
+	}
+	return died, lines
 }
 
 // interrupt passes a signal on: the first asks the workers to save and stop, the next ends them.

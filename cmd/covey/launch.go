@@ -53,7 +53,9 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	if err != nil {
 		return nil, err
 	}
-	f := &follower{w: w, c: c, procs: procs, errs: map[string][]int{}}
+	over, end := context.WithCancel(context.Background())
+	defer end()
+	f := &follower{w: w, c: c, procs: procs, clock: clock, over: over, errs: map[string][]int{}}
 	defer func() { cluster.Reap(procs, grace, clock) }()
 	defer onSignals(f.interrupt)()
 	for _, p := range procs {
@@ -126,13 +128,8 @@ func (f *follower) failure(j *job.Job) error {
 	if f.code != 0 {
 		code = f.code
 	}
-	died := false
-	for _, p := range f.procs {
-		if how, well := p.End(); !well && !strings.HasPrefix(how, "exit status") {
-			lines = append([]string{fmt.Sprintf("worker %d (process %d) was lost: %s", p.Rank, p.Pid(), how)}, lines...)
-			died = true
-		}
-	}
+	died, lost := f.lost()
+	lines = append(lost, lines...)
 	if died {
 		code = exitLost
 	}
