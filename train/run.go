@@ -135,12 +135,8 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	r.w.Stop = r.c.Stop != nil && r.c.Stop()
 	r.ledger.SetStep(r.step + 1)
 	said, err := r.strategy.Step(ctx, r.w)
-	var peer *comm.PeerError
-	switch {
-	case errors.As(err, &peer): // says the step itself
-		return said, err
-	case err != nil:
-		return said, fmt.Errorf("step %d: %w", r.step+1, err)
+	if err != nil {
+		return said, atStep(r.step+1, err)
 	}
 	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) {
 		return said, &DivergedError{Step: r.step + 1, Loss: said.Loss, Last: r.lastSave}
@@ -169,6 +165,15 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		r.epoch++
 	}
 	return said, nil
+}
+
+// atStep says at which step err came about, unless it does so itself.
+func atStep(step int, err error) error {
+	var peer *comm.PeerError
+	if errors.As(err, &peer) {
+		return err
+	}
+	return fmt.Errorf("step %d: %w", step, err)
 }
 
 // handOut returns the worker's Microshard.

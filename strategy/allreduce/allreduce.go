@@ -43,8 +43,13 @@ type Strategy struct {
 	parts   [][]float32 // the buffers that hold the parts at the end, in tree order
 	buckets []bucket    // in the order in which they are reduced
 	owner   []int       // segment -> its bucket
+	layout  model.Layout
 
-	// One step's exchange between the two goroutines.
+	// One step's exchange between the two goroutines. The functions are made once, so that a step allocates nothing.
+	ctx     context.Context
+	worker  *strategy.Worker
+	reduceF func()
+	finalF  func(model.Segment)
 	mu      sync.Mutex
 	ready   int  // buckets that may be reduced
 	quit    bool // no more will be
@@ -91,6 +96,7 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 			s.last = i
 		}
 	}
+	s.layout, s.reduceF, s.finalF = layout, s.reduce, s.final
 	s.cut(layout, w.Bucket)
 	clock := w.Group.Clock()
 	s.more, s.arrived = clock.Event(), clock.Event()
@@ -135,7 +141,8 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 		}
 		b.vector.Weight = float64(w.Samples)
 	}
-	clock.Go(func() { s.reduce(ctx, w) })
+	s.ctx, s.worker = ctx, w
+	clock.Go(s.reduceF)
 	if err := s.gradients(ctx, w); err != nil {
 		s.signal(func() { s.quit = true })
 		return strategy.Report{}, err
@@ -174,7 +181,7 @@ func (s *Strategy) gradients(ctx context.Context, w *strategy.Worker) error {
 		}
 		var done func(model.Segment)
 		if i == s.last {
-			done = func(seg model.Segment) { s.final(w.Model.Layout(), seg) }
+			done = s.finalF
 		}
 		buf := s.buffers[f.Dst]
 		clear(buf[:head])
@@ -198,7 +205,8 @@ func (s *Strategy) gradients(ctx context.Context, w *strategy.Worker) error {
 }
 
 // final notes that a segment of the last microshard is final.
-func (s *Strategy) final(layout model.Layout, seg model.Segment) {
+func (s *Strategy) final(seg model.Segment) {
+	layout := s.layout
 	i, ok := slices.BinarySearchFunc(layout, seg.Off, func(l model.Segment, off int) int { return l.Off - off })
 	for ok && layout[i].Len == 0 && i+1 < len(layout) && layout[i].Name != seg.Name {
 		i++
@@ -236,7 +244,8 @@ func (s *Strategy) signal(change func()) {
 }
 
 // reduce is the communication goroutine of one step: it sums the buckets in order as they become ready.
-func (s *Strategy) reduce(ctx context.Context, w *strategy.Worker) {
+func (s *Strategy) reduce() {
+	ctx, w := s.ctx, s.worker
 	clock := w.Group.Clock()
 	for k := range s.buckets {
 		for {
