@@ -28,6 +28,7 @@ type follower struct {
 	end         *ending
 	killed      []int            // ranks of this host that did not follow
 	errs        map[string][]int // what went wrong -> whom it happened to
+	ours        map[string]bool  // of these, what is wrong with the job or this host's data, whichever worker saw it first
 	code        int              // exit code of the first worker that said why it failed
 }
 
@@ -70,6 +71,9 @@ func (f *follower) hear(rank int, m cluster.Message) {
 			return // it did as it was told
 		}
 		f.follow(true)
+		if (m.Code == exitUsage || m.Code == exitData) && rank < len(f.procs) {
+			f.ours[m.Error] = true
+		}
 		f.errs[m.Error] = append(f.errs[m.Error], rank)
 		// A worker that failed by itself says more than its peers, who lost it.
 		if f.code == 0 || f.code == exitLost {

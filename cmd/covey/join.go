@@ -201,7 +201,11 @@ func (w *worker) train(ctx context.Context) error {
 	}
 	if you.Rank == 0 {
 		if err := w.m.Report(newEnding(j, rep, stopped)); err != nil {
-			return fmt.Errorf("the run is done, and the launcher is not there to hear it: %w", err)
+			how := "done"
+			if stopped {
+				how = fmt.Sprintf("stopped after step %d; go on with: covey train --resume %s", rep.Steps, j.Run)
+			}
+			return fmt.Errorf("covey train, which started this run, is gone; the run is %s", how)
 		}
 	}
 	return err

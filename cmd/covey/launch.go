@@ -55,7 +55,8 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	}
 	over, end := context.WithCancel(context.Background())
 	defer end()
-	f := &follower{w: w, c: c, procs: procs, clock: clock, over: over, errs: map[string][]int{}}
+	f := &follower{w: w, c: c, procs: procs, clock: clock, over: over,
+		errs: map[string][]int{}, ours: map[string]bool{}}
 	defer func() { cluster.Reap(procs, grace, clock) }()
 	defer onSignals(f.interrupt)()
 	for _, p := range procs {
@@ -119,7 +120,7 @@ func (f *follower) failure(j *job.Job) error {
 	var lines []string
 	for text, ranks := range f.errs {
 		slices.Sort(ranks)
-		if len(ranks) < j.Workers { // what all say needs no names
+		if len(ranks) < j.Workers && !f.ours[text] { // what all say needs no names
 			text = ranksText(ranks) + ": " + text
 		}
 		lines = append(lines, text)

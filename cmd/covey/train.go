@@ -31,6 +31,7 @@ type trainOptions struct {
 	listen string
 	join   int
 	creds  credentials
+	made   bool // the run folder was not there before
 }
 
 func trainCommand() *cobra.Command {
@@ -116,7 +117,13 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	end, err := launch(c.Context(), j, from, watch)
 	watch.end()
 	if err != nil {
-		os.Remove(j.Run) // if it is still empty: nothing was trained
+		if !watch.started() {
+			o.clear(j)
+		} else if exitCode(err) == exitLost {
+			if all, _ := ckpt.List(j.Run); len(all) > 0 {
+				err = fmt.Errorf("%w\ngo on after step %d with: covey train --resume %s", err, all[len(all)-1].Step, j.Run)
+			}
+		}
 		return err
 	}
 	if err := end.save(filepath.Join(j.Run, reportFile)); err != nil {
@@ -154,7 +161,13 @@ func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from st
 		for _, p := range passed {
 			fmt.Fprintf(c.ErrOrStderr(), "covey train: passed over a checkpoint: %v\n", p)
 		}
-		if err != nil {
+		all, _ := ckpt.List(o.resume)
+		switch {
+		case errors.Is(err, ckpt.ErrNone) && len(all) == 0:
+			fmt.Fprintf(c.ErrOrStderr(), "%s has no checkpoint yet: starting at step 1\n", o.resume)
+		case errors.Is(err, ckpt.ErrNone):
+			return nil, "", &codedError{fmt.Errorf("--resume: %w", err), exitData}
+		case err != nil:
 			return nil, "", err
 		}
 	case len(args) > 0:
@@ -199,9 +212,13 @@ func (o *trainOptions) folder(j *job.Job) error {
 		return nil
 	}
 	if j.Run != "" {
-		if _, err := os.Stat(filepath.Join(j.Run, jobFile)); err == nil {
-			return usagef("--run %s holds a run already: go on with it with --resume %s, or name another folder", j.Run, j.Run)
+		for _, file := range []string{jobFile, "checkpoints"} {
+			if _, err := os.Stat(filepath.Join(j.Run, file)); err == nil {
+				return usagef("--run %s holds a run already: go on with it with --resume %s, or name another folder", j.Run, j.Run)
+			}
 		}
+		_, err := os.Stat(j.Run)
+		o.made = errors.Is(err, os.ErrNotExist)
 		if err := os.MkdirAll(j.Run, 0o777); err != nil {
 			return &usageError{err}
 		}
@@ -212,15 +229,36 @@ func (o *trainOptions) folder(j *job.Job) error {
 	}
 	base := strings.TrimSuffix(filepath.Base(j.Data), filepath.Ext(j.Data))
 	name, _, _ := strings.Cut(base, ":")
+	if name = strings.ToValidUTF8(name[:min(len(name), longestName)], ""); name == "" {
+		name = "run"
+	}
 	for n := 1; ; n++ {
 		j.Run = filepath.Join("runs", fmt.Sprintf("%s-%s-%d", name, j.Model.Name(), n))
 		err := os.Mkdir(j.Run, 0o777)
 		if err == nil {
+			o.made = true
 			return nil
 		}
 		if !errors.Is(err, os.ErrExist) {
 			return &usageError{err}
 		}
+	}
+}
+
+// longestName bounds what a run folder takes over of the data's name; file systems stop at 255 bytes.
+const longestName = 64
+
+// clear takes back what a run that did not come to its first step has put into its folder.
+func (o *trainOptions) clear(j *job.Job) {
+	if o.resume != "" {
+		return
+	}
+	os.Remove(filepath.Join(j.Run, jobFile))
+	if st, err := os.Stat(filepath.Join(j.Run, train.MetricsFile)); err == nil && st.Size() == 0 {
+		os.Remove(filepath.Join(j.Run, train.MetricsFile))
+	}
+	if o.made {
+		os.Remove(j.Run) // if it is empty
 	}
 }
 
@@ -231,8 +269,13 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 	var stop atomic.Bool
 	defer onSignals(func(again bool) {
 		stop.Store(true)
-		if again || !w.started() {
+		switch {
+		case again:
+			os.Exit(exitInterrupted) // whatever it waits for
+		case !w.started():
 			cancel(&saidError{errors.New("interrupted"), exitInterrupted})
+		default:
+			w.say("interrupted: saving a checkpoint (again to end at once)")
 		}
 	})()
 	vec.SetThreads(j.ComputeThreads(j.Workers))
