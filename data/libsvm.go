@@ -81,7 +81,7 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 			}
 			col := index - first
 			if col < 0 {
-				return nil, badLine(src.name, text.n, "index 0: indices count from 1 (for a file that counts from 0, set zero-based)")
+				return nil, badLine(src.name, text.n, "index 0: indices count from 1 (for a file that counts from 0, set zero_based)")
 			}
 			if col == last {
 				return nil, badLine(src.name, text.n, "index %d is given twice", index)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -32,6 +33,8 @@ const (
 	Direct    = "direct"
 )
 
+var algorithms = []string{"auto", "direct", "doubling", "gather", "tree", "ring"}
+
 // Fill checks all that can be checked without the data and fills in the defaults that do not depend on it.
 func (j *Job) Fill() error {
 	for _, k := range Keys() {
@@ -51,17 +54,25 @@ func (j *Job) Fill() error {
 			return j.Errorf(key, "%w", spec.OneOf(key, v, slices.DeleteFunc(choices, func(s string) bool { return s == "" })...))
 		}
 	}
-	for key, least := range map[string]int{"workers": 1, "batch": 0, "microshards": 0, "epochs": 1, "steps": 0, "threads": 0, "save": 0, "keep": 1} {
+	for key, least := range map[string]int{"workers": 1, "batch": 0, "microshards": 0, "epochs": 1, "steps": 0, "threads": 0, "save": 0, "keep": 1, "classes": 0} {
 		f, _ := j.field(key)
 		if n := int(f.Int()); n < least {
 			return j.Errorf(key, "%d is too few: at least %d", n, least)
 		}
 	}
-	if _, err := comm.ParseAlgorithm(j.Algorithm); err != nil {
+	for key, most := range map[string]int{"workers": 4096, "threads": 1024, "epochs": 1e9, "classes": 1e6} {
+		f, _ := j.field(key)
+		if n := int(f.Int()); n > most {
+			return j.Errorf(key, "%d is too many: at most %d", n, most)
+		}
+	}
+	if err := spec.OneOf("algorithm", j.Algorithm, algorithms...); err != nil {
 		return j.Errorf("algorithm", "%w", err)
 	}
 	switch {
-	case j.LR < 0 || j.LR > 1e30:
+	case j.Data == "":
+		return j.Errorf("data", "names nothing: a file, a folder, or digits")
+	case j.LR < 0 || j.LR > 1e30 || j.LR > 0 && float32(j.LR) == 0:
 		return j.Errorf("lr", "%v is not a learning rate", j.LR)
 	case j.Timeout < time.Second:
 		return j.Errorf("timeout", "%v is too short: at least 1s", j.Timeout)
@@ -69,8 +80,6 @@ func (j *Job) Fill() error {
 		return j.Errorf("bucket", "%v is less than one number", j.Bucket)
 	case !(j.Split > 0 && j.Split < 1):
 		return j.Errorf("split", "%v is not between 0 and 1 (to test on nothing, give test: none)", j.Split)
-	case j.Workers > 4096:
-		return j.Errorf("workers", "%d workers are more than one run takes (4096)", j.Workers)
 	}
 	for _, key := range []string{"model", "optimizer", "schedule", "strategy"} {
 		if v := j.Get(key); v != "" {
@@ -132,7 +141,17 @@ func (j *Job) fillStrategy() error {
 		return j.Errorf("optimizer", "%w", err)
 	}
 	if j.LR == 0 {
+		if j.where["lr"] != "" {
+			return j.Errorf("lr", "with a rate of 0 nothing is learned")
+		}
 		j.LR = optim.DefaultRate(j.Optimizer.Name())
+	}
+	rates, err := j.Schedule.Spec()
+	if err == nil {
+		_, err = optim.NewSchedule(rates, j.LR, 1<<40, 1) // the length is not known yet, and is checked again when it is
+	}
+	if err != nil {
+		return j.Errorf("schedule", "%w", err)
 	}
 	return nil
 }
@@ -162,7 +181,8 @@ func (j *Job) fillTransport() error {
 // Reading is how the job says to read data.
 func (j *Job) Reading() data.Options {
 	return data.Options{Format: j.Format, Test: j.Test, TestFraction: j.Split, Seed: j.Seed, Task: data.Task(j.Task),
-		Standardize: j.Standardize, Target: list(j.Target), TargetFile: j.TargetFile, Drop: list(j.Drop),
+		Standardize: j.Standardize, Target: list(j.Target), TargetFile: j.TargetFile, Drop: list(j.Drop), Text: list(j.Text),
+		Classes: j.Classes, ZeroBased: j.ZeroBased,
 		Delimiter: j.Delimiter, Header: j.Header, Missing: j.Missing}
 }
 
@@ -199,6 +219,9 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if err != nil {
 		return train.Config{}, j.Errorf("model", "%w", err)
 	}
+	if err := j.fits(m.Layout().Len(), memory()); err != nil {
+		return train.Config{}, err
+	}
 	n := tr.Len()
 	if j.Strategy == Direct {
 		return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: min(n, max(directShards, j.Workers)), Epochs: 1,
@@ -228,6 +251,34 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 		Strategy: func() strategy.Strategy { return allreduce.New() },
 		Extra:    j.extra(tr),
 	}, nil
+}
+
+// fits refuses what cannot fit in a host's bytes of memory, 0 if they are not known: each worker holds a vector of
+// parameters and one of gradients, at least.
+func (j *Job) fits(parameters int, bytes float64) error {
+	here := 1
+	if j.Transport != TCP {
+		here = j.Workers
+	}
+	need := 2 * 4 * float64(parameters) * float64(here)
+	if bytes == 0 || need <= bytes {
+		return nil
+	}
+	const gib = 1 << 30
+	return j.Errorf("model", "%d parameters need at least %.0f GiB for %d of the workers, and this host has %.0f GiB", parameters, need/gib, here, bytes/gib)
+}
+
+// memory is the bytes of this host's memory, 0 where that cannot be told.
+func memory() float64 {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	var kib float64
+	if _, err := fmt.Sscanf(string(text), "MemTotal: %f kB", &kib); err != nil {
+		return 0
+	}
+	return kib * 1024
 }
 
 // extra is what inference needs to know beside the tensors.

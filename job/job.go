@@ -26,9 +26,12 @@ type Job struct {
 	Target      string  `help:"CSV column to predict, by name or number from 1; several with commas (default: the last)"`
 	TargetFile  string  `help:"file of the targets, when they are not in the data file"`
 	Drop        string  `help:"CSV columns to leave out, with commas"`
+	Text        string  `help:"CSV columns of text that look like numbers, with commas"`
 	Header      string  `help:"whether the first CSV line holds names: yes, no or auto" default:"auto"`
 	Delimiter   string  `help:"what separates CSV fields: comma, tab, blank or a character (default: found)"`
 	Missing     string  `help:"empty CSV fields: error, mean (of the column) or drop (the row)" default:"error"`
+	Classes     int     `help:"how many classes the labels count, from 0: another label is an error (default: found)"`
+	ZeroBased   bool    `help:"LIBSVM indices count from 0, not from 1"`
 	Standardize bool    `help:"bring every number to mean 0 and deviation 1 over the training data"`
 
 	Model       Choice  `help:"what is learned, as in mlp:128,64 or logistic:C=1" default:"mlp:128"`
@@ -136,6 +139,8 @@ func keyName(field string) string {
 		return "lr"
 	case "TargetFile":
 		return "target_file"
+	case "ZeroBased":
+		return "zero_based"
 	}
 	return strings.ToLower(field)
 }

@@ -3,6 +3,8 @@ package job
 import (
 	"strings"
 	"testing"
+
+	"github.com/covey-ml/covey/comm"
 )
 
 func TestParseRoundTrip(t *testing.T) {
@@ -44,6 +46,12 @@ func TestParseErrors(t *testing.T) {
 		"data: [":                     `job.yaml:1: `,
 		"timeout: 5":                  `job.yaml:1: timeout: "5" is not a duration such as 30s`,
 		"model: {mlp: [1], linear: }": `job.yaml:1: model: expected a name`,
+		"model: mlp\n---\nlr: 1\n":    `job.yaml:3: a second document begins here`,
+		"data: &a digits\nrun: *a\n":  `job.yaml:1: data: anchors, aliases and tags are not read here`,
+		"model:\n\tmlp: 8\n":          `job.yaml:2: the line begins with a tab: YAML is indented with spaces`,
+		"\x00\x01":                    `job.yaml: not a job file: not text in UTF-8`,
+		"lr: \xff":                    `job.yaml: not a job file: not text in UTF-8`,
+		"\ufeffmodle: mlp":            `job.yaml:1: unknown key "modle": did you mean "model"?`,
 	} {
 		_, err := Parse("job.yaml", []byte(text))
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -86,7 +94,15 @@ func TestFill(t *testing.T) {
 		"model: ridge\nstrategy: direct\nbatch: 5": "job.yaml:3: batch: the closed form takes the whole training set",
 		"timeout: 1ms":                             "job.yaml:1: timeout: 1ms is too short",
 		"split: 1.5":                               "job.yaml:1: split: 1.5 is not between 0 and 1",
-		"algorithm: rign":                          "job.yaml:1: algorithm: ",
+		"algorithm: rign":                          `job.yaml:1: algorithm: unknown algorithm "rign": did you mean "ring"?`,
+		"data: ''":                                 "job.yaml:1: data: names nothing",
+		"lr: 0":                                    "job.yaml:1: lr: with a rate of 0 nothing is learned",
+		"lr: 1e-320":                               "job.yaml:1: lr: 1e-320 is not a learning rate",
+		"schedule: cosin":                          `job.yaml:1: schedule: unknown schedule "cosin": did you mean "cosine"?`,
+		"schedule: step":                           "job.yaml:1: schedule: step: every is 0",
+		"threads: 100000":                          "job.yaml:1: threads: 100000 is too many: at most 1024",
+		"workers: 100000":                          "job.yaml:1: workers: 100000 is too many: at most 4096",
+		"epochs: 9223372036854775807":              "job.yaml:1: epochs: 9223372036854775807 is too many",
 	} {
 		j, err := Parse("job.yaml", []byte(text))
 		if err == nil {
@@ -109,5 +125,28 @@ func TestFill(t *testing.T) {
 	}
 	if j.Strategy != Direct || j.Optimizer != "" {
 		t.Errorf("ridge: %s", j.YAML())
+	}
+}
+
+// A model that no memory holds is refused before anything is allocated.
+func TestFits(t *testing.T) {
+	j := &Job{Workers: 2, Transport: Shm}
+	if err := j.fits(1<<20, 16<<20); err != nil {
+		t.Error(err)
+	}
+	if err := j.fits(1<<30, 8<<30); err == nil || !strings.Contains(err.Error(), "model: 1073741824 parameters need at least 16 GiB for 2 of the workers, and this host has 8 GiB") {
+		t.Error(err)
+	}
+	if err := j.fits(1<<62, 0); err != nil {
+		t.Errorf("with memory unknown: %v", err)
+	}
+}
+
+// Every algorithm that package comm has is one that a job may name.
+func TestAlgorithms(t *testing.T) {
+	for _, name := range algorithms {
+		if a, err := comm.ParseAlgorithm(name); err != nil || a.String() != name {
+			t.Errorf("%s: %v, %v", name, a, err)
+		}
 	}
 }

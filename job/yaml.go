@@ -1,11 +1,13 @@
 package job
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -30,8 +32,11 @@ func Load(path string) (*Job, error) {
 	if err != nil {
 		return nil, &Error{Err: err}
 	}
-	if st.IsDir() || st.Size() > maxFile {
-		return nil, &Error{Where: path, Err: fmt.Errorf("not a job file: a folder, or over %d bytes", maxFile)}
+	switch {
+	case st.IsDir():
+		return nil, &Error{Where: path, Err: errors.New("is a folder, expected a job file (to go on with a run, give --resume)")}
+	case st.Size() > maxFile:
+		return nil, &Error{Where: path, Err: fmt.Errorf("not a job file: over %d bytes", maxFile)}
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -43,11 +48,18 @@ func Load(path string) (*Job, error) {
 // Parse reads a job; name is the file's name in errors.
 func Parse(name string, text []byte) (*Job, error) {
 	j := &Job{}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
+		return nil, &Error{Where: name, Err: errors.New("not a job file: not text in UTF-8")}
+	}
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, syntaxError(name, err)
 	}
-	for _, doc := range file.Docs {
+	for i, doc := range file.Docs {
+		if i > 0 && doc.Body != nil {
+			return nil, &Error{Where: at(name, doc.Body.GetToken()), Err: errors.New("a second document begins here: a job file is one")}
+		}
 		var pairs []*ast.MappingValueNode
 		switch body := doc.Body.(type) {
 		case nil, *ast.NullNode, *ast.CommentGroupNode:
@@ -79,6 +91,9 @@ func Parse(name string, text []byte) (*Job, error) {
 func syntaxError(name string, err error) error {
 	var y yaml.Error
 	if errors.As(err, &y) {
+		if strings.Contains(y.GetMessage(), "'\t'") {
+			return &Error{Where: at(name, y.GetToken()), Err: errors.New("the line begins with a tab: YAML is indented with spaces")}
+		}
 		return &Error{Where: at(name, y.GetToken()), Err: errors.New(y.GetMessage())}
 	}
 	return &Error{Where: name, Err: err}
@@ -94,6 +109,10 @@ func at(name string, t *token.Token) string {
 // text turns a YAML value into what Set takes. A choice may be a mapping: {mlp: [128, 64]} is mlp:128,64 and
 // {sgd: {momentum: 0.9}} is sgd:momentum=0.9.
 func (j *Job) text(key string, n ast.Node) (string, error) {
+	switch n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		return "", errors.New("anchors, aliases and tags are not read here: write the value itself")
+	}
 	if s, ok := scalar(n); ok {
 		return s, nil
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 // readingKeys are the keys of a job that say how data is read.
-var readingKeys = []string{"test", "split", "format", "task", "target", "target_file", "drop", "header", "delimiter",
-	"missing", "standardize", "seed"}
+var readingKeys = []string{"test", "split", "format", "task", "target", "target_file", "drop", "text",
+	"header", "delimiter", "missing", "classes", "zero_based", "standardize", "seed"}
 
 // readingJob is a job of data alone: path, and how the flags say to read it.
 func (keys keyFlags) readingJob(c *cobra.Command, path string) (*job.Job, error) {

@@ -91,7 +91,7 @@ func (o *predictOptions) ownData(c *cobra.Command, j *job.Job, l *learned, note 
 func (o *predictOptions) options(c *cobra.Command, j *job.Job, schema *data.Schema) (data.Options, error) {
 	how := &job.Job{}
 	if j != nil {
-		how.Header, how.Delimiter = j.Header, j.Delimiter
+		how.Header, how.Delimiter, how.ZeroBased = j.Header, j.Delimiter, j.ZeroBased
 		if j.Missing == "mean" {
 			how.Missing = j.Missing
 		}
@@ -102,7 +102,7 @@ func (o *predictOptions) options(c *cobra.Command, j *job.Job, schema *data.Sche
 	if how.Missing == "mean" && how.Given("missing") && (j == nil || j.Missing != "mean") && !hasFills(schema) {
 		return data.Options{}, usagef("--missing mean: the training data had no missing values and the run kept no means; give --missing drop, or train with --missing mean")
 	}
-	return data.Options{Format: schema.Format, Like: schema, Header: how.Header, Delimiter: how.Delimiter, Missing: how.Missing,
+	return data.Options{Format: schema.Format, Like: schema, ZeroBased: how.ZeroBased, Header: how.Header, Delimiter: how.Delimiter, Missing: how.Missing,
 		TargetFile: how.TargetFile, Unknown: o.unknown, Test: "none"}, nil
 }
 
