@@ -27,6 +27,9 @@ func fileSource(path string) (source, error) {
 	if st.IsDir() {
 		return source{}, bad(path, "is a folder, expected a file")
 	}
+	if st.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0 {
+		return source{}, bad(path, "is a pipe, and data is read more than once: write it to a file first")
+	}
 	return source{name: path, size: st.Size(), open: func() (io.ReadCloser, error) { return os.Open(path) }}, nil
 }
 

@@ -27,7 +27,12 @@ func locate(path string, o Options) (pair, error) {
 		e := &Error{File: path, Err: cause(err)}
 		if errors.Is(err, fs.ErrNotExist) {
 			e.What = "not found (data is a file, a folder, or digits)"
-			if near := spec.NearestPath(path); near != "" {
+			near := spec.NearestPath(path)
+			if near == "" {
+				name, _, _ := strings.Cut(path, ":")
+				near = spec.Nearest(name, []string{"digits"})
+			}
+			if near != "" {
 				e.What = fmt.Sprintf("not found, did you mean %s?", near)
 			}
 		}
