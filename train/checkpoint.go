@@ -187,7 +187,7 @@ func (r *run) read() (head restored, tensors []byte, err error) {
 		return head, nil, err
 	}
 	if err := ckpt.Match(c.Model, Tensors(r.c.Model.Layout(), r.w.X)); err != nil {
-		return head, nil, fmt.Errorf("%s is a checkpoint of another model: %w", r.c.Resume, err)
+		return head, nil, &ConfigError{Key: "model", Err: fmt.Errorf("%s is a checkpoint of another model: %w", r.c.Resume, err)}
 	}
 	if err := c.Get("progress", &head.Progress); err != nil {
 		return head, nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/covey-ml/covey/cluster"
@@ -29,7 +30,7 @@ type follower struct {
 	killed      []int            // ranks of this host that did not follow
 	errs        map[string][]int // what went wrong -> whom it happened to
 	ours        map[string]bool  // of these, what is wrong with the job or this host's data, whichever worker saw it first
-	code        int              // exit code of the first worker that said why it failed
+	code        int              // exit code of the worker that said most
 }
 
 // codedError is an error that decides the exit code.
@@ -75,9 +76,34 @@ func (f *follower) hear(rank int, m cluster.Message) {
 			f.ours[m.Error] = true
 		}
 		f.errs[m.Error] = append(f.errs[m.Error], rank)
-		// A worker that failed by itself says more than its peers, who lost it.
-		if f.code == 0 || f.code == exitLost {
+		if weight(m.Code) > weight(f.code) {
 			f.code = m.Code
+		}
+	}
+}
+
+// weight orders exit codes by how much they say: a worker that failed by itself knows more than its peers, who lost it.
+func weight(code int) int {
+	switch code {
+	case exitDone:
+		return 0
+	case exitLost:
+		return 1
+	case exitUsage, exitData:
+		return 3
+	}
+	return 2
+}
+
+// merge leaves out an error that another worker tells, too, with more words before or after.
+func (f *follower) merge() {
+	for text, ranks := range f.errs {
+		for more := range f.errs {
+			if more != text && (strings.HasPrefix(more, text) || strings.HasSuffix(text, ": "+more)) {
+				f.errs[more] = append(f.errs[more], ranks...)
+				delete(f.errs, text)
+				break
+			}
 		}
 	}
 }

@@ -151,6 +151,8 @@ type worker struct {
 
 // train reads the job and the data, meets the other workers and trains.
 func (w *worker) train(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	you := w.m.Welcome
 	j, err := job.Parse(jobFile, you.Job)
 	if err != nil {
@@ -187,16 +189,17 @@ func (w *worker) train(ctx context.Context) error {
 	conf.Stop = w.stop.Load
 	if you.Rank == 0 {
 		conf.Dir, conf.Resume = j.Run, you.Resume
-		if err := writeJob(j); err != nil {
-			return err
-		}
 		conf.Events = eventsTo(func(e event) { w.m.Event(e) })
+		saveJob(&conf, j, cancel)
 		w.m.Event(event{Job: summaryOf(j, tr, test)})
 	}
 	w.training.Store(true)
 	rep, err := train.Run(ctx, g, conf)
 	stopped := errors.Is(err, train.ErrStopped)
 	if err != nil && !stopped {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return err
 	}
 	if you.Rank == 0 {

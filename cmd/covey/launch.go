@@ -118,6 +118,7 @@ func (f *follower) result(j *job.Job) (*ending, error) {
 func (f *follower) failure(j *job.Job) error {
 	code := exitLost
 	var lines []string
+	f.merge()
 	for text, ranks := range f.errs {
 		slices.Sort(ranks)
 		if len(ranks) < j.Workers && !f.ours[text] { // what all say needs no names

@@ -149,6 +149,8 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 // job puts file and flags together. from is the checkpoint to go on with, or "".
 func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from string, err error) {
 	switch {
+	case o.resume == "" && c.Flags().Changed("resume"):
+		return nil, "", usagef("--resume names no run folder")
 	case o.resume != "" && len(args) > 0:
 		return nil, "", usagef("--resume goes on with the run folder's own job: leave out %s", args[0])
 	case o.resume != "":
@@ -288,9 +290,7 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 		return nil, err
 	}
 	conf.Dir, conf.Resume, conf.Events, conf.Stop = j.Run, from, w.events(), stop.Load
-	if err := writeJob(j); err != nil {
-		return nil, err
-	}
+	saveJob(&conf, j, cancel)
 	w.job(summaryOf(j, tr, test))
 	rep, err := train.Local(ctx, j.Workers, j.Timeout, conf)
 	stopped := errors.Is(err, train.ErrStopped)
@@ -301,6 +301,18 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 		return nil, err
 	}
 	return newEnding(j, rep, stopped), nil
+}
+
+// saveJob leaves the job in the run folder when the run starts: not before, so that a job that does not fit a run's
+// checkpoint does not take the place of the one that does. When it cannot, abort ends the run.
+func saveJob(conf *train.Config, j *job.Job, abort context.CancelCauseFunc) {
+	start := conf.Events.Start
+	conf.Events.Start = func(i train.StartInfo) {
+		if err := writeJob(j); err != nil {
+			abort(fmt.Errorf("the job could not be saved: %w", err))
+		}
+		start(i)
+	}
 }
 
 // writeJob leaves the whole job in the run folder.
