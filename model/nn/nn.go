@@ -96,6 +96,9 @@ type param struct {
 	bound float64
 }
 
+// maxParameters bounds a network, far beyond any memory, so that sizes in bytes do not overflow.
+const maxParameters = 1 << 48
+
 // New checks that the layers fit each other and returns the network.
 func New(c Config) (*Network, error) {
 	if c.In < 1 {
@@ -120,6 +123,13 @@ func New(c Config) (*Network, error) {
 			name := fmt.Sprintf("%d.%s", i, p.name)
 			if c.Bare {
 				name = p.name
+			}
+			size := 1.0
+			for _, d := range p.shape {
+				size *= float64(d)
+			}
+			if size += float64(n.layout.Len()); size > maxParameters {
+				return nil, fmt.Errorf("nn: layer %d (%v): %.3g parameters up to here: at most %.3g are possible", i, l, size, float64(maxParameters))
 			}
 			n.segs[i] = append(n.segs[i], len(n.layout))
 			n.layout = n.layout.Add(name, p.shape...)
