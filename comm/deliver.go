@@ -27,22 +27,22 @@ const (
 	direct  kind = iota // the receiver's
 	stored              // the mesh's, counted against EagerBytes
 	dropped             // stored, and nobody may ask for it any more
-	waste               // nobody's: the group is closed or poisoned, or the peer gone
+	waste               // there is none: the group is closed or poisoned, or the peer gone
 )
 
 // Begin announces a message of n bytes that a transport is about to read, and returns where to put it. When there
 // is no room (nobody has asked for it, and more than EagerBytes of that peer's messages would wait unasked) ok is
 // false: leave the message where it is and call again after Room, or later. After Begin, call End or Fail, and
-// Progress in between if the message comes in pieces; after those, forget msg. Once the group is closed, or for
-// a collective's message once it is poisoned, p is only there to be filled and forgotten.
+// Progress in between if the message comes in pieces; after those, forget msg. A nil p, of a message of whatever
+// length, means that nobody can ask for it any more (the group is closed, the peer lost, or it is a collective's and
+// the group poisoned): read it away. So memory is bounded whatever n says: a receiver's own, or EagerBytes a peer.
 //
 // For each peer one goroutine at a time calls Begin and Room.
 func (m *Mesh) Begin(from Rank, tag Tag, n int) (p []byte, msg *Message, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed || m.peers[from].lost != nil || m.poison != nil && tag.collective() {
-		msg = &Message{from: from, tag: tag, buf: make([]byte, n), kind: waste}
-		return msg.buf, msg, true
+		return nil, &Message{from: from, tag: tag, kind: waste}, true
 	}
 	p, msg, ok = m.begin(from, tag, n)
 	if !ok {

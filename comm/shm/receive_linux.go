@@ -30,8 +30,8 @@ type reader struct {
 
 // incoming is a message that comes in parts.
 type incoming struct {
-	msg *comm.Message // nil when nobody wants it any more
-	p   []byte
+	msg *comm.Message
+	p   []byte // nil when nobody wants it any more
 	n   int
 	got int
 }
@@ -156,10 +156,8 @@ func (l *link) end() {
 		in.got += r.f.n
 		if in.got == in.n {
 			r.incoming[r.f.number] = nil
-			if in.msg != nil {
-				l.e.mesh.End(in.msg)
-			}
-		} else if in.msg != nil {
+			l.e.mesh.End(in.msg)
+		} else {
 			l.e.mesh.Progress(in.msg, in.got)
 		}
 	}
@@ -171,7 +169,7 @@ func (l *link) progress() {
 	r := &l.r
 	if r.msg != nil {
 		l.e.mesh.Progress(r.msg, r.got)
-	} else if in := r.incoming[r.f.number]; r.f.kind == framePart && in.msg != nil {
+	} else if in := r.incoming[r.f.number]; r.f.kind == framePart {
 		l.e.mesh.Progress(in.msg, in.got+r.got)
 	}
 }
@@ -262,15 +260,12 @@ func (l *link) accept(h held) bool {
 	if !state.CompareAndSwap(askMade, askHeld) {
 		return false // withdrawn just now
 	}
-	in := &incoming{n: h.n}
-	if op := h.tag.Op(); !m.Closed() && (op == comm.OpSend || op >= comm.OpControl || m.Poisoned() == nil) {
-		var ok bool
-		if in.p, in.msg, ok = m.Begin(l.peer, h.tag, h.n); !ok {
-			state.Store(askMade)
-			return false
-		}
+	p, msg, ok := m.Begin(l.peer, h.tag, h.n)
+	if !ok {
+		state.Store(askMade)
+		return false
 	}
-	l.r.incoming[h.number] = in
+	l.r.incoming[h.number] = &incoming{msg: msg, p: p, n: h.n}
 	state.Store(askGranted)
 	ring(l.slot)
 	return true
@@ -284,7 +279,7 @@ func (l *link) settle(cause error) {
 		r.msg = nil
 	}
 	for i, in := range r.incoming {
-		if in == nil || in.msg == nil {
+		if in == nil {
 			continue
 		}
 		got := in.got

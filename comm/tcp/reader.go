@@ -66,18 +66,14 @@ func (l *link) accept(b *[HeaderBytes]byte, h *header, n int) error {
 		return err
 	}
 	if left, err := l.fill(b, h, p, n, msg); err != nil {
-		if msg != nil {
-			cause := l.why()
-			if cause == nil {
-				cause = lost(err)
-			}
-			l.mesh.Fail(msg, left, cause)
+		cause := l.why()
+		if cause == nil {
+			cause = lost(err)
 		}
+		l.mesh.Fail(msg, left, cause)
 		return err
 	}
-	if msg != nil {
-		l.mesh.End(msg)
-	}
+	l.mesh.End(msg)
 	return nil
 }
 
@@ -125,16 +121,9 @@ func (l *link) heed(h *header) error {
 }
 
 // admit returns where a message of n bytes goes, waiting for room as long as the link lives: what waits with it are
-// the peer's later messages, and its Send, which has a deadline of its own. A nil msg means nowhere: a long message that
-// nobody may ask for any more.
+// the peer's later messages, and its Send, which has a deadline of its own.
 func (l *link) admit(tag comm.Tag, n int) ([]byte, *comm.Message, error) {
 	for {
-		if n > comm.EagerBytes {
-			collective := tag.Op() != comm.OpSend && tag.Op() < comm.OpControl
-			if l.mesh.Closed() || collective && l.mesh.Poisoned() != nil {
-				return nil, nil, nil
-			}
-		}
 		if p, msg, ok := l.mesh.Begin(l.peer, tag, n); ok {
 			return p, msg, nil
 		}
@@ -165,9 +154,7 @@ func (l *link) fill(b *[HeaderBytes]byte, h *header, p []byte, n int, msg *comm.
 		if h.rest == 0 {
 			return 0, nil
 		}
-		if msg != nil {
-			l.mesh.Progress(msg, n-left)
-		}
+		l.mesh.Progress(msg, n-left)
 		tag, rest := h.tag, h.rest
 		if err := l.more(b, h); err != nil {
 			return left, err
