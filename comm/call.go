@@ -133,10 +133,13 @@ var gone, goneCancel = context.WithCancel(context.Background())
 func init() { goneCancel() }
 
 // fail ends what is under way and returns the error that all ranks are to see. A context that ended before any
-// message of this call was sent or taken harms nobody: the receives are withdrawn and the call can be made again.
-// Otherwise the others wait for what will not come, and are told.
+// message of this call was sent or taken, in whole or in part (which cuts a link), harms nobody: the receives are
+// withdrawn and the call can be made again. Otherwise the others wait for what will not come, and are told.
 func (c *call) fail(err error) error {
 	ended := c.ctx.Err() != nil && errors.Is(err, context.Cause(c.ctx))
+	if ended && errors.Is(err, ErrLost) {
+		c.touched = true
+	}
 	if ended && !c.touched {
 		c.drop(c.ctx)
 	}

@@ -204,7 +204,7 @@ func (m *Mesh) Fail(msg *Message, missing int, cause error) {
 	r.in = nil
 	switch {
 	case r.cause != nil:
-		r.finish(from, 0, m.peerError(from, tag, missing, r.cause))
+		r.finish(from, 0, m.peerError(from, tag, missing, CutOff(r.cause)))
 	case m.closed:
 		r.finish(from, 0, ErrClosed)
 	case m.poison != nil && tag.collective():

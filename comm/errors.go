@@ -15,6 +15,15 @@ var (
 	ErrLeft    = fmt.Errorf("%w: the peer closed the group", ErrLost) // the peer is gone and said goodbye
 )
 
+// CutOff is the fate of a link that this rank broke in the middle of a message because of cause: it wraps ErrLost and
+// cause.
+func CutOff(cause error) error {
+	if errors.Is(cause, ErrLost) {
+		return cause
+	}
+	return fmt.Errorf("%w: cut in the middle of a message: %w", ErrLost, cause)
+}
+
 // PeerError says that a peer is gone or stalled: who, in which operation, at which step, and how much was still owed.
 type PeerError struct {
 	Rank    Rank  // the peer that failed, AnyRank when a receive from anybody timed out, the giving-up rank when a context ended a collective half done

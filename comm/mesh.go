@@ -13,7 +13,8 @@ import (
 type Link interface {
 	// Send returns when p may be reused. Concurrent calls are allowed. It must return soon after ctx ends, Break or
 	// Close, and return ErrTimeout when nothing has moved for the Mesh's Timeout. When it gives up with part of the
-	// message on the wire it must Break the link, and when it gives up with none of it there it must not.
+	// message on the wire it must Break the link and return what CutOff makes of the reason, and when it gives up with
+	// none of it there it must do neither.
 	Send(ctx context.Context, tag Tag, p []byte) error
 	// Abort tells the peer, best effort and without waiting, that this rank gave up a collective because of e (see
 	// AppendPeerError). If it reaches the peer at all, it does so before the goodbye of a later Close.

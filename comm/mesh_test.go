@@ -18,10 +18,16 @@ type deaf struct {
 	mu     sync.Mutex
 	aborts []*PeerError
 	broken func(error)
+	send   func(context.Context) error
 }
 
-func (d *deaf) Send(context.Context, Tag, []byte) error { return nil }
-func (d *deaf) Close() error                            { return nil }
+func (d *deaf) Send(ctx context.Context, _ Tag, _ []byte) error {
+	if d.send != nil {
+		return d.send(ctx)
+	}
+	return nil
+}
+func (d *deaf) Close() error { return nil }
 func (d *deaf) Abort(e *PeerError) {
 	d.mu.Lock()
 	d.aborts = append(d.aborts, e)
@@ -128,6 +134,49 @@ func TestMeshCancelWhilePartIsHereBreaksThatLink(t *testing.T) {
 	}
 	if _, _, err := m.Recv(bg, 1, tag, p); !errors.As(err, &pe) || pe.Rank != 1 {
 		t.Fatalf("the link is broken, and Recv says %v", err)
+	}
+}
+
+// A context that ends while the first message of a collective is on its way, in or out, has not left the group as it
+// was: this rank is to blame, says so itself, and tells the others.
+func TestCollectiveCutInItsFirstMessage(t *testing.T) {
+	for _, sending := range []bool{true, false} {
+		m, links := lone(3, time.Minute)
+		ctx, cancel := context.WithCancel(bg)
+		var err error
+		if sending {
+			links[1].send = func(ctx context.Context) error {
+				cancel()
+				return CutOff(context.Cause(ctx))
+			}
+			links[2].send = links[1].send
+			err = Broadcast(ctx, m, 0, make([]byte, 9))
+		} else {
+			links[1].broken = func(cause error) { m.Lose(1, cause) }
+			p := make([]byte, 9)
+			go func() {
+				for ok := false; !ok; { // until it has been asked for
+					m.mu.Lock()
+					ok = len(m.boxes) > 0
+					m.mu.Unlock()
+				}
+				_, msg, _ := m.Begin(1, MakeTag(OpBroadcast, 0), len(p))
+				m.Progress(msg, 5)
+				links[1].broken = func(cause error) { m.Fail(msg, 4, cause); m.Lose(1, cause) }
+				cancel()
+			}()
+			err = Broadcast(ctx, m, 1, p)
+		}
+		var pe *PeerError
+		if !errors.As(err, &pe) || pe.Rank != 0 || !errors.Is(err, context.Canceled) {
+			t.Errorf("sending is %v: %v", sending, err)
+		}
+		if again := Barrier(bg, m); again != err {
+			t.Errorf("sending is %v: first %v, then %v", sending, err, again)
+		}
+		if len(links[2].aborts) != 1 {
+			t.Errorf("sending is %v: rank 2 was told %d times", sending, len(links[2].aborts))
+		}
 	}
 }
 

@@ -96,7 +96,7 @@ func (m *Mesh) cancel(r *receipt, cause error) {
 	default:
 		if l := m.links[msg.from]; l != nil {
 			m.mu.Unlock()
-			l.Break(cause)
+			l.Break(CutOff(cause))
 			m.mu.Lock()
 		}
 	}

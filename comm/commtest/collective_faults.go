@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -138,8 +139,14 @@ func (x *exam) cancelCollective(t *testing.T) {
 		return comm.Barrier(bg, g)
 	})
 	waiting, cancel = context.WithCancel(bg)
-	time.AfterFunc(5*time.Millisecond, cancel)
-	if err := failed(sum(waiting, g[1]), 1, comm.OpAllReduce, context.Canceled); err != nil { // it has sent its parts
+	books := comm.NewLedger()
+	go func() { // once it has sent its parts
+		for b := books.Totals(); b[comm.OpAllReduce].Messages < n-1; b = books.Totals() {
+			runtime.Gosched()
+		}
+		cancel()
+	}()
+	if err := failed(sum(waiting, comm.Count(g[1], books)), 1, comm.OpAllReduce, context.Canceled); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range []comm.Rank{0, 2} {

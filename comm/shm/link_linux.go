@@ -202,12 +202,9 @@ func (l *link) tell(what uint32) {
 
 // Break implements comm.Link.
 func (l *link) Break(cause error) {
-	if !errors.Is(cause, comm.ErrLost) {
-		cause = fmt.Errorf("%w: cut in the middle of a message: %w", comm.ErrLost, cause)
-	}
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
-	l.lose(cause)
+	l.lose(comm.CutOff(cause))
 }
 
 // Close implements comm.Link.

@@ -200,17 +200,9 @@ func (l *link) finish(ctx context.Context, n int, err error) error {
 		return l.fail(fmt.Errorf("%w: %w", comm.ErrLost, err))
 	}
 	if !whole {
-		l.fail(cutOff(err))
+		return l.fail(comm.CutOff(err))
 	}
 	return err
-}
-
-// cutOff is the fate of a link whose stream this side broke in the middle of a message.
-func cutOff(cause error) error {
-	if errors.Is(cause, comm.ErrLost) {
-		return cause
-	}
-	return fmt.Errorf("%w: cut in the middle of a message: %w", comm.ErrLost, cause)
 }
 
 // fail makes cause the reason that the link is gone, unless it has one, closes the connection and returns the reason.
@@ -232,7 +224,7 @@ func (l *link) why() error {
 }
 
 // Break implements comm.Link.
-func (l *link) Break(cause error) { l.fail(cutOff(cause)) }
+func (l *link) Break(cause error) { l.fail(comm.CutOff(cause)) }
 
 // Abort implements comm.Link. Only the first counts: a group has one error.
 func (l *link) Abort(e *comm.PeerError) {
