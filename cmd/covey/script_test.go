@@ -26,6 +26,15 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"covey": main})
 }
 
+// words are our own in the language of the scripts.
+var words = map[string]func(*testscript.TestScript, bool, []string){
+	"exits":   scriptExits,
+	"flip":    scriptFlip,
+	"cut":     scriptCut,
+	"same":    scriptSame,
+	"picture": scriptPicture,
+}
+
 // TestScripts runs testdata/script/*.txt: see the package testscript for the language, and below for our own words.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -34,13 +43,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("COVEY_DATA", os.Getenv("COVEY_DATA"))
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   scriptExits,
-			"flip":    scriptFlip,
-			"cut":     scriptCut,
-			"same":    scriptSame,
-			"picture": scriptPicture,
-		},
+		Cmds: words,
 	})
 }
 

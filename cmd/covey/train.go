@@ -310,6 +310,7 @@ func saveJob(conf *train.Config, j *job.Job, abort context.CancelCauseFunc) {
 	conf.Events.Start = func(i train.StartInfo) {
 		if err := writeJob(j); err != nil {
 			abort(fmt.Errorf("the job could not be saved: %w", err))
+			return
 		}
 		start(i)
 	}
@@ -320,16 +321,22 @@ func writeJob(j *job.Job) error {
 	path := filepath.Join(j.Run, jobFile)
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, j.YAML(), 0o666); err != nil {
+		os.Remove(tmp)
 		return err
 	}
 	return os.Rename(tmp, path)
 }
 
-// onSignals calls f at each interrupt or termination, again telling whether it is not the first, until the returned
-// function is called.
+// onSignals calls f at each interrupt, termination or end of the terminal, again telling whether it is not the first,
+// until the returned function is called. Meanwhile, that nobody reads the progress any more does not end the process.
 func onSignals(f func(again bool)) (off func()) {
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // else it was started with nohup
+		signal.Notify(ch, syscall.SIGHUP)
+	}
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
 	quit := make(chan struct{})
 	go func() {
 		for n := 0; ; n++ {
@@ -343,6 +350,7 @@ func onSignals(f func(again bool)) (off func()) {
 	}()
 	return func() {
 		signal.Stop(ch)
+		signal.Stop(unread)
 		close(quit)
 	}
 }
