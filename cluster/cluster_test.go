@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,6 +168,27 @@ func TestNotEnoughWorkersInTime(t *testing.T) {
 	defer cancel()
 	if err := c.Gather(ctx, 2, Welcome{}, nil); err == nil || err.Error() != "only 0 of 2 workers came in time" {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A port on which something else listens, and a run that ends before it starts.
+func TestNoRun(t *testing.T) {
+	for said, want := range map[string]string{
+		"HTTP/1.1 400 Bad Request\r\n\r\n": "does not answer as a covey run does",
+		"":                                 "does not answer as a covey run does",
+		`{"kind":"challenge","nonce":"1"}` + "\n": "the run was called off before all its workers were there",
+	} {
+		here, there := net.Pipe()
+		go func() {
+			io.WriteString(there, said)
+			if strings.HasPrefix(said, "{") {
+				bufio.NewReader(there).ReadString('\n')
+			}
+			there.Close()
+		}()
+		if _, err := Join(t.Context(), here, "secret", "", -1, clock); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", said, err, want)
+		}
 	}
 }
 

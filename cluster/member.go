@@ -57,14 +57,21 @@ func Dial(ctx context.Context, addr string, creds *tls.Config, clock comm.Clock)
 func Join(ctx context.Context, nc net.Conn, token, peers string, want int, clock comm.Clock) (*Member, error) {
 	k := newConn(nc)
 	m := &Member{c: k, clock: clock}
-	err := k.bounded(ctx, func() error {
-		ch, err := k.read()
-		if err != nil {
-			return err
+	soon, cancel := clock.WithTimeout(ctx, handshake)
+	defer cancel()
+	var ch Message
+	err := k.bounded(soon, func() (err error) {
+		ch, err = k.read()
+		return err
+	})
+	if err != nil || ch.Kind != KindChallenge {
+		nc.Close()
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
-		if ch.Kind != KindChallenge {
-			return fmt.Errorf("cluster: %s is not a covey run", nc.RemoteAddr())
-		}
+		return nil, fmt.Errorf("%s does not answer as a covey run does", nc.RemoteAddr())
+	}
+	err = k.bounded(ctx, func() error {
 		host, _ := os.Hostname()
 		hello := Message{Kind: KindHello, Version: version, Addr: peers, Name: fmt.Sprintf("%s, process %d", host, os.Getpid())}
 		if token != "" {
@@ -78,6 +85,8 @@ func Join(ctx context.Context, nc net.Conn, token, peers string, want int, clock
 		}
 		answer, err := k.read()
 		switch {
+		case errors.Is(err, errGone):
+			return errors.New("the run was called off before all its workers were there")
 		case err != nil:
 			return err
 		case answer.Kind == KindRefused:
