@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,8 +53,9 @@ func Create(n int, o Options) (*os.File, error) {
 // lookEvery is how often a process looks whether its peers are alive, and the longest sleep in the kernel.
 const lookEvery = 100 * time.Millisecond
 
-// Attach joins the group as rank and returns when all its ranks have attached. After timeout the error names those
-// that have not; timeout is also the bound of every wait in the group. f stays the caller's, who may close it then.
+// Attach joins the group as rank and returns when all its ranks have attached. The error is a *comm.PeerError when one
+// of them dies meanwhile, or has not come after timeout; the others are told of it. timeout is also the bound of every
+// wait in the group. f stays the caller's, who may close it then.
 //
 // A rank attaches once to a file: a group that lost a worker needs a new file.
 func Attach(f *os.File, rank comm.Rank, timeout time.Duration) (comm.Group, error) {
@@ -104,28 +106,62 @@ func enter(own *os.File, l layout, mem []byte, rank comm.Rank, timeout time.Dura
 	futexWake(count)
 	for end := time.Now().Add(timeout); ; {
 		seen := count.Load()
-		var missing []string
-		for r := range l.Size {
-			s := l.slot(mem, r)
-			if state := s.state.Load(); state == slotEmpty {
-				missing = append(missing, fmt.Sprint(r))
-			} else if state == slotLeft {
-				return fmt.Errorf("shm: rank %d waited for this one too long and left: %w", r, comm.ErrTimeout)
-			} else if comm.Rank(r) != rank && s.state.Load() == slotHere && !locked(own, l.lockAt(r)) && s.state.Load() == slotHere {
-				return &comm.PeerError{Rank: comm.Rank(r), Op: comm.OpControl, Step: -1, Cause: died(s)}
+		missing, pe := l.roll(own, mem, int(rank))
+		left := time.Until(end)
+		switch {
+		case pe != nil:
+		case len(missing) == 0:
+			return nil
+		case left <= 0:
+			pe = &comm.PeerError{Rank: missing[0], Op: comm.OpControl, Step: -1, Cause: fmt.Errorf(
+				"after %v %d of %d ranks have not attached: rank %s: %w", timeout, len(missing), l.Size,
+				strings.Trim(strings.ReplaceAll(fmt.Sprint(missing), " ", ", "), "[]"), comm.ErrTimeout)}
+		default:
+			futexWait(count, seen, min(left, lookEvery))
+			continue
+		}
+		l.leave(mem, int(rank), pe)
+		return pe
+	}
+}
+
+// roll calls the ranks: who has not come yet, and the error that ends the wait, if one is gone.
+func (l layout) roll(own *os.File, mem []byte, me int) (missing []comm.Rank, pe *comm.PeerError) {
+	for r := range l.Size {
+		s := l.slot(mem, r)
+		switch state := s.state.Load(); {
+		case r == me:
+		case state == slotEmpty:
+			missing = append(missing, comm.Rank(r))
+		case state == slotLeft: // it says who was to blame
+			if pe, err := parseAbort(slices.Clone(s.abort[:])); err == nil {
+				return nil, pe
+			}
+			return nil, &comm.PeerError{Rank: comm.Rank(r), Op: comm.OpControl, Step: -1, Cause: comm.ErrLeft}
+		case state == slotHere && !locked(own, l.lockAt(r)):
+			if s.state.Load() == slotHere { // else it has said so since
+				pe = &comm.PeerError{Rank: comm.Rank(r), Op: comm.OpControl, Step: -1, Cause: died(s)}
 			}
 		}
-		if len(missing) == 0 {
-			return nil
-		}
-		left := time.Until(end)
-		if left <= 0 {
-			s.state.Store(slotLeft)
-			return fmt.Errorf("shm: after %v %d of %d ranks have not attached: rank %s: %w",
-				timeout, len(missing), l.Size, strings.Join(missing, ", "), comm.ErrTimeout)
-		}
-		futexWait(count, seen, min(left, lookEvery))
 	}
+	return missing, pe
+}
+
+// leave tells the others, those who wait for more ranks and those who are at work already, that this one gives up and
+// why. It must look to them as if a group had been poisoned and closed.
+func (l layout) leave(mem []byte, rank int, pe *comm.PeerError) {
+	s := l.slot(mem, rank)
+	putAbort(s.abort[:], pe)
+	s.state.Store(slotLeft)
+	for r := range l.Size {
+		if r != rank {
+			l.control(mem, rank, r).said.Or(saidAborted | saidClosed)
+			ring(l.slot(mem, r))
+		}
+	}
+	count := arrived(mem)
+	count.Add(1) // nobody reads it as a number
+	futexWake(count)
 }
 
 // lockAt is the byte that a rank holds locked while it lives.

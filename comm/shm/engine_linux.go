@@ -41,7 +41,7 @@ type engine struct {
 	looked  time.Time // when the peers' lives were last looked at
 
 	spoken bool // this rank's slot says why it gave up
-	late   int  // sleeps that lasted lookEvery and should not have: a test holds that there are none
+	late   int  // sleeps that lasted lookEvery though there was something to do: a test holds that there are none
 	mute   bool // nothing is said to peers any more: for tests of sudden death
 
 	sending  sync.RWMutex // read-locked by every Send, so that the memory stays
@@ -185,17 +185,13 @@ func (e *engine) nudge() {
 // watch makes passes while there is something to do and sleeps in the kernel while there is not, until shutdown.
 func (e *engine) watch() {
 	defer close(e.stopped)
-	for overslept := false; ; {
+	for {
 		e.mu.Lock()
 		if e.closed {
 			e.mu.Unlock()
 			return
 		}
 		busy := e.pass()
-		if busy && overslept {
-			e.late++
-		}
-		overslept = false
 		if now := time.Now(); now.Sub(e.looked) >= lookEvery {
 			e.looked = now
 			e.census()
@@ -212,10 +208,11 @@ func (e *engine) watch() {
 			busy = e.pass()
 		}
 		e.mu.Unlock()
-		if !busy {
-			overslept = futexWait(&e.self.bell, bell, lookEvery)
-		}
+		overslept := !busy && futexWait(&e.self.bell, bell, lookEvery)
 		e.mu.Lock()
+		if overslept && !e.closed && e.pass() && e.self.bell.Load() == bell {
+			e.late++ // there was something, and nobody rang
+		}
 		e.parked = false
 		e.self.sleep.Store(0)
 		e.mu.Unlock()

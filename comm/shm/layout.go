@@ -16,7 +16,7 @@ const (
 	magic       = "COVEYSHM"
 	version     = 1
 	headerBytes = 4096
-	arrivedAt   = 64 // in the header: how many ranks have attached (futex)
+	arrivedAt   = 64 // in the header: a count that goes up when a rank attaches or gives up (futex)
 	page        = 4096
 	abortBytes  = 4 + comm.PeerErrorSize
 )
@@ -40,7 +40,7 @@ const (
 	slotEmpty = iota
 	slotHere
 	slotClosed // it closed its group
-	slotLeft   // it gave up before all had come
+	slotLeft   // it gave up before all had come; abort says why
 )
 
 // control is the state of the ring of one ordered pair of ranks. Positions count bytes since the beginning, so tail-head

@@ -141,7 +141,10 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 		l.e.drive(func() bool { return granted() || l.dead.Load() })
 	}
 	if err := l.sleep(ctx, granted); err != nil {
-		if l.dead.Load() || err == comm.ErrClosed || l.withdraw(number, err) {
+		if l.dead.Load() || err == comm.ErrClosed {
+			return err
+		}
+		if granted, err := l.withdraw(number, err); !granted {
 			return err
 		}
 		ctx = context.WithoutCancel(ctx) // leave came in the same moment, and somebody waits for the rest
@@ -192,25 +195,28 @@ func (l *link) number(ctx context.Context) (int, error) {
 	}
 }
 
-// withdraw takes an ask back and tells whether it did; else leave was given. A peer that does neither within some
-// thousand looks stopped in the very moment of deciding, and the link breaks.
-func (l *link) withdraw(number int, cause error) bool {
+// undecided is how long a peer may take to decide about an ask that is to be withdrawn: it is a few instructions, but
+// on a busy machine it may have lost its core in the middle of them. After that it was stopped there.
+const undecided = time.Second
+
+// withdraw takes an ask back and tells whether leave was given meanwhile; if not, it returns the error of Send.
+func (l *link) withdraw(number int, cause error) (granted bool, err error) {
 	state := &l.out.asks[number]
-	for range 10_000 {
+	for end := time.Now().Add(undecided); time.Now().Before(end) && !l.dead.Load(); runtime.Gosched() {
 		if state.CompareAndSwap(askMade, askWithdrawn) {
 			l.e.mu.Lock()
 			defer l.e.mu.Unlock()
 			l.w.withdrawn = append(l.w.withdrawn, number)
 			ring(l.slot)
-			return true
+			return false, cause
 		}
 		if state.Load() == askGranted {
-			return false
+			return true, nil
 		}
-		runtime.Gosched()
+		giveWay()
 	}
 	l.Break(cause)
-	return true
+	return false, l.why()
 }
 
 // write writes one frame, waiting for room as needed. The caller holds the token. An error that comes amid the frame

@@ -145,7 +145,8 @@ func strict(conf *tls.Config) (*tls.Config, error) {
 
 // Connect forms the group: this rank's view of len(addrs) ranks, whose listeners have those addresses (the rank's own
 // is not used). It dials the lower ranks, again and again while they are not there yet, and accepts the higher ones,
-// and returns when all are connected or with an error that names who is not. It uses the listener up.
+// and returns when all are connected or with an error that names who is not, a *comm.PeerError when Setup has passed. Those
+// who are connected already are told. It uses the listener up.
 func (ln *Listener) Connect(ctx context.Context, rank comm.Rank, addrs []string, cfg Config) (comm.Group, error) {
 	defer ln.Close()
 	ln.mu.Lock()
@@ -177,11 +178,7 @@ func (ln *Listener) Connect(ctx context.Context, rank comm.Rank, addrs []string,
 		last: make([]error, len(addrs)), news: make(chan struct{}, 1),
 		member: member{generation: cfg.Generation, size: len(addrs), secret: cfg.Secret}}
 	if err := f.run(ctx); err != nil {
-		for _, s := range f.sockets {
-			if s != nil {
-				s.tcp.Close()
-			}
-		}
+		f.part(err)
 		return nil, err
 	}
 	return newGroup(rank, cfg, f.sockets), nil
@@ -245,7 +242,7 @@ func (f *forming) state() (whole bool, err error) {
 func (f *forming) missing(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	cause := context.Cause(ctx)
+	cause, first := context.Cause(ctx), comm.AnyRank
 	if errors.Is(cause, context.DeadlineExceeded) {
 		cause = comm.ErrTimeout
 	}
@@ -253,6 +250,9 @@ func (f *forming) missing(ctx context.Context) error {
 	for r, s := range f.sockets {
 		if s != nil || comm.Rank(r) == f.rank {
 			continue
+		}
+		if first == comm.AnyRank {
+			first = comm.Rank(r)
 		}
 		err := cause
 		switch last := f.last[r]; {
@@ -268,7 +268,32 @@ func (f *forming) missing(ctx context.Context) error {
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	if cause == comm.ErrTimeout {
+		err = &comm.PeerError{Rank: first, Op: comm.OpControl, Step: -1, Cause: err}
+	}
+	return err
+}
+
+// part takes leave of those who are connected: some may be at work in the group already, to whom it must look as if
+// this rank had poisoned and closed it. Whoever did not come is to blame, else this rank, which gives up.
+func (f *forming) part(err error) {
+	e := &comm.PeerError{Rank: f.rank, Op: comm.OpControl, Step: -1, Cause: err}
+	errors.As(err, &e)
+	var wg sync.WaitGroup
+	for _, s := range f.sockets {
+		if s == nil {
+			continue
+		}
+		wg.Go(func() {
+			s.tcp.SetWriteDeadline(time.Now().Add(linger))
+			if _, err := s.control(kindAbort, f.cfg.Generation, f.rank, comm.AppendPeerError(nil, e)); err == nil {
+				s.control(kindGoodbye, f.cfg.Generation, f.rank, nil)
+			}
+			hangUp(s.tcp)
+		})
+	}
+	wg.Wait()
 }
 
 // note records how an attempt ended and wakes run.
