@@ -75,8 +75,14 @@ func (c *Coordinator) Gather(ctx context.Context, size int, w Welcome, arrived f
 	c.clock.Go(func() {
 		for {
 			nc, err := c.ln.Accept()
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if err != nil { // out of descriptors, say, which strangers may hold: they are sent away before long
+				if c.clock.Sleep(ctx, 50*time.Millisecond) != nil {
+					return
+				}
+				continue
 			}
 			c.clock.Go(func() {
 				m, err := c.greet(ctx, newConn(nc))

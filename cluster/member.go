@@ -52,12 +52,18 @@ func Dial(ctx context.Context, addr string, creds *tls.Config, clock comm.Clock)
 	}
 }
 
+// answer is how long a coordinator may take for its first word: it has many workers to greet, on a busy host.
+const answer = 30 * time.Second
+
+// ErrCalledOff is returned by Join when the run ended before all its workers were there.
+var ErrCalledOff = errors.New("the run was called off before all its workers were there")
+
 // Join says who this worker is and waits to be welcomed. want is the rank it was started as, -1 for any; peers is the
 // address at which it listens for the other workers, empty when they share memory.
 func Join(ctx context.Context, nc net.Conn, token, peers string, want int, clock comm.Clock) (*Member, error) {
 	k := newConn(nc)
 	m := &Member{c: k, clock: clock}
-	soon, cancel := clock.WithTimeout(ctx, handshake)
+	soon, cancel := clock.WithTimeout(ctx, answer)
 	defer cancel()
 	var ch Message
 	err := k.bounded(soon, func() (err error) {
@@ -83,18 +89,18 @@ func Join(ctx context.Context, nc net.Conn, token, peers string, want int, clock
 		if err := k.write(hello); err != nil {
 			return err
 		}
-		answer, err := k.read()
+		said, err := k.read()
 		switch {
 		case errors.Is(err, errGone):
-			return errors.New("the run was called off before all its workers were there")
+			return ErrCalledOff
 		case err != nil:
 			return err
-		case answer.Kind == KindRefused:
-			return fmt.Errorf("not let in: %s", answer.Error)
-		case answer.Kind != KindWelcome || answer.Welcome == nil:
-			return fmt.Errorf("cluster: expected a welcome, got %q", answer.Kind)
+		case said.Kind == KindRefused:
+			return fmt.Errorf("not let in: %s", said.Error)
+		case said.Kind != KindWelcome || said.Welcome == nil:
+			return fmt.Errorf("cluster: expected a welcome, got %q", said.Kind)
 		}
-		m.Welcome = *answer.Welcome
+		m.Welcome = *said.Welcome
 		return m.Welcome.check()
 	})
 	if err != nil {

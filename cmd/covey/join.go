@@ -90,6 +90,9 @@ func (o *joinOptions) run(c *cobra.Command, addr string) error {
 	m, err := cluster.Join(met, nc, o.token, listens, want, clock)
 	done()
 	if err != nil {
+		if started && errors.Is(err, cluster.ErrCalledOff) {
+			return &saidError{err, exitUsage} // the launcher knows why
+		}
 		return &usageError{err}
 	}
 	defer m.Close()
@@ -105,8 +108,12 @@ func (o *joinOptions) run(c *cobra.Command, addr string) error {
 	})()
 	m.Watch(func(cause error) {
 		w.stop.Store(true)
-		if !w.training.Load() {
-			cancel(&saidError{cause, exitInterrupted})
+		if w.training.Load() {
+			return
+		}
+		cancel(&saidError{cause, exitInterrupted})
+		if started { // and if it hangs in something that hears of no context, there is nothing to save
+			time.AfterFunc(grace, func() { os.Exit(exitInterrupted) })
 		}
 	})
 	err = w.train(ctx)

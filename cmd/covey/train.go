@@ -222,7 +222,7 @@ func (o *trainOptions) folder(j *job.Job) error {
 		_, err := os.Stat(j.Run)
 		o.made = errors.Is(err, os.ErrNotExist)
 		if err := os.MkdirAll(j.Run, 0o777); err != nil {
-			return &usageError{err}
+			return j.Errorf("run", "%w", err)
 		}
 		return nil
 	}
