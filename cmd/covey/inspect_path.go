@@ -28,6 +28,9 @@ func findPlace(path string) (place, error) {
 		if near := spec.NearestPath(path); errors.Is(err, fs.ErrNotExist) && near != "" {
 			return place{}, usagef("%s is not there: did you mean %s?", path, near)
 		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return place{}, usagef("%s is not there", path)
+		}
 		return place{}, &usageError{err}
 	}
 	if !st.IsDir() {
