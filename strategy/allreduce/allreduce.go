@@ -13,7 +13,6 @@ package allreduce
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -46,18 +45,20 @@ type Strategy struct {
 	layout  model.Layout
 
 	// One step's exchange between the two goroutines. The functions are made once, so that a step allocates nothing.
-	ctx     context.Context
+	outer   context.Context // of the steps so far
+	ctx     context.Context // below it, which ends when a step fails
+	cancel  context.CancelCauseFunc
 	worker  *strategy.Worker
 	reduceF func()
 	finalF  func(model.Segment)
 	mu      sync.Mutex
-	ready   int  // buckets that may be reduced
-	quit    bool // no more will be
-	reduced int  // buckets whose sum is there
+	ready   int // buckets that may be reduced
+	reduced int // buckets whose sum is there
 	err     error
 	comm    time.Duration
-	more    comm.Event // ready or quit changed
+	more    comm.Event // ready changed
 	arrived comm.Event // reduced or err changed
+	ended   comm.Event // the reduction has
 }
 
 // bucket is elements lo to hi of a buffer.
@@ -96,10 +97,14 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 			s.last = i
 		}
 	}
-	s.layout, s.reduceF, s.finalF = layout, s.reduce, s.final
+	s.layout, s.finalF = layout, s.final
+	s.reduceF = func() {
+		s.reduce()
+		s.ended.Set()
+	}
 	s.cut(layout, w.Bucket)
 	clock := w.Group.Clock()
-	s.more, s.arrived = clock.Event(), clock.Event()
+	s.more, s.arrived, s.ended = clock.Event(), clock.Event(), clock.Event()
 }
 
 // cut makes the buckets: whole segments, from the last one on, until a bucket has the bytes asked for. The head goes
@@ -130,9 +135,12 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 	if s.buckets == nil {
 		s.prepare(w)
 	}
-	clock := w.Group.Clock()
-	t0 := clock.Now()
-	s.ready, s.reduced, s.quit, s.err, s.comm = 0, 0, false, nil, 0
+	if s.outer != ctx {
+		s.outer = ctx
+		s.ctx, s.cancel = context.WithCancelCause(ctx)
+	}
+	s.worker = w
+	s.ready, s.reduced, s.err, s.comm = 0, 0, nil, 0
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		b.left = b.segs
@@ -141,23 +149,28 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 		}
 		b.vector.Weight = float64(w.Samples)
 	}
-	s.ctx, s.worker = ctx, w
+	clock := w.Group.Clock()
+	t0 := clock.Now()
 	clock.Go(s.reduceF)
-	if err := s.gradients(ctx, w); err != nil {
-		s.signal(func() { s.quit = true })
-		return strategy.Report{}, err
+	err := s.gradients(ctx, w)
+	var wait time.Duration
+	if err == nil {
+		wait, err = s.update(w)
+	}
+	if err != nil { // a reduction under way fails for the same reason, which the other workers then hear
+		s.cancel(err)
+		s.outer = nil
+	}
+	s.ended.Wait(context.Background()) // at once, or when the reduction has let go of the buffers
+	if err != nil {
+		return strategy.Report{Times: strategy.Times{Wait: wait}}, err
 	}
 	var rep strategy.Report
-	var err error
-	rep.Wait, err = s.update(ctx, w)
-	if err != nil {
-		return rep, err
-	}
 	sums := s.parts[0][:head]
 	rep.Loss = float64(sums[headLoss]) / float64(w.Samples)
 	rep.Stop = sums[headStop] > 0
-	rep.Comm = s.comm
-	rep.Compute = clock.Now() - t0 - rep.Wait
+	rep.Comm, rep.Wait = s.comm, wait
+	rep.Compute = clock.Now() - t0 - wait
 	return rep, nil
 }
 
@@ -233,12 +246,8 @@ func (s *Strategy) handOver(n int) {
 			vec.Add(s.buffers[f.Dst][b.lo:b.hi], s.buffers[f.Src][b.lo:b.hi])
 		}
 	}
-	s.signal(func() { s.ready = n })
-}
-
-func (s *Strategy) signal(change func()) {
 	s.mu.Lock()
-	change()
+	s.ready = n
 	s.mu.Unlock()
 	s.more.Set()
 }
@@ -250,11 +259,8 @@ func (s *Strategy) reduce() {
 	for k := range s.buckets {
 		for {
 			s.mu.Lock()
-			ready, quit := s.ready, s.quit
+			ready := s.ready
 			s.mu.Unlock()
-			if quit {
-				return
-			}
 			if ready > k {
 				break
 			}
@@ -284,14 +290,14 @@ func (s *Strategy) arrive(n int, err error) {
 }
 
 // update moves the parameters, bucket by bucket as their sums arrive or, when the rule needs norms, after the last.
-func (s *Strategy) update(ctx context.Context, w *strategy.Worker) (wait time.Duration, err error) {
+func (s *Strategy) update(w *strategy.Worker) (wait time.Duration, err error) {
 	clock := w.Group.Clock()
 	w.Optimizer.Begin(w.Step+1, w.Rate)
 	g := s.parts[0]
 	mean := 1 / float32(w.Samples)
 	for k := range s.buckets {
 		t := clock.Now()
-		if err := s.await(ctx, k); err != nil {
+		if err := s.await(k); err != nil {
 			return wait, err
 		}
 		wait += clock.Now() - t
@@ -318,8 +324,8 @@ func (s *Strategy) apply(w *strategy.Worker, g []float32, lo, hi int) {
 	}
 }
 
-// await waits until bucket k is summed.
-func (s *Strategy) await(ctx context.Context, k int) error {
+// await waits until bucket k is summed. Its own context does not end: the reduction's does, and that says why.
+func (s *Strategy) await(k int) error {
 	for {
 		s.mu.Lock()
 		reduced, err := s.reduced, s.err
@@ -330,8 +336,8 @@ func (s *Strategy) await(ctx context.Context, k int) error {
 		case err != nil:
 			return err
 		}
-		if err := s.arrived.Wait(ctx); err != nil {
-			return errors.Join(err, context.Cause(ctx))
+		if err := s.arrived.Wait(context.Background()); err != nil {
+			return err
 		}
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 type layered struct {
 	hook func(segment string)
 	skip string // a segment that it forgets to report
+	err  error  // of every Grad
 }
 
 func (*layered) Layout() model.Layout {
@@ -41,7 +44,7 @@ func (m *layered) Grad(_ context.Context, _, g []float32, b *data.Batch, done fu
 			}
 		}
 	}
-	return model.Loss{Sum: 2 * float32(b.N), N: b.N}, nil
+	return model.Loss{Sum: 2 * float32(b.N), N: b.N}, m.err
 }
 func (*layered) Eval(context.Context, []float32, *data.Batch) (model.Metrics, error) {
 	return model.Metrics{}, nil
@@ -176,4 +179,44 @@ func TestLostWorker(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A worker whose model fails while a bucket is being reduced tells the others why, and leaves nobody at work on its
+// vectors when Step returns.
+func TestFailingModelIsTheReason(t *testing.T) {
+	groups := inproc.New(2, time.Minute)
+	wrong := errors.New("no such number")
+	books := comm.NewLedger()
+	m := &layered{err: wrong}
+	m.hook = func(segment string) {
+		for b := books.Totals(); segment == "c" && b[comm.OpAllReduce].Messages == 0; b = books.Totals() {
+			runtime.Gosched() // until the first bucket is on its way; the peer has not come yet
+		}
+	}
+	w := worker(t, comm.Count(groups[0], books), m, 2)
+	summing := &counter{Reducer: w.Reducer}
+	w.Reducer = summing
+	if _, err := New().Step(t.Context(), w); err != wrong {
+		t.Errorf("the failing worker says: %v", err)
+	}
+	if n := summing.at.Load(); n != 0 {
+		t.Errorf("%d reductions go on after Step has returned", n)
+	}
+	var pe *comm.PeerError
+	_, err := New().Step(t.Context(), worker(t, groups[1], &layered{}, 2))
+	if !errors.As(err, &pe) || pe.Rank != 0 || !strings.Contains(err.Error(), wrong.Error()) {
+		t.Errorf("its peer says: %v", err)
+	}
+}
+
+// counter counts the calls under way.
+type counter struct {
+	reduce.Reducer
+	at atomic.Int32
+}
+
+func (c *counter) Sum(ctx context.Context, v reduce.Vector) error {
+	c.at.Add(1)
+	defer c.at.Add(-1)
+	return c.Reducer.Sum(ctx, v)
 }
