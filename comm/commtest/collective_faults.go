@@ -78,9 +78,10 @@ func (x *exam) killCollective(t *testing.T) {
 // absent: a rank does not come. Those who wait for it say so when the timeout has passed, and everybody stops.
 func (x *exam) absent(t *testing.T) {
 	const n, missing = 4, 2
-	g := x.group(t, n, 150*time.Millisecond)
+	g := x.group(t, n, 300*time.Millisecond)
 	c, books := counted(g)
 	tree := comm.NewTree(n, n)
+	each(t, c, func(g comm.Group) error { return comm.Barrier(bg, g) }) // nobody's goroutine is late to start
 	errs := all(c, func(g comm.Group) error {
 		books[g.Rank()].SetStep(7)
 		if g.Rank() == missing {

@@ -34,7 +34,8 @@ type Options struct {
 	// Kill makes a rank vanish as kill -9 does, in one instant and without goodbye (comm.Mesh.Vanish, then cut its
 	// links). Calls of its group under way must return. Nil: the questions about lost peers are left out.
 	Kill func(t *testing.T, groups []comm.Group, r comm.Rank)
-	// Sizes are the group sizes of the collectives; nil is 1 to 17, and 1, 2, 3, 4, 5, 8 with -short.
+	// Sizes are the group sizes of the collectives; nil is 1 to 17, and 1, 2, 3, 4, 5, 8 with -short. One transport is
+	// asked all of them; which algorithm sends what does not depend on the transport.
 	Sizes []int
 }
 

@@ -257,7 +257,7 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
-// TestKilled kills a worker in the middle of exchanges, or while everybody sleeps: the others name it within 2 s.
+// TestKilled kills a worker in the middle of exchanges, or while everybody sleeps: the others name it within seconds.
 func TestKilled(t *testing.T) {
 	for _, c := range []struct {
 		role      string
@@ -281,7 +281,7 @@ func TestKilled(t *testing.T) {
 			}
 			// The first to learn of it closes its group at once, so another rank can be the one that is missed first.
 			r, ok := w.next(t)
-			if took := time.Since(killed); !ok || !r.Lost || !r.IsPeer || took > 2*time.Second {
+			if took := time.Since(killed); !ok || !r.Lost || !r.IsPeer || took > 5*time.Second {
 				t.Errorf("%s: rank %d after %v: %+v", c.role, rank, took, r)
 			}
 			if c.role != "forever" && r.Peer != c.victim {

@@ -72,7 +72,7 @@ func worker() bool {
 	return true
 }
 
-// One of four processes is killed; within a second each of the others names it: those who see the connection end, and,
+// One of four processes is killed; within seconds, not the group's minute, each of the others names it: those who see the connection end, and,
 // since these poison the group before they leave, those who hear of it from them.
 func TestKilledProcess(t *testing.T) {
 	self, err := os.Executable()
@@ -134,7 +134,7 @@ func TestKilledProcess(t *testing.T) {
 			t.Errorf("rank %d: %q, want %q", r, s, want)
 		}
 	}
-	if d := time.Since(start); d > time.Second && runtime.GOOS == "linux" {
+	if d := time.Since(start); d > 5*time.Second && runtime.GOOS == "linux" {
 		t.Errorf("it took %v", d)
 	}
 }
