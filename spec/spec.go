@@ -3,7 +3,7 @@
 //	adam                          a name
 //	mlp:128,64                    a name and values
 //	ps:servers=2,mode=ssp         a name and named values
-
+//
 // It also finds the nearest valid word, so that every error about an unknown name can say what was meant.
 package spec
 
