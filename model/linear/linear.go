@@ -42,8 +42,8 @@ type Config struct {
 	// ignores it.
 	N      int
 	NoBias bool // leave the bias out: predictions go through the origin
-	// Train is the training set, or nil. Linear and Ridge read it once, when Stats or Solve is first called, to find the
-	// Reference; workers that are to add their statistics up must be given the same samples in the same order.
+	// Train is the training set, or nil. Linear and Ridge read it once, when Stats or Solve is first called, to find a
+	// shift and a scale for each column; workers that are to add their statistics up must be given the same samples in the same order.
 	Train data.Dataset
 }
 

@@ -8,31 +8,31 @@ import (
 	"github.com/covey-ml/covey/data"
 )
 
-// Reference is a shift and a scale for each feature and then each target, in which statistics are taken: a value v of
+// reference is a shift and a scale for each feature and then each target, in which statistics are taken: a value v of
 // column j counts as (v - Shift[j]) / Scale[j]. Columns of very different sizes, or far from zero, then lose no more to
 // rounding than any others. Scales are powers of two, so that dividing by them is exact. It changes how well the
 // equations can be solved, never what their solution means.
-type Reference struct {
+type reference struct {
 	Shift, Scale []float64
 }
 
-// Plain is the reference that changes nothing.
-func Plain(columns int) Reference {
-	r := Reference{make([]float64, columns), make([]float64, columns)}
+// plain is the reference that changes nothing.
+func plain(columns int) reference {
+	r := reference{make([]float64, columns), make([]float64, columns)}
 	for j := range r.Scale {
 		r.Scale[j] = 1
 	}
 	return r
 }
 
-// Standard is the reference of a data set: shifts are column means and scales the power of two next above the root mean
+// standard is the reference of a data set: shifts are column means and scales the power of two next above the root mean
 // square about them, both found in float64 by two passes in sample order, so that whoever reads the same samples finds
 // the same bits. A column that never varies is shifted by its value, exactly. In sparse data a column that is mostly
 // zero is not shifted, so that its zeros stay zero. With shift false (a model without bias) nothing is.
-func Standard(ds data.Dataset, shift bool) Reference {
+func standard(ds data.Dataset, shift bool) reference {
 	in := ds.Info()
 	d, t := in.Dim, in.Targets
-	r := Plain(d + t)
+	r := plain(d + t)
 	n := ds.Len()
 	if n == 0 {
 		return r
@@ -111,14 +111,14 @@ func newNormal(c Config, alpha float64) normal {
 // lazy is a reference found when first asked for.
 type lazy struct {
 	once sync.Once
-	ref  Reference
+	ref  reference
 	err  error
 }
 
-func (m *normal) reference() (Reference, error) {
+func (m *normal) reference() (reference, error) {
 	m.ref.once.Do(func() {
 		if m.conf.Train == nil {
-			m.ref.ref = Plain(m.conf.Dim + m.conf.Outputs)
+			m.ref.ref = plain(m.conf.Dim + m.conf.Outputs)
 			return
 		}
 		if in := m.conf.Train.Info(); in.Dim != m.conf.Dim || in.Targets != m.conf.Outputs {
@@ -126,7 +126,7 @@ func (m *normal) reference() (Reference, error) {
 				in.Dim, in.Targets, m.conf.Dim, m.conf.Outputs)
 			return
 		}
-		m.ref.ref = Standard(m.conf.Train, !m.conf.NoBias)
+		m.ref.ref = standard(m.conf.Train, !m.conf.NoBias)
 	})
 	return m.ref.ref, m.ref.err
 }

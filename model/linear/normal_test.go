@@ -103,11 +103,11 @@ func TestSparseStats(t *testing.T) {
 func TestStandard(t *testing.T) {
 	x := []float32{1, 7, 0.5, 2, 7, 0.5, 3, 7, -1, 6, 7, 0}
 	ds := data.DenseTargets("t", 3, x, []float32{10, 20, 30, 40}, 1)
-	ref := Standard(ds, true)
+	ref := standard(ds, true)
 	if !slices.Equal(ref.Shift, []float64{3, 7, 0, 25}) || !slices.Equal(ref.Scale, []float64{2, 1, 1, 16}) {
 		t.Errorf("reference %v", ref)
 	}
-	ref = Standard(ds, false)
+	ref = standard(ds, false)
 	if !slices.Equal(ref.Shift, []float64{0, 0, 0, 0}) || !slices.Equal(ref.Scale, []float64{4, 8, 1, 32}) {
 		t.Errorf("reference without shift %v", ref)
 	}
@@ -282,7 +282,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := sha256.New()
-		ref := Standard(form, true)
+		ref := standard(form, true)
 		s := make([]float64, m.StatLen())
 		if err := m.Stats(s, whole(form)); err != nil {
 			t.Fatal(err)
