@@ -159,10 +159,8 @@ func (m *Member) Fail(err error, code int) error {
 	return m.c.write(Message{Kind: KindError, Error: err.Error(), Code: code})
 }
 
-// Host is the address of this end, for listening where the coordinator's network is.
-func (m *Member) Host() string { return Host(m.c.Conn) }
-
-// Host is the address of this end of a connection, without its port.
+// Host is the address of this end of a connection, without its port: where a member listens for the other workers, so
+// that they reach it by the coordinator's network.
 func Host(c net.Conn) string {
 	host, _, err := net.SplitHostPort(c.LocalAddr().String())
 	if err != nil {

@@ -2,14 +2,12 @@ package train
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 
+	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/strategy"
-	"github.com/covey-ml/covey/vec"
 )
 
 // Report is what a run did. Times are means over the workers, in seconds; bytes are sums.
@@ -75,12 +73,6 @@ type share struct {
 	TLS    int64
 }
 
-// HashWeights is the SHA-256 of a flat vector of parameters, little-endian, in hex.
-func HashWeights(x []float32) string {
-	h := sha256.Sum256(vec.Bytes(x))
-	return hex.EncodeToString(h[:])
-}
-
 // report adds all workers' shares up, the same on each.
 func (r *run) report(ctx context.Context) (*Report, error) {
 	me := share{Times: r.times, Wall: (r.g.Clock().Now() - r.began).Seconds(), Books: r.ledger.Totals()}
@@ -95,7 +87,8 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	}
 	n := float64(len(all))
 	p := &Report{Loss: r.loss, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
-		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X), Weights: HashWeights(r.w.X)}
+		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X),
+		Weights: ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))}
 	var books comm.Books
 	for r, s := range all {
 		own := s.Books.Sum()

@@ -267,6 +267,3 @@ func (r *run) finite() error {
 	}
 	return &DivergedError{Step: r.step, Loss: math.NaN(), Last: r.lastSave}
 }
-
-// Stopped tells whether err says that the run ended early because it was asked to.
-func Stopped(err error) bool { return errors.Is(err, ErrStopped) || errors.Is(err, context.Canceled) }
