@@ -250,6 +250,9 @@ func openDigits(ctx context.Context, path string, o Options) (train, test Datase
 	if n < 1 || m < 0 || seed < 0 || max(n, m) > 10_000_000 {
 		return nil, nil, fmt.Errorf("%s: expected 1 to 10000000 training samples, up to as many test samples, and a seed of at least 0", path)
 	}
+	if o.Classes != 0 && o.Classes != 10 {
+		return nil, nil, fmt.Errorf("%s: has 10 classes, not %d", path, o.Classes)
+	}
 	switch o.Test {
 	case "", testBeside:
 	case "none":

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/covey-ml/covey/ckpt"
 )
 
 var covey string // the binary under test
@@ -205,6 +207,19 @@ func (r *run) pids(t *testing.T, n int, until string) []int {
 	return nil
 }
 
+// checkpoint waits until the run has saved one.
+func (r *run) checkpoint(t *testing.T, folder string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if _, _, err := ckpt.Latest(filepath.Join(r.dir, folder)); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no checkpoint in a minute:\n%s", r.progress())
+		}
+	}
+}
+
 // progress is what the command has said so far: it writes to a file while it runs.
 func (r *run) progress() string {
 	b, err := os.ReadFile(filepath.Join(r.dir, "stderr"))
@@ -239,7 +254,8 @@ func TestKilledWorker(t *testing.T) {
 			t.Run(fmt.Sprintf("%s-%d", transport, victim), func(t *testing.T) {
 				r := command(t, append([]string{"train", "--workers", "4", "--transport", transport, "--run", "r"}, job...)...)
 				r.start(t)
-				pids := r.pids(t, 4, "epoch 2")
+				pids := r.pids(t, 4, "epoch ")
+				r.checkpoint(t, "r")
 				if err := syscall.Kill(pids[victim], syscall.SIGKILL); err != nil {
 					t.Fatal(err)
 				}
@@ -293,7 +309,7 @@ func TestInterrupt(t *testing.T) {
 		if transport == "inproc" {
 			n = 0
 		}
-		r.pids(t, n, "epoch 2")
+		r.pids(t, n, "epoch ")
 		r.Process.Signal(os.Interrupt)
 		if c := r.code(t); c != 130 {
 			t.Fatalf("%s: exit code %d\n%s", transport, c, r.progress())
@@ -345,7 +361,7 @@ func TestWaitingBurnsNothing(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			r := command(t, "train", "--workers", "4", "--transport", transport, "--data", "digits:train=2000,test=100", "--epochs", "100000", "--timeout", "60s")
 			r.start(t)
-			pids := r.pids(t, 4, "epoch 2")
+			pids := r.pids(t, 4, "epoch ")
 			if err := syscall.Kill(pids[3], syscall.SIGSTOP); err != nil {
 				t.Fatal(err)
 			}

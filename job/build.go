@@ -33,8 +33,6 @@ const (
 	Direct    = "direct"
 )
 
-var algorithms = []string{"auto", "direct", "doubling", "gather", "tree", "ring"}
-
 // Fill checks all that can be checked without the data and fills in the defaults that do not depend on it.
 func (j *Job) Fill() error {
 	for _, k := range Keys() {
@@ -45,29 +43,10 @@ func (j *Job) Fill() error {
 			}
 		}
 	}
-	for key, choices := range map[string][]string{
-		"format": {"", "idx", "libsvm", "csv"}, "task": {"", "classification", "regression"},
-		"missing": {"error", "mean", "drop"}, "header": {"auto", "yes", "no"},
-		"transport": {"", Inproc, Shm, TCP},
-	} {
-		if v := j.Get(key); !slices.Contains(choices, v) {
-			return j.Errorf(key, "%w", spec.OneOf(key, v, slices.DeleteFunc(choices, func(s string) bool { return s == "" })...))
+	for _, k := range Keys() {
+		if err := j.checkRange(k); err != nil {
+			return err
 		}
-	}
-	for key, least := range map[string]int{"workers": 1, "batch": 0, "microshards": 0, "epochs": 1, "steps": 0, "threads": 0, "save": 0, "keep": 1, "classes": 0} {
-		f, _ := j.field(key)
-		if n := int(f.Int()); n < least {
-			return j.Errorf(key, "%d is too few: at least %d", n, least)
-		}
-	}
-	for key, most := range map[string]int{"workers": 4096, "threads": 1024, "epochs": 1e9, "classes": 1e6} {
-		f, _ := j.field(key)
-		if n := int(f.Int()); n > most {
-			return j.Errorf(key, "%d is too many: at most %d", n, most)
-		}
-	}
-	if err := spec.OneOf("algorithm", j.Algorithm, algorithms...); err != nil {
-		return j.Errorf("algorithm", "%w", err)
 	}
 	switch {
 	case j.Data == "":
@@ -95,6 +74,27 @@ func (j *Job) Fill() error {
 		return err
 	}
 	return j.fillTransport()
+}
+
+// checkRange holds one key to its choices and bounds.
+func (j *Job) checkRange(k Key) error {
+	f, _ := j.field(k.Name)
+	switch v := f.Interface().(type) {
+	case string:
+		if v != "" && len(k.Choices) > 0 {
+			if err := spec.OneOf(k.Name, v, k.Choices...); err != nil {
+				return j.Errorf(k.Name, "%w", err)
+			}
+		}
+	case int:
+		switch {
+		case v < k.Least:
+			return j.Errorf(k.Name, "%d is too few: at least %d", v, k.Least)
+		case k.Most > 0 && v > k.Most:
+			return j.Errorf(k.Name, "%d is too many: at most %d", v, k.Most)
+		}
+	}
+	return nil
 }
 
 func (j *Job) fillStrategy() error {

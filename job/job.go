@@ -21,16 +21,16 @@ type Job struct {
 	Data        string  `help:"training data: a file or folder (MNIST, LIBSVM, CSV), or digits, which makes its own" default:"digits"`
 	Test        string  `help:"test data; by default what stands beside the training data, else a part of it; none: do not test"`
 	Split       float64 `help:"part of the data kept for testing when there is no test set" default:"0.1"`
-	Format      string  `help:"format of the data, when its content does not tell: idx, libsvm or csv"`
-	Task        string  `help:"classification or regression, when the targets do not tell"`
+	Format      string  `help:"format of the data, when its content does not tell: idx, libsvm or csv" choices:"idx libsvm csv"`
+	Task        string  `help:"classification or regression, when the targets do not tell" choices:"classification regression"`
 	Target      string  `help:"CSV column to predict, by name or number from 1; several with commas (default: the last)"`
 	TargetFile  string  `help:"file of the targets, when they are not in the data file"`
 	Drop        string  `help:"CSV columns to leave out, with commas"`
 	Text        string  `help:"CSV columns of text that look like numbers, with commas"`
-	Header      string  `help:"whether the first CSV line holds names: yes, no or auto" default:"auto"`
+	Header      string  `help:"whether the first CSV line holds names: yes, no or auto" default:"auto" choices:"auto yes no"`
 	Delimiter   string  `help:"what separates CSV fields: comma, tab, blank or a character (default: found)"`
-	Missing     string  `help:"empty CSV fields: error, mean (of the column) or drop (the row)" default:"error"`
-	Classes     int     `help:"how many classes the labels count, from 0: another label is an error (default: found)"`
+	Missing     string  `help:"empty CSV fields: error, mean (of the column) or drop (the row)" default:"error" choices:"error mean drop"`
+	Classes     int     `help:"how many classes the labels count, from 0: another label is an error (default: found)" least:"0" most:"1000000"`
 	ZeroBased   bool    `help:"LIBSVM indices count from 0, not from 1"`
 	Standardize bool    `help:"bring every number to mean 0 and deviation 1 over the training data"`
 
@@ -38,23 +38,23 @@ type Job struct {
 	Optimizer   Choice  `help:"update rule, as in adam or sgd:momentum=0.9"`
 	LR          float64 `help:"learning rate (default: the optimizer's)"`
 	Schedule    Choice  `help:"how the rate changes, as in cosine:warmup=100" default:"constant"`
-	Batch       int     `help:"samples of one step, over all workers (default: 256, or all there are when they are fewer)"`
-	Microshards int     `help:"slices of a batch, the unit of summation: fix it and the worker count changes no bit (default: one a worker)"`
-	Epochs      int     `help:"passes over the data" default:"10"`
-	Steps       int     `help:"stop after so many steps, whatever the epochs"`
+	Batch       int     `help:"samples of one step, over all workers (default: 256, or all there are when they are fewer)" least:"0"`
+	Microshards int     `help:"slices of a batch, the unit of summation: fix it and the worker count changes no bit (default: one a worker)" least:"0"`
+	Epochs      int     `help:"passes over the data" default:"10" least:"1" most:"1000000000"`
+	Steps       int     `help:"stop after so many steps, whatever the epochs" least:"0"`
 	Seed        uint64  `help:"seed of everything random" default:"1"`
 
 	Strategy  Choice        `help:"when workers talk: allreduce, or direct (closed form, for linear and ridge)"`
-	Workers   int           `help:"workers" default:"2"`
-	Transport string        `help:"how workers talk: inproc (goroutines), shm (processes, shared memory) or tcp"`
-	Algorithm string        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree or ring" default:"auto"`
+	Workers   int           `help:"workers" default:"2" least:"1" most:"4096"`
+	Transport string        `help:"how workers talk: inproc (goroutines), shm (processes, shared memory) or tcp" choices:"inproc shm tcp"`
+	Algorithm string        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree or ring" default:"auto" choices:"auto direct doubling gather tree ring"`
 	Bucket    Size          `help:"bytes of gradient that are reduced in one go while the backward pass still runs" default:"1MiB"`
-	Threads   int           `help:"compute threads a worker (default: the cores divided by the workers on this host)"`
+	Threads   int           `help:"compute threads a worker (default: the cores divided by the workers on this host)" least:"0" most:"1024"`
 	Timeout   time.Duration `help:"longest wait for another worker" default:"30s"`
 
 	Run  string `help:"folder for what the run leaves (default: a new one under runs/)"`
-	Save int    `help:"steps between checkpoints (default: one an epoch)"`
-	Keep int    `help:"checkpoints to keep" default:"3"`
+	Save int    `help:"steps between checkpoints (default: one an epoch)" least:"0"`
+	Keep int    `help:"checkpoints to keep" default:"3" least:"1"`
 
 	where map[string]string // key -> who set it, for errors
 }
@@ -110,6 +110,9 @@ type Key struct {
 	Kind    string // of value, in a word: text, choice, number, whole, yes/no, duration or size
 	Help    string
 	Default string
+	Choices []string // the words that a text may be, when it may not be any
+	Least   int      // of a whole number
+	Most    int      // 0 is no bound
 }
 
 // Flag is the key's name on the command line.
@@ -121,7 +124,10 @@ func Keys() []Key {
 	var keys []Key
 	for i := range t.NumField() {
 		if f := t.Field(i); f.IsExported() {
-			keys = append(keys, Key{Name: keyName(f.Name), Kind: kinds[f.Type], Help: f.Tag.Get("help"), Default: f.Tag.Get("default")})
+			least, _ := strconv.Atoi(f.Tag.Get("least"))
+			most, _ := strconv.Atoi(f.Tag.Get("most"))
+			keys = append(keys, Key{Name: keyName(f.Name), Kind: kinds[f.Type], Help: f.Tag.Get("help"), Default: f.Tag.Get("default"),
+				Choices: strings.Fields(f.Tag.Get("choices")), Least: least, Most: most})
 		}
 	}
 	return keys

@@ -142,11 +142,19 @@ func TestFits(t *testing.T) {
 	}
 }
 
-// Every algorithm that package comm has is one that a job may name.
+// A job may name exactly the algorithms that package comm has.
 func TestAlgorithms(t *testing.T) {
-	for _, name := range algorithms {
-		if a, err := comm.ParseAlgorithm(name); err != nil || a.String() != name {
-			t.Errorf("%s: %v, %v", name, a, err)
+	for _, k := range Keys() {
+		if k.Name != "algorithm" {
+			continue
+		}
+		for i, name := range k.Choices {
+			if a, err := comm.ParseAlgorithm(name); err != nil || a != comm.Algorithm(i) {
+				t.Errorf("%s: %v, %v", name, a, err)
+			}
+		}
+		if last := comm.Algorithm(len(k.Choices)); !strings.HasPrefix(last.String(), "algorithm(") {
+			t.Errorf("package comm has %v too", last)
 		}
 	}
 }

@@ -33,7 +33,7 @@ type setting struct {
 func (r *run) setting() setting {
 	c := r.c
 	return setting{Samples: c.Train.Len(), Data: c.Train.Info().SHA256, Batch: c.Batch, Microshards: c.Microshards,
-		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprintf("%T", r.strategy)}
+		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy)}
 }
 
 // differs names the first field that is not the same.
@@ -117,7 +117,19 @@ type restored struct {
 	Step     int
 	Epoch    int
 	Progress progress
+	Key      string // of a ConfigError
 	Err      string
+}
+
+// refused is why rank 0 cannot resume, in the same words on every worker.
+func (h restored) refused() error {
+	switch {
+	case h.Key != "":
+		return &ConfigError{Key: h.Key, Err: errors.New(h.Err)}
+	case h.Err != "":
+		return errors.New(h.Err)
+	}
+	return nil
 }
 
 // restore loads the checkpoint, when there is one, on rank 0, and hands its state to all: the others need not see the
@@ -137,11 +149,11 @@ func (r *run) restore(ctx context.Context) error {
 		return err
 	}
 	head = heads[0]
-	switch {
-	case cause != nil:
+	if cause != nil {
 		return cause
-	case head.Err != "":
-		return errors.New("worker 0 cannot resume: " + head.Err)
+	}
+	if err := head.refused(); err != nil {
+		return err
 	}
 	if r.g.Size() > 1 {
 		all, err := gather(ctx, r.g, tensors)
@@ -178,7 +190,10 @@ func (r *run) restore(ctx context.Context) error {
 // read loads the checkpoint from disk and checks that it is one of this run.
 func (r *run) read() (head restored, tensors []byte, err error) {
 	defer func() {
-		if err != nil {
+		var config *ConfigError
+		if errors.As(err, &config) {
+			head.Key, head.Err = config.Key, config.Err.Error()
+		} else if err != nil {
 			head.Err = err.Error()
 		}
 	}()

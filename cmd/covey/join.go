@@ -202,6 +202,7 @@ func (w *worker) train(ctx context.Context) error {
 	}
 	w.training.Store(true)
 	rep, err := train.Run(ctx, g, conf)
+	err = placed(j, err)
 	stopped := errors.Is(err, train.ErrStopped)
 	if err != nil && !stopped {
 		if ctx.Err() != nil {

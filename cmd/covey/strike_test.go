@@ -9,12 +9,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/covey-ml/covey/ckpt"
 )
 
 // allow is how long a run may take to end once it was struck: a second's timeout, and the four after which a launcher
@@ -23,11 +26,15 @@ const allow = 15 * time.Second
 
 // scriptStrike is "strike SIGNAL VICTIMS PATTERN CODE covey ARGS...": start the command, wait for a line of its standard
 // error that matches the pattern, send the signal to the victims (ranks with commas, or launcher), and want this exit
-// code. Then none of its workers may be there any more. Its standard error goes to the file struck.
+// code. Then none of its workers may be there any more. Its standard error goes to the file struck. The pattern saved
+// waits for the first checkpoint in the folder that --run names.
 func scriptStrike(ts *testscript.TestScript, neg bool, args []string) {
 	sig := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "TERM": syscall.SIGTERM,
 		"INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[0]]
-	when := regexp.MustCompile(args[2])
+	when, folder := regexp.MustCompile(args[2]), ""
+	if i := slices.Index(args, "--run"); args[2] == "saved" {
+		when, folder = regexp.MustCompile("^epoch "), ts.MkAbs(args[i+1])
+	}
 	code, err := strconv.Atoi(args[3])
 	ts.Check(err)
 	cmd := exec.Command(lookPath(ts.Getenv("PATH"), args[4]))
@@ -52,6 +59,9 @@ func scriptStrike(ts *testscript.TestScript, neg bool, args []string) {
 			pids[m[1]], _ = strconv.Atoi(m[2])
 		}
 		if struck.IsZero() && when.MatchString(in.Text()) {
+			if folder != "" {
+				ts.Check(awaitCheckpoint(folder))
+			}
 			struck = time.Now()
 			for _, v := range strings.Split(args[1], ",") {
 				ts.Check(syscall.Kill(pids[v], sig))
@@ -75,6 +85,16 @@ func scriptStrike(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s (process %d) is still there:\n%s", who, pid, &said)
 		}
 	}
+}
+
+// awaitCheckpoint waits until a run has saved one.
+func awaitCheckpoint(run string) error {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if _, _, err := ckpt.Latest(run); err == nil {
+			return nil
+		}
+	}
+	return errors.New("no checkpoint in a minute")
 }
 
 // lookPath finds a command of the script's.

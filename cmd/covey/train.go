@@ -293,6 +293,7 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 	saveJob(&conf, j, cancel)
 	w.job(summaryOf(j, tr, test))
 	rep, err := train.Local(ctx, j.Workers, j.Timeout, conf)
+	err = placed(j, err)
 	stopped := errors.Is(err, train.ErrStopped)
 	if err != nil && !stopped {
 		if cause := context.Cause(ctx); cause != nil {
@@ -314,6 +315,15 @@ func saveJob(conf *train.Config, j *job.Job, abort context.CancelCauseFunc) {
 		}
 		start(i)
 	}
+}
+
+// placed lets an error about a key of the configuration point at what the user wrote.
+func placed(j *job.Job, err error) error {
+	var config *train.ConfigError
+	if errors.As(err, &config) {
+		return j.Errorf(config.Key, "%w", config.Err)
+	}
+	return err
 }
 
 // writeJob leaves the whole job in the run folder.

@@ -151,7 +151,7 @@ func (w *watcher) take(e event) {
 		w.line("%s parameters, %s%s", thousands(e.Start.Parameters), count(e.Start.Steps, "step"), from)
 	case e.Step != nil:
 		w.progress(*e.Step)
-	case e.Epoch != nil:
+	case e.Epoch != nil && (e.Epoch.Step == w.steps.Steps || w.due()):
 		w.line("%s", epochLine(*e.Epoch, w.steps))
 	}
 }
@@ -167,13 +167,21 @@ func epochLine(e train.EpochInfo, s train.StartInfo) string {
 	return line + fmt.Sprintf("  %s", short(e.At))
 }
 
-// progress shows one step.
-func (w *watcher) progress(s train.StepInfo) {
+// due tells whether a line may be printed: always on a terminal, else once a second.
+func (w *watcher) due() bool {
 	now := time.Now()
 	if !w.terminal && now.Sub(w.printed) < time.Second {
-		return
+		return false
 	}
 	w.printed = now
+	return true
+}
+
+// progress shows one step.
+func (w *watcher) progress(s train.StepInfo) {
+	if !w.due() {
+		return
+	}
 	all := s.Compute + s.Wait
 	split := ""
 	if all > 0 {
