@@ -18,7 +18,7 @@ type Vector struct {
 	// Parts are this rank's partial sums in tree order, one for each node of comm.Tree.Parts; a rank without nodes
 	// brings one vector, whose content does not count. All have the same length. Sum may overwrite all of them.
 	Parts [][]float32
-	// Weight is the number of samples behind the parts.
+	// Weight is the number of samples behind this rank's parts; 0 for a rank without nodes.
 	Weight float64
 }
 

@@ -220,3 +220,28 @@ func (c *counter) Sum(ctx context.Context, v reduce.Vector) error {
 	defer c.at.Add(-1)
 	return c.Reducer.Sum(ctx, v)
 }
+
+// weigh keeps the weight of every vector that it is given.
+type weigh struct{ got []float64 }
+
+func (w *weigh) Sum(_ context.Context, v reduce.Vector) error {
+	w.got = append(w.got, v.Weight)
+	return nil
+}
+
+// TestWeight: a vector weighs the samples behind this rank's parts, which all ranks together make the batch.
+func TestWeight(t *testing.T) {
+	const ranks, leaves, samples = 5, 4, 10 // the last rank is a spare
+	groups := inproc.New(ranks, time.Minute)
+	for r, want := range []float64{2, 3, 2, 3, 0} {
+		seen := &weigh{}
+		w := worker(t, groups[r], &layered{}, leaves)
+		w.Samples, w.Bucket, w.Reducer = samples, 0, seen
+		if _, err := New().Step(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(seen.got, []float64{want}) {
+			t.Errorf("rank %d: weights %v, want %v", r, seen.got, want)
+		}
+	}
+}
