@@ -18,6 +18,8 @@ import (
 type Strategy interface {
 	// Step takes w's microshards of this step, moves w.X, and says what happened. After an error w.X is undefined.
 	Step(ctx context.Context, w *Worker) (Report, error)
+	// String is the strategy's name, with all that decides its bits: a checkpoint of another one is not gone on from.
+	String() string
 	ckpt.Stateful
 }
 
@@ -54,7 +56,7 @@ type Report struct {
 type Times struct {
 	Compute time.Duration // gradients and updates
 	Comm    time.Duration // in reductions, whether or not computation went on beside them
-	Wait    time.Duration // in which nothing but communication went on
+	Wait    time.Duration // in which the computation stood still for a reduction: its bytes, or a slower worker
 }
 
 // Add adds o to t.

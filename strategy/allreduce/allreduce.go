@@ -20,6 +20,7 @@ import (
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
@@ -74,6 +75,9 @@ type bucket struct {
 func New() *Strategy { return &Strategy{} }
 
 var _ strategy.Strategy = (*Strategy)(nil)
+
+// String is the strategy's name in jobs and checkpoints.
+func (s *Strategy) String() string { return "allreduce" }
 
 // State implements ckpt.Stateful: there is nothing beyond the parameters and the optimizer.
 func (s *Strategy) State() []ckpt.Tensor { return nil }
@@ -141,13 +145,16 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 	}
 	s.worker = w
 	s.ready, s.reduced, s.err, s.comm = 0, 0, nil, 0
+	lo, hi := w.Tree.Run(w.Group.Rank())
+	from, _ := data.Slice(lo, w.Tree.Leaves(), w.Samples)
+	to, _ := data.Slice(hi, w.Tree.Leaves(), w.Samples)
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		b.left = b.segs
 		for p := range s.parts {
 			b.vector.Parts[p] = s.parts[p][b.lo:b.hi]
 		}
-		b.vector.Weight = float64(w.Samples)
+		b.vector.Weight = float64(to - from)
 	}
 	clock := w.Group.Clock()
 	t0 := clock.Now()

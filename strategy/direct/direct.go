@@ -32,6 +32,9 @@ func New() *Strategy { return &Strategy{} }
 
 var _ strategy.Strategy = (*Strategy)(nil)
 
+// String is the strategy's name in jobs and checkpoints.
+func (*Strategy) String() string { return "direct" }
+
 // State implements ckpt.Stateful: the solution is all there is.
 func (*Strategy) State() []ckpt.Tensor { return nil }
 
