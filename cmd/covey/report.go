@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -73,8 +72,11 @@ func (e *ending) print(out io.Writer) error {
 	row("done", "%s, %s, %s samples", count(e.Steps, "step"), epochs(e.Epochs), thousands(e.Samples))
 	row("time", "%s, %s samples/s", short(seconds(e.Wall)), thousands(int(e.SamplesPerSec)))
 	rest := e.Wall - e.Compute - e.Wait
-	row("", "computing %s, waiting for other workers %s (communicating %s), testing and saving %s",
-		short(seconds(e.Compute)), short(seconds(e.Wait)), short(seconds(e.Comm)), short(seconds(max(0, rest))))
+	row("", "computing %s, waiting %s, testing and saving %s",
+		short(seconds(e.Compute)), short(seconds(e.Wait)), short(seconds(max(0, rest))))
+	if hidden := e.Comm - e.Wait; hidden > e.Comm/100 {
+		row("", "communicating %s, of which %s while computing", short(seconds(e.Comm)), short(seconds(hidden)))
+	}
 	if e.Workers > 1 {
 		closes := "as the algorithms' formulas say"
 		if e.BytesSent != e.BytesExpected {
@@ -93,7 +95,7 @@ func (e *ending) print(out io.Writer) error {
 		row("samples", "%s", e.SamplesBooked)
 	}
 	row("same bits", "%s", e.Reproducible)
-	row("weights", "sha256 %s", e.Weights)
+	row("weights hash", "%s", e.Weights) // 80 columns hold it
 	row("run folder", "%s", e.Run)
 	if !e.Stopped {
 		row("", "use it with: covey predict %s --data FILE", e.Run)
@@ -159,5 +161,5 @@ func printVersion(w io.Writer) {
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" && b.Main.Version != "(devel)" {
 		version = b.Main.Version
 	}
-	fmt.Fprintf(w, "covey %s, %s, %s/%s, kernels %s\n", version, strings.TrimPrefix(runtime.Version(), "go"), runtime.GOOS, runtime.GOARCH, vec.Kernels())
+	fmt.Fprintf(w, "covey %s, %s, %s/%s, kernels %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, vec.Kernels())
 }

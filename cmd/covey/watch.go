@@ -67,7 +67,11 @@ func summaryOf(j *job.Job, tr, test data.Dataset) *summary {
 	if test != nil {
 		d += fmt.Sprintf(", %s to test", thousands(test.Len()))
 	}
-	how := fmt.Sprintf("%s over %s, batch %s in %s", count(j.Workers, "worker"), j.Transport, thousands(j.Batch), count(j.Microshards, "microshard"))
+	workers := count(j.Workers, "worker")
+	if n := j.Workers - j.Microshards; n > 0 {
+		workers += fmt.Sprintf(" (%s without a microshard)", thousands(n))
+	}
+	how := fmt.Sprintf("%s over %s, batch %s in %s", workers, j.Transport, thousands(j.Batch), count(j.Microshards, "microshard"))
 	if j.Strategy == job.Direct {
 		how = fmt.Sprintf("%s over %s, in closed form", count(j.Workers, "worker"), j.Transport)
 	}
@@ -83,6 +87,7 @@ type watcher struct {
 	out      io.Writer
 	quiet    bool
 	terminal bool
+	columns  func() int // of the terminal
 
 	mu      sync.Mutex
 	began   bool
@@ -95,6 +100,12 @@ func newWatcher(out io.Writer, quiet bool) *watcher {
 	w := &watcher{out: out, quiet: quiet}
 	if f, ok := out.(*os.File); ok {
 		w.terminal = term.IsTerminal(int(f.Fd()))
+		w.columns = func() int {
+			if n, _, err := term.GetSize(int(f.Fd())); err == nil && n > 0 {
+				return n
+			}
+			return 80
+		}
 	}
 	return w
 }
@@ -193,11 +204,19 @@ func (w *watcher) progress(s train.StepInfo) {
 		speed = float64(done) * float64(s.Samples) / s.At.Seconds()
 		left = "  " + short(time.Duration(float64(s.At)/float64(done)*float64(w.steps.Steps-s.Step))) + " left"
 	}
-	text := fmt.Sprintf("epoch %d  step %d/%d  loss %.4f  %s samples/s%s%s", s.Epoch, s.Step, w.steps.Steps, s.Loss, thousands(int(speed)), split, left)
+	text := fmt.Sprintf("epoch %d  step %d/%d  loss %.4f", s.Epoch, s.Step, w.steps.Steps, s.Loss)
+	more := []string{fmt.Sprintf("  %s samples/s", thousands(int(speed))), left, split}
 	if !w.terminal {
-		fmt.Fprintln(w.out, text)
+		fmt.Fprintln(w.out, text+strings.Join(more, ""))
 		return
 	}
+	room := w.columns() - 1 // a line that wraps cannot be written over
+	for _, m := range more {
+		if len(text)+len(m) <= room {
+			text += m
+		}
+	}
+	text = text[:min(len(text), max(0, room))]
 	fmt.Fprintf(w.out, "\r%s%s", text, strings.Repeat(" ", max(0, w.width-len(text))))
 	w.width = len(text)
 }

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/train"
+)
+
+// TestProgressFits: what is written over and over stays on one line of the terminal, and the most telling of it is kept.
+func TestProgressFits(t *testing.T) {
+	step := train.StepInfo{Step: 107, Epoch: 1, Samples: 256, Loss: 0.3191, At: time.Second,
+		Times: strategy.Times{Compute: 3, Wait: 1}}
+	for columns, want := range map[int]string{
+		120: "epoch 1  step 107/705  loss 0.3191  27,392 samples/s  5.6 s left  compute 75 %, waiting 25 %",
+		80:  "epoch 1  step 107/705  loss 0.3191  27,392 samples/s  5.6 s left",
+		50:  "epoch 1  step 107/705  loss 0.3191  5.6 s left",
+		20:  "epoch 1  step 107/7",
+		0:   "",
+	} {
+		var out strings.Builder
+		w := &watcher{out: &out, terminal: true, columns: func() int { return columns }, steps: train.StartInfo{Steps: 705}}
+		w.progress(step)
+		if got := out.String(); got != "\r"+want {
+			t.Errorf("%d columns: %q, want %q", columns, got, want)
+		}
+		w.end()
+		if blank := "\r" + strings.Repeat(" ", len(want)) + "\r"; want != "" && !strings.HasSuffix(out.String(), blank) {
+			t.Errorf("%d columns: %q does not clear the line", columns, out.String())
+		}
+	}
+}
