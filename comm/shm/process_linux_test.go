@@ -315,9 +315,10 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// TestKilledWhileAttaching: a worker that dies before all have come is named by those who wait.
+// TestKilledWhileAttaching: a worker that dies before all have come is named by all who wait, though those who notice
+// first leave, too, and by those who come later.
 func TestKilledWhileAttaching(t *testing.T) {
-	f, err := Create(3, Options{})
+	f, err := Create(5, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,16 +327,29 @@ func TestKilledWhileAttaching(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	victim := start(t, f, 1, "exchange", time.Minute)
+	victim := start(t, f, 3, "exchange", time.Minute)
 	head := make([]byte, 4)
 	for head[0] == 0 { // until it has attached
-		if _, err := f.ReadAt(head, int64(l.slots+slotBytes)); err != nil {
+		if _, err := f.ReadAt(head, int64(l.slots+3*slotBytes)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	victim.Process.Kill()
-	if _, err := Attach(f, 0, time.Minute); err == nil || !strings.Contains(err.Error(), "rank 1") || !errors.Is(err, comm.ErrLost) {
-		t.Errorf("attach beside a dead worker: %v", err)
+	errs := make(chan error)
+	attach := func(rank comm.Rank) {
+		_, err := Attach(f, rank, time.Minute)
+		errs <- err
+	}
+	go attach(0)
+	go attach(1)
+	for i := range 3 {
+		if i == 2 {
+			go attach(2)
+		}
+		var pe *comm.PeerError
+		if err := <-errs; !errors.As(err, &pe) || pe.Rank != 3 || !errors.Is(err, comm.ErrLost) {
+			t.Errorf("attach beside a dead worker: %v", err)
+		}
 	}
 }
 

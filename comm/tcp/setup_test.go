@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -267,4 +268,45 @@ func TestOtherHostsCertificate(t *testing.T) {
 	if !errors.As(errs[1], &host) || !errors.Is(errs[1], ErrRefused) {
 		t.Errorf("%v, want a HostnameError", errs[1])
 	}
+}
+
+// A rank that cannot form the group tells those who are connected to it, and may be at work already, whom it missed.
+func TestWhoGivesUpConnectingSaysWhy(t *testing.T) {
+	both(t, func(t *testing.T, conf *tls.Config) {
+		lns, addrs := listen(t, 3, conf)
+		nowhere, _ := listen(t, 1, conf)
+		astray := append([]string{nowhere[0].Addr()}, addrs[1:]...)
+		nowhere[0].Close()
+		var wg sync.WaitGroup
+		errs := make([]error, 3)
+		var g comm.Group
+		for r, ln := range lns {
+			wg.Go(func() {
+				cfg, to := Config{Secret: secret, Timeout: patient, Setup: 500 * time.Millisecond}, addrs
+				switch r {
+				case 1: // it has all it needs
+					cfg.Setup = patient
+				case 2:
+					to = astray
+				}
+				got, err := ln.Connect(context.Background(), comm.Rank(r), to, cfg)
+				if errs[r] = err; r == 1 {
+					g = got
+				}
+				if err == nil {
+					errs[r] = comm.Barrier(context.Background(), got)
+				}
+			})
+		}
+		wg.Wait()
+		if g != nil {
+			defer g.Close()
+		}
+		peerError(t, errs[0], 2, comm.ErrTimeout)
+		peerError(t, errs[2], 0, comm.ErrTimeout)
+		var pe *comm.PeerError
+		if !errors.As(errs[1], &pe) || pe.Rank == 1 || !errors.Is(pe, comm.ErrTimeout) || pe.Op != comm.OpControl {
+			t.Errorf("the rank that is at work says: %v", errs[1])
+		}
+	})
 }
