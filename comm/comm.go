@@ -61,9 +61,13 @@ func (t Tag) Op() Op { return Op(t >> 56) }
 func (t Tag) collective() bool { return t.Op() != OpSend && t.Op() < OpControl }
 
 // Group is one rank's view of a fixed set of workers. All methods may be called from several goroutines.
+//
+// The errors of Send and Recv are ErrClosed, bare, once this rank has closed the group; a *PeerError that names the
+// peer, whose Cause is ErrTimeout, the context's cause, or an error that wraps ErrLost (which fails what goes to or
+// comes from that peer, and nothing else); and plain ones for a rank that the group does not have.
 type Group interface {
-	Rank() Rank
-	Size() int
+	Rank() Rank // this worker's number, from 0 to Size()-1
+	Size() int  // workers in the group, this one included
 	// Send sends p to a rank (itself included) and returns when p may be reused. It never waits for a Recv while
 	// no more than EagerBytes, p included, are under way on that pair of ranks; beyond that it may. Here a message
 	// counts as at least MinMessage bytes, so that a flood of empty ones is bounded too.
@@ -71,8 +75,10 @@ type Group interface {
 	// tags: ask for what comes before waiting for something else.
 	Send(ctx context.Context, to Rank, tag Tag, p []byte) error
 	// Recv takes the oldest message with that tag from a rank, or from AnyRank, into p, and returns who sent it
-	// and its length. When p is too short it returns a *SizeError and keeps the message.
+	// and its length in bytes. When p is too short it returns a *SizeError and keeps the message. p is the group's
+	// until Recv returns.
 	Recv(ctx context.Context, from Rank, tag Tag, p []byte) (Rank, int, error)
+	// Clock returns the group's time, the same on every call.
 	Clock() Clock
 	// Close tells the peers and releases everything; a Send or Recv under way returns ErrClosed. A peer that is
 	// still waiting for this rank then gets a *PeerError.
@@ -125,16 +131,17 @@ type Wire interface {
 // Clock is the only source of time and of goroutines outside comm, cmd and vec's own compute threads, so that
 // a simulated world can own both.
 type Clock interface {
-	Now() time.Duration // since the clock's own zero
-	Sleep(ctx context.Context, d time.Duration) error
+	Now() time.Duration                               // since the clock's own zero
+	Sleep(ctx context.Context, d time.Duration) error // nil after d, or the context's cause when it ends first
 	WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc)
-	Go(f func())
-	Event() Event
-	Spend(c Cost)
+	Go(f func())  // runs f on a goroutine of its own
+	Event() Event // a new one, not raised
+	Spend(c Cost) // tells that a computation was made
 }
 
 // Event is how one worker's goroutines meet: a flag that Set raises and Wait, which takes it down, waits for.
-// Set of a raised flag changes nothing. One goroutine waits at a time.
+// Set of a raised flag changes nothing. One goroutine waits at a time. Wait returns the context's cause when that ends
+// first.
 type Event interface {
 	Set()
 	Wait(ctx context.Context) error

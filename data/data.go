@@ -34,7 +34,7 @@ const (
 // Info describes a data set; a model is built from it.
 type Info struct {
 	Name    string   // for people
-	Task    Task     //
+	Task    Task     // what there is to predict
 	Dim     int      // features a sample
 	Shape   []int    // of a sample, such as [28 28]; its product is Dim
 	Classes int      // classification: number of classes
