@@ -37,7 +37,7 @@ type Worker struct {
 	Rate    float32 // learning rate of this step
 	Samples int     // samples in the global batch of this step
 	Total   int     // samples in the training set
-	Stop    bool    // this worker asks all to stop after this step
+	Stop    bool    // this worker asks all to stop after this step; nobody hears one that owns no microshard
 
 	// Microshard hands out, and books as used, one of this worker's microshards of this step, by its leaf of Tree. Ask
 	// for each once. The batch is valid until the next call.

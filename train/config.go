@@ -47,8 +47,8 @@ type Config struct {
 	Resume    string         // checkpoint folder to go on from, read by rank 0; empty: start afresh
 
 	Events Events // what a watcher wants to hear; rank 0's are enough
-	// Stop, when not nil, is asked once a step. When any worker's says true, all stop after that step, with a checkpoint,
-	// and Run returns ErrStopped with the report so far. It must be fast.
+	// Stop, when not nil, is asked once a step. When that of any worker that owns a microshard says true, all stop
+	// after that step, with a checkpoint, and Run returns ErrStopped with the report so far. It must be fast.
 	Stop func() bool
 
 	resuming bool // rank 0 has a checkpoint
