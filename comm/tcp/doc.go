@@ -48,5 +48,6 @@
 // long message over a slow network is not taken for a stalled peer as long as FrameBytes pass in each timeout. A
 // reader goroutine per link reads each message straight into the memory of whoever asked for it; messages that
 // nobody has asked for yet wait in buffers up to comm.EagerBytes a peer, and beyond that in the socket. While one
-// waits there, later messages from that peer wait behind it, whatever their tag.
+// waits there, later messages from that peer wait behind it, whatever their tag, and so do its abort, its goodbye and
+// the news of its death: who waits for it then learns of them at the timeout, or from another rank.
 package tcp
