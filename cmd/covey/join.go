@@ -232,7 +232,7 @@ func (w *worker) group(ctx context.Context, j *job.Job) (comm.Group, error) {
 		}
 		f := os.NewFile(uintptr(n), "shm")
 		defer f.Close()
-		return shm.Attach(f, comm.Rank(you.Rank), j.Timeout)
+		return shm.Attach(f, comm.Rank(you.Rank), startUp, j.Timeout)
 	}
 	secret, err := hex.DecodeString(you.Secret)
 	if err != nil {

@@ -36,6 +36,7 @@ type part struct {
 	Rounds    int    // of collectives
 	Die       int    // the round in which to die, -1 before the group is whole, above Rounds never
 	Spin      int    // how far into it
+	Setup     time.Duration
 	Timeout   time.Duration
 }
 
@@ -81,9 +82,9 @@ func work(v *verdict) (err error) {
 	}
 	var g comm.Group
 	if p.Transport == "shm" {
-		g, err = shm.Attach(os.NewFile(3, "shm"), comm.Rank(p.Rank), p.Timeout)
+		g, err = shm.Attach(os.NewFile(3, "shm"), comm.Rank(p.Rank), p.Setup, p.Timeout)
 	} else {
-		g, err = ln.Connect(ctx, comm.Rank(p.Rank), p.Addrs, tcp.Config{Secret: make([]byte, tcp.MinSecret), Timeout: p.Timeout, Setup: p.Timeout})
+		g, err = ln.Connect(ctx, comm.Rank(p.Rank), p.Addrs, tcp.Config{Secret: make([]byte, tcp.MinSecret), Timeout: p.Timeout, Setup: p.Setup})
 	}
 	if err != nil {
 		return err
@@ -229,9 +230,9 @@ func TestProcessesDie(t *testing.T) {
 				}
 				for i := range count {
 					parts := make([]part, 3+draw.IntN(3))
-					set := part{Transport: transport, Seed: draw.Uint64(), Rounds: long, Die: long + 1, Timeout: time.Minute}
+					set := part{Transport: transport, Seed: draw.Uint64(), Rounds: long, Die: long + 1, Setup: time.Minute, Timeout: time.Minute}
 					if when == "joining" { // who never came is only missed
-						set.Timeout = 2 * time.Second
+						set.Setup = 2 * time.Second
 					}
 					if when == "ending" || when == "never" {
 						set.Rounds = 1 + draw.IntN(5)

@@ -54,13 +54,13 @@ func Create(n int, o Options) (*os.File, error) {
 const lookEvery = 100 * time.Millisecond
 
 // Attach joins the group as rank and returns when all its ranks have attached. The error is a *comm.PeerError when one
-// of them dies meanwhile, or has not come after timeout; the others are told of it. timeout is also the bound of every
-// wait in the group. f stays the caller's, who may close it then.
+// of them dies meanwhile, or has not come after setup; the others are told of it. timeout bounds every wait in the group.
+// f stays the caller's, who may close it then.
 //
 // A rank attaches once to a file: a group that lost a worker needs a new file.
-func Attach(f *os.File, rank comm.Rank, timeout time.Duration) (comm.Group, error) {
-	if timeout <= 0 {
-		return nil, fmt.Errorf("shm: a timeout of %v: want one above zero", timeout)
+func Attach(f *os.File, rank comm.Rank, setup, timeout time.Duration) (comm.Group, error) {
+	if setup <= 0 || timeout <= 0 {
+		return nil, fmt.Errorf("shm: setup %v, timeout %v: want both above zero", setup, timeout)
 	}
 	l, err := readLayout(f)
 	if err != nil {
@@ -78,7 +78,7 @@ func Attach(f *os.File, rank comm.Rank, timeout time.Duration) (comm.Group, erro
 		own.Close()
 		return nil, fmt.Errorf("shm: mapping %d bytes: %w", l.total, err)
 	}
-	if err := enter(own, l, mem, rank, timeout); err != nil {
+	if err := enter(own, l, mem, rank, setup); err != nil {
 		unix.Munmap(mem)
 		own.Close()
 		return nil, err
@@ -88,7 +88,7 @@ func Attach(f *os.File, rank comm.Rank, timeout time.Duration) (comm.Group, erro
 }
 
 // enter takes the rank's slot and waits for the others.
-func enter(own *os.File, l layout, mem []byte, rank comm.Rank, timeout time.Duration) error {
+func enter(own *os.File, l layout, mem []byte, rank comm.Rank, setup time.Duration) error {
 	s := l.slot(mem, int(rank))
 	free, err := lock(own, l.lockAt(int(rank)))
 	switch {
@@ -104,7 +104,7 @@ func enter(own *os.File, l layout, mem []byte, rank comm.Rank, timeout time.Dura
 	count := arrived(mem)
 	count.Add(1)
 	futexWake(count)
-	for end := time.Now().Add(timeout); ; {
+	for end := time.Now().Add(setup); ; {
 		seen := count.Load()
 		missing, pe := l.roll(own, mem, int(rank))
 		left := time.Until(end)
@@ -114,7 +114,7 @@ func enter(own *os.File, l layout, mem []byte, rank comm.Rank, timeout time.Dura
 			return nil
 		case left <= 0:
 			pe = &comm.PeerError{Rank: missing[0], Op: comm.OpControl, Step: -1, Cause: fmt.Errorf(
-				"after %v %d of %d ranks have not attached: rank %s: %w", timeout, len(missing), l.Size,
+				"after %v %d of %d ranks have not attached: rank %s: %w", setup, len(missing), l.Size,
 				strings.Trim(strings.ReplaceAll(fmt.Sprint(missing), " ", ", "), "[]"), comm.ErrTimeout)}
 		default:
 			futexWait(count, seen, min(left, lookEvery))

@@ -77,7 +77,7 @@ func BenchmarkPingPongProcesses(b *testing.B) {
 			}
 			defer f.Close()
 			echo := start(b, f, 1, "pong4", time.Minute)
-			g, err := Attach(f, 0, time.Minute)
+			g, err := Attach(f, 0, time.Minute, time.Minute)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func BenchmarkAllReduceProcesses(b *testing.B) {
 				for r := 1; r < ranks; r++ {
 					start(b, f, r, "sum", time.Minute)
 				}
-				g, err := Attach(f, 0, time.Minute)
+				g, err := Attach(f, 0, time.Minute, time.Minute)
 				if err != nil {
 					b.Fatal(err)
 				}

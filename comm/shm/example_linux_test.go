@@ -24,7 +24,7 @@ func Example() {
 	var wg sync.WaitGroup
 	for rank := range comm.Rank(ranks) {
 		wg.Go(func() {
-			g, err := shm.Attach(f, rank, time.Minute)
+			g, err := shm.Attach(f, rank, time.Minute, time.Minute)
 			if err != nil {
 				fmt.Println(err)
 				return

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	}
 	rank, _ := strconv.Atoi(os.Getenv(rankVar))
 	timeout, _ := time.ParseDuration(os.Getenv(timeoutVar))
-	g, err := Attach(os.NewFile(3, "shm"), comm.Rank(rank), timeout)
+	g, err := Attach(os.NewFile(3, "shm"), comm.Rank(rank), timeout, timeout)
 	if err != nil {
 		say(report{Err: err.Error()})
 		os.Exit(1)
@@ -337,7 +337,7 @@ func TestKilledWhileAttaching(t *testing.T) {
 	victim.Process.Kill()
 	errs := make(chan error)
 	attach := func(rank comm.Rank) {
-		_, err := Attach(f, rank, time.Minute)
+		_, err := Attach(f, rank, time.Minute, time.Minute)
 		errs <- err
 	}
 	go attach(0)

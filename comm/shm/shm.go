@@ -5,7 +5,7 @@
 //	f, err := shm.Create(4, shm.Options{})          // launcher
 //	cmd.ExtraFiles = []*os.File{f}                  // is descriptor 3 in the worker
 //
-//	g, err := shm.Attach(os.NewFile(3, "shm"), rank, 30*time.Second) // worker: a comm.Group once all four are there
+//	g, err := shm.Attach(os.NewFile(3, "shm"), rank, setup, timeout) // worker: a comm.Group once all four are there
 //
 // The file is anonymous (memfd): it has no name, so nothing can be left behind, whatever dies and however. It is not
 // under /dev/shm either, so a container's small /dev/shm does not limit it. A file serves one generation of a group;

@@ -27,7 +27,7 @@ func attachAll(t testing.TB, n int, o Options, timeout time.Duration) []comm.Gro
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for r := range groups {
-		wg.Go(func() { groups[r], errs[r] = Attach(f, comm.Rank(r), timeout) })
+		wg.Go(func() { groups[r], errs[r] = Attach(f, comm.Rank(r), timeout, timeout) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -192,16 +192,16 @@ func TestAttachRefuses(t *testing.T) {
 			}
 		}
 	}
-	_, err = Attach(f, 3, time.Second)
+	_, err = Attach(f, 3, time.Second, time.Second)
 	refused("rank out of range", err, "rank 3", "0 to 2")
-	_, err = Attach(f, 0, 0)
+	_, err = Attach(f, 0, 0, 0)
 	refused("no timeout", err, "timeout")
-	_, err = Attach(f, 1, 10*time.Millisecond)
+	_, err = Attach(f, 1, 10*time.Millisecond, 10*time.Millisecond)
 	refused("nobody comes", err, "rank 0, 2", "2 of 3")
 	if !errors.Is(err, comm.ErrTimeout) {
 		t.Errorf("nobody comes: %v is no timeout", err)
 	}
-	_, err = Attach(f, 1, time.Second)
+	_, err = Attach(f, 1, time.Second, time.Second)
 	refused("second time", err, "rank 1", "before", "new file")
 
 	if _, err := Create(0, Options{}); err == nil {
@@ -235,7 +235,7 @@ func TestAttachForeignFile(t *testing.T) {
 		if _, err := f.WriteAt(head, 0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Attach(f, 0, time.Second); err == nil || !strings.Contains(err.Error(), word) {
+		if _, err := Attach(f, 0, time.Second, time.Second); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("%s: %v, want it to say %q", what, err, word)
 		}
 	}
@@ -259,7 +259,7 @@ func TestAttachForeignFile(t *testing.T) {
 	if _, err := file.Write(image); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Attach(file, 0, time.Second); err == nil {
+	if _, err := Attach(file, 0, time.Second, time.Second); err == nil {
 		t.Error("attached to a plain file")
 	}
 }
