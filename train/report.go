@@ -81,12 +81,18 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		me.Socket, _, me.TLS = w.Wired()
 		me.Books[comm.OpControl].Control += w.Controlled()
 	}
+	// What takes long comes before the workers meet for the last time: then they also end together.
+	var objective *float64
+	if o, ok := r.c.Model.(model.Objective); ok {
+		v := o.Objective(r.w.X, r.c.Train)
+		objective = &v
+	}
 	all, err := gatherJSON(ctx, r.g, me)
 	if err != nil {
 		return nil, err
 	}
 	n := float64(len(all))
-	p := &Report{Loss: r.loss, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
+	p := &Report{Loss: r.loss, Objective: objective, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
 		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X),
 		Weights: ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))}
 	var books comm.Books
@@ -120,10 +126,6 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	}
 	if r.saveErr != nil {
 		p.SaveError = r.saveErr.Error()
-	}
-	if o, ok := r.c.Model.(model.Objective); ok {
-		v := o.Objective(r.w.X, r.c.Train)
-		p.Objective = &v
 	}
 	return p, nil
 }
