@@ -12,14 +12,15 @@ import (
 
 // Report is what a run did. Times are means over the workers, in seconds; bytes are sums.
 type Report struct {
-	Accuracy      *float64  `json:"accuracy,omitempty"`  // on the test set, classification
-	TestLoss      *float64  `json:"test_loss,omitempty"` // mean over the test set
-	RMSE          *float64  `json:"rmse,omitempty"`      // on the test set, regression
-	Loss          float64   `json:"loss"`                // mean training loss over the last epoch's steps, without regularisers
-	Objective     *float64  `json:"objective,omitempty"` // of the final parameters over the training set, for models that define one
-	Steps         int       `json:"steps"`               // done in all
-	Epochs        float64   `json:"epochs"`              // passes over the data, in all
-	Samples       int       `json:"samples"`             // used by this process's run
+	Accuracy      *float64  `json:"accuracy,omitempty"`   // on the test set, classification
+	TestLoss      *float64  `json:"test_loss,omitempty"`  // mean over the test set
+	RMSE          *float64  `json:"rmse,omitempty"`       // on the test set, regression
+	Loss          float64   `json:"loss"`                 // mean training loss over the last epoch's steps, without regularisers
+	Objective     *float64  `json:"objective,omitempty"`  // of the final parameters over the training set, for models that define one
+	Steps         int       `json:"steps"`                // done in all
+	Epochs        float64   `json:"epochs"`               // passes over the data, in all
+	First         int       `json:"first_step,omitempty"` // steps that had been done when this process resumed the run
+	Samples       int       `json:"samples"`              // used by this process's run
 	Workers       int       `json:"workers"`
 	Microshards   int       `json:"microshards"`
 	Parameters    int       `json:"parameters"`
@@ -92,7 +93,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	n := float64(len(all))
-	p := &Report{Loss: r.loss, Objective: objective, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
+	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
 		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X),
 		Weights: ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))}
 	var books comm.Books

@@ -69,7 +69,11 @@ func (e *ending) print(out io.Writer) error {
 	if e.Objective != nil {
 		row("objective", "%.10g (regulariser included, over the training set)", *e.Objective)
 	}
-	row("done", "%s, %s, %s samples", count(e.Steps, "step"), epochs(e.Epochs), thousands(e.Samples))
+	since := ""
+	if e.First > 0 {
+		since = fmt.Sprintf(" since step %s", thousands(e.First))
+	}
+	row("done", "%s, %s, %s samples%s", count(e.Steps, "step"), epochs(e.Epochs), thousands(e.Samples), since)
 	row("time", "%s, %s samples/s", short(seconds(e.Wall)), thousands(int(e.SamplesPerSec)))
 	rest := e.Wall - e.Compute - e.Wait
 	row("", "computing %s, waiting %s, testing and saving %s",
