@@ -43,9 +43,6 @@ func every(n int, tree comm.Tree) map[string]func(g comm.Group) error {
 // killCollective: a rank dies in the middle of collectives. All others name it, in this collective and in every later
 // one, even though they leave, too, as soon as they know.
 func (x *exam) killCollective(t *testing.T) {
-	if x.o.Kill == nil {
-		t.Skip("this transport's ranks cannot be killed here")
-	}
 	const n, victim = 4, 2
 	for name, call := range every(20000, comm.NewTree(n, n)) {
 		t.Run(name, func(t *testing.T) {
@@ -193,8 +190,11 @@ func (x *exam) closeCollective(t *testing.T) {
 func (x *exam) sockets(t *testing.T) {
 	const n = 3
 	g := x.group(t, n, patience)
-	if _, ok := g[0].(comm.Wire); !ok {
-		t.Skip("this transport has no sockets")
+	if _, ok := g[0].(comm.Wire); ok != x.o.Sockets {
+		t.Fatalf("the group counts bytes at sockets: %v; Options.Sockets says %v", ok, x.o.Sockets)
+	}
+	if !x.o.Sockets {
+		return
 	}
 	c, books := counted(g)
 	tree := comm.NewTree(12, n)
@@ -234,9 +234,6 @@ func (x *exam) sockets(t *testing.T) {
 
 // killSub: a subgroup that loses a member names it by its rank in the whole group, whose collectives end, too.
 func (x *exam) killSub(t *testing.T) {
-	if x.o.Kill == nil {
-		t.Skip("this transport's ranks cannot be killed here")
-	}
 	const victim = 3
 	g := x.group(t, 4, patience)
 	time.AfterFunc(2*time.Millisecond, func() { x.o.Kill(t, g, victim) })

@@ -32,15 +32,20 @@ type Make func(t *testing.T, n int, timeout time.Duration) []comm.Group
 // Options are what the exam must know about a transport.
 type Options struct {
 	// Kill makes a rank vanish as kill -9 does, in one instant and without goodbye (comm.Mesh.Vanish, then cut its
-	// links). Calls of its group under way must return. Nil: the questions about lost peers are left out.
+	// links). Calls of its group under way must return. It must be given.
 	Kill func(t *testing.T, groups []comm.Group, r comm.Rank)
 	// Sizes are the group sizes of the collectives; nil is 1 to 17, and 1, 2, 3, 4, 5, 8 with -short. One transport is
 	// asked all of them; which algorithm sends what does not depend on the transport.
 	Sizes []int
+	// Sockets says that the transport's groups are a comm.Wire, whose counts are then held to the books.
+	Sockets bool
 }
 
-// Run sits the exam.
+// Run sits the exam. No question is skipped: what a transport's groups cannot do that they should fails.
 func Run(t *testing.T, open Make, o Options) {
+	if o.Kill == nil {
+		t.Fatal("commtest: Options.Kill is nil: the exam asks what happens when a rank dies")
+	}
 	if o.Sizes == nil {
 		o.Sizes = []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}
 		if testing.Short() {

@@ -174,9 +174,6 @@ func sendUntilError(g comm.Group, to comm.Rank) error {
 
 // kill: a rank vanishes. Who waits for it or sends to it is told at once, and the others talk on.
 func (x *exam) kill(t *testing.T) {
-	if x.o.Kill == nil {
-		t.Skip("this transport's ranks cannot be killed here")
-	}
 	g := x.group(t, 4, patience)
 	errs := make(chan error, 3)
 	for _, r := range []int{0, 1} {
@@ -212,9 +209,6 @@ func (x *exam) kill(t *testing.T) {
 
 // killAnyRank: a receive from anybody goes on with the rest, and fails when nobody is left.
 func (x *exam) killAnyRank(t *testing.T) {
-	if x.o.Kill == nil {
-		t.Skip("this transport's ranks cannot be killed here")
-	}
 	g := x.group(t, 3, patience)
 	errs := make(chan error, 1)
 	go func() {
@@ -250,7 +244,7 @@ func (x *exam) poison(t *testing.T) {
 	g := x.group(t, 4, patience)
 	p, ok := g[1].(comm.Poisoner)
 	if !ok {
-		t.Skip("this transport remembers no poison")
+		t.Fatal("this transport remembers no poison: its groups must be a comm.Poisoner")
 	}
 	coll := comm.MakeTag(comm.OpAllReduce, 5)
 	errs := make(chan error, 3)

@@ -28,7 +28,7 @@ func TestExam(t *testing.T) {
 		if conf != nil || raced {
 			sizes = []int{1, 2, 3, 5, 8}
 		}
-		commtest.Run(t, open, commtest.Options{Sizes: sizes,
+		commtest.Run(t, open, commtest.Options{Sizes: sizes, Sockets: true,
 			Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { kill(groups[r].(*group)) },
 		})
 	})
