@@ -15,7 +15,7 @@ const pieceBytes = 32 << 10
 
 // writer is the writing side of a link. Who holds the token owns it, but for the channels.
 type writer struct {
-	token chan struct{} // full while somebody writes
+	token chan struct{} // holds the token while nobody writes
 	buf   []byte
 	tail  uint64
 	head  uint64 // the last that was seen
@@ -29,6 +29,7 @@ type writer struct {
 
 func (w *writer) init(buf []byte) {
 	w.buf, w.token, w.numbers = buf, make(chan struct{}, 1), make(chan int, maxAsks)
+	w.token <- struct{}{}
 	for i := range maxAsks {
 		w.numbers <- i
 	}
@@ -69,7 +70,7 @@ func (l *link) Send(ctx context.Context, tag comm.Tag, p []byte) error {
 			l.w.sent += cost(len(p))
 		}
 	}
-	<-l.w.token
+	l.w.token <- struct{}{}
 	if ok || err != nil {
 		return err
 	}
@@ -79,23 +80,10 @@ func (l *link) Send(ctx context.Context, tag comm.Tag, p []byte) error {
 // acquire takes the token.
 func (l *link) acquire(ctx context.Context) error {
 	select {
-	case l.w.token <- struct{}{}:
+	case <-l.w.token:
 		return nil
 	default:
-	}
-	t := time.NewTimer(l.e.mesh.Timeout())
-	defer t.Stop()
-	select {
-	case l.w.token <- struct{}{}:
-		return nil
-	case <-l.gone:
-		return l.cause
-	case <-l.e.closing:
-		return comm.ErrClosed
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return comm.ErrTimeout
+		return l.until(ctx, l.w.token)
 	}
 }
 
@@ -130,7 +118,7 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 	}
 	state.Store(askMade)
 	err = l.write(ctx, frame{frameAsk, number, tag, len(p)}, nil)
-	<-l.w.token
+	l.w.token <- struct{}{}
 	if err != nil {
 		state.Store(askFree)
 		l.w.numbers <- number
@@ -155,7 +143,7 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 			break
 		}
 		err = l.write(ctx, frame{framePart, number, tag, n}, p[:n])
-		<-l.w.token
+		l.w.token <- struct{}{}
 		if p = p[n:]; err != nil || len(p) == 0 {
 			break
 		}
