@@ -52,11 +52,7 @@ func Init(dir string, now time.Time) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("pki: %w", err)
 	}
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return fmt.Errorf("pki: %w", err)
-	}
-	serial, err := newSerial()
+	public, key, serial, err := draw()
 	if err != nil {
 		return err
 	}
@@ -98,11 +94,7 @@ func Issue(dir, name string, now time.Time, hosts ...string) error {
 	if !belong(caKey, ca) {
 		return fmt.Errorf("pki: %s and %s do not belong together", filepath.Join(dir, caName+".pem"), filepath.Join(dir, caName+keyMark+".pem"))
 	}
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return fmt.Errorf("pki: %w", err)
-	}
-	serial, err := newSerial()
+	public, key, serial, err := draw()
 	if err != nil {
 		return err
 	}
@@ -145,13 +137,17 @@ func Issue(dir, name string, now time.Time, hosts ...string) error {
 	return write(dir, name, der, key)
 }
 
-func newSerial() (*big.Int, error) {
+// draw makes the keys and the serial number of a certificate.
+func draw() (public ed25519.PublicKey, key ed25519.PrivateKey, serial *big.Int, err error) {
+	if public, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return nil, nil, nil, fmt.Errorf("pki: %w", err)
+	}
 	b := make([]byte, 16)
 	if _, err := rand.Read(b); err != nil {
-		return nil, fmt.Errorf("pki: %w", err)
+		return nil, nil, nil, fmt.Errorf("pki: %w", err)
 	}
 	b[0] = b[0]&0x3f | 0x40 // positive, and 16 bytes long
-	return new(big.Int).SetBytes(b), nil
+	return public, key, new(big.Int).SetBytes(b), nil
 }
 
 // checkName holds a node's name to what is a file name everywhere and not one of the authority's.
