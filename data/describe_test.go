@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/covey-ml/covey/internal/realdata"
 )
 
 func TestDescribe(t *testing.T) {
@@ -74,7 +76,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyPublishedFiles(t *testing.T) {
-	v, err := Verify(ctx, shared(t)+"/mnist", Options{})
+	v, err := Verify(ctx, realdata.Path(t, "mnist"), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,27 +3,16 @@ package data
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/covey-ml/covey/internal/realdata"
 )
 
-// shared returns the folder of real data sets, $COVEY_DATA, or skips; in CI it must be there.
-func shared(t testing.TB) string {
-	dir := os.Getenv("COVEY_DATA")
-	if dir == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("COVEY_DATA is not set: CI must have the real data")
-		}
-		t.Skip("COVEY_DATA is not set: no real data to read")
-	}
-	return dir
-}
-
 func TestOpenRealData(t *testing.T) {
-	dir := shared(t)
+	dir := realdata.Path(t, ".")
 	for _, c := range []struct {
 		path        string
 		o           Options
@@ -234,7 +223,7 @@ func TestDigits(t *testing.T) {
 
 // Half a million lines of 42 fields, 75 MB of text, must fit in a few times what their numbers take (81 MB).
 func TestLargeTableFitsInMemory(t *testing.T) {
-	path := shared(t) + "/kddcup99"
+	path := realdata.Path(t, "kddcup99")
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/internal/realdata"
 )
 
 var covey string // the binary under test
@@ -45,20 +46,6 @@ func build(out, arch string) error {
 		return fmt.Errorf("building for %s: %w\n%s", arch, err, text)
 	}
 	return nil
-}
-
-// dataset is a folder of real data.
-func dataset(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("COVEY_DATA")
-	if dir == "" {
-		t.Fatal("COVEY_DATA is not set: the folder with mnist, a9a, uci-small and california-housing")
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // result is the part of the JSON report that the tests read.
@@ -129,7 +116,7 @@ func train(t *testing.T, args ...string) result {
 
 // The main job: its accuracy, its books, and inference from what it leaves.
 func TestMNIST(t *testing.T) {
-	mnist := dataset(t, "mnist")
+	mnist := realdata.Need(t, "mnist")
 	r := train(t, "--data", mnist, "--model", "mlp:128", "--workers", "2", "--epochs", "5", "--batch", "256", "--optimizer", "adam", "--lr", "0.001")
 	if r.Accuracy < 0.962 {
 		t.Errorf("accuracy %v, expected at least 0.962", r.Accuracy)
@@ -148,7 +135,7 @@ func TestMNIST(t *testing.T) {
 
 // One job on three transports with one to four workers: twelve runs, one hash, and books that close.
 func TestTwelveRunsOneHash(t *testing.T) {
-	mnist := dataset(t, "mnist")
+	mnist := realdata.Need(t, "mnist")
 	var first result
 	for _, transport := range []string{"inproc", "shm", "tcp"} {
 		for workers := 1; workers <= 4; workers++ {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/internal/python"
+	"github.com/covey-ml/covey/internal/realdata"
 )
 
 // reference runs a Python program and reads the JSON that it prints.
@@ -32,7 +33,7 @@ func reference(t *testing.T, out any, program string, args ...string) {
 
 // a9a logistic regression ends at the optimum that scikit-learn's Newton method finds.
 func TestA9aReachesTheOptimum(t *testing.T) {
-	a9a := filepath.Join(dataset(t, "a9a"), "a9a.gz")
+	a9a := filepath.Join(realdata.Need(t, "a9a"), "a9a.gz")
 	job, err := filepath.Abs("../examples/a9a.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -74,8 +75,8 @@ func latest(t *testing.T, run string) string {
 
 // Linear regression gives scikit-learn's coefficients.
 func TestLinearCoefficients(t *testing.T) {
-	diabetes := filepath.Join(dataset(t, "uci-small"), "diabetes_data.csv.gz")
-	housing := filepath.Join(dataset(t, "california-housing"), "housing.csv.gz")
+	diabetes := filepath.Join(realdata.Need(t, "uci-small"), "diabetes_data.csv.gz")
+	housing := filepath.Join(realdata.Need(t, "california-housing"), "housing.csv.gz")
 	for _, c := range []struct {
 		name, prepare string
 		args          []string

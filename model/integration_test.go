@@ -17,20 +17,12 @@ import (
 
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/internal/python"
+	"github.com/covey-ml/covey/internal/realdata"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/model/zoo"
 	"github.com/covey-ml/covey/rng"
 	"github.com/covey-ml/covey/spec"
 )
-
-// missing skips, or fails where CI is set: there everything that these tests need is to be installed.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
 
 func build(t *testing.T, s string, info data.Info, n int, train data.Dataset) model.Model {
 	t.Helper()
@@ -185,10 +177,7 @@ func compare(t *testing.T, what string, got []float32, want []float64, tol float
 // TestScikitLearn: coefficients of the linear family on diabetes and california housing, each within 1e-4 of
 // scikit-learn's; and on a9a, which is sparse and poorly conditioned, the objective within 1e-6.
 func TestScikitLearn(t *testing.T) {
-	dir := os.Getenv("COVEY_DATA")
-	if dir == "" {
-		missing(t, "COVEY_DATA is not set: it names the folder that holds uci-small, california-housing and a9a")
-	}
+	dir := realdata.Path(t, ".")
 	py := python.With(t, "sklearn")
 	out := t.TempDir()
 	cmd := exec.Command(py, filepath.Join("testdata", "sklearn_fit.py"), dir, out)

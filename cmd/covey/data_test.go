@@ -9,11 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/covey-ml/covey/internal/realdata"
 )
 
 // The real files come from a server of our own: the first mirror has none, the second spoils one, the third is right.
 func TestDownload(t *testing.T) {
-	files := realData(t, "mnist")
+	files := realdata.Path(t, "mnist")
 	var asked []string
 	note := func(prefix string, h http.Handler) http.Handler {
 		return http.StripPrefix(prefix, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/internal/realdata"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/model"
 )
@@ -116,19 +116,6 @@ func command(t *testing.T, stdin io.Reader, args ...string) (stdout, stderr stri
 	return out.String(), errs.String(), code
 }
 
-// realData is a data set in $COVEY_DATA.
-func realData(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("COVEY_DATA")
-	if dir == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("COVEY_DATA is not set, and CI needs the real data")
-		}
-		t.Skip("needs real data: set COVEY_DATA to its folder")
-	}
-	return filepath.Join(dir, name)
-}
-
 // What predict finds on real data is what the run reported.
 func TestPredictRealData(t *testing.T) {
 	for _, c := range []struct {
@@ -140,7 +127,7 @@ func TestPredictRealData(t *testing.T) {
 		{"a9a", []string{"--model", "logistic", "--steps", "300", "--lr", "0.01"}, 0.82},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			path := realData(t, c.name)
+			path := realdata.Path(t, c.name)
 			dir := filepath.Join(t.TempDir(), "run")
 			args := append([]string{"train", "--data", path, "--transport", "inproc", "--quiet", "--json", "--run", dir}, c.flags...)
 			trained, stderr, code := command(t, nil, args...)
