@@ -129,6 +129,13 @@ func (x *exam) collectives(t *testing.T, n int) {
 			}
 		}
 	})
+	t.Run("AllReduce64", func(t *testing.T) {
+		for _, m := range leafCounts(n) {
+			for _, length := range append(lengths, 5000) {
+				allReduce64(t, c, books, comm.NewTree(m, n), length)
+			}
+		}
+	})
 	t.Run("Large", func(t *testing.T) {
 		tree := comm.NewTree(n, n)
 		for _, alg := range algorithms {
