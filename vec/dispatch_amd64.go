@@ -19,22 +19,6 @@ func add(dst, x []float32) {
 	addTwin(dst, x)
 }
 
-func sub(dst, x []float32) {
-	if useAVX2 {
-		subAVX2(dst, x)
-		return
-	}
-	subTwin(dst, x)
-}
-
-func mul(dst, x []float32) {
-	if useAVX2 {
-		mulAVX2(dst, x)
-		return
-	}
-	mulTwin(dst, x)
-}
-
 func scale(a float32, x []float32) {
 	if useAVX2 {
 		scaleAVX2(a, x)
@@ -63,13 +47,6 @@ func dot(x, y []float32) float32 {
 		return dotAVX2(x, y)
 	}
 	return dotTwin(x, y)
-}
-
-func sum(x []float32) float32 {
-	if useAVX2 {
-		return sumAVX2(x)
-	}
-	return sumTwin(x)
 }
 
 func squares(x []float32) float64 {

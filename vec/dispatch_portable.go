@@ -5,13 +5,10 @@ package vec
 const useAVX2 = false
 
 func add(dst, x []float32)                                  { addTwin(dst, x) }
-func sub(dst, x []float32)                                  { subTwin(dst, x) }
-func mul(dst, x []float32)                                  { mulTwin(dst, x) }
 func scale(a float32, x []float32)                          { scaleTwin(a, x) }
 func axpy(a float32, x, y []float32)                        { axpyTwin(a, x, y) }
 func finite(x []float32) bool                               { return finiteTwin(x) }
 func dot(x, y []float32) float32                            { return dotTwin(x, y) }
-func sum(x []float32) float32                               { return sumTwin(x) }
 func squares(x []float32) float64                           { return squaresTwin(x) }
 func sumRows(db, dy []float32, rows int, acc bool)          { sumRowsTwin(db, dy, rows, acc) }
 func relu(y, x []float32)                                   { reluTwin(y, x) }

@@ -1,28 +1,9 @@
 package vec
 
-// Fill sets every x[i] to a.
-func Fill(x []float32, a float32) {
-	for i := range x {
-		x[i] = a
-	}
-}
-
 // Add is dst[i] += x[i].
 func Add(dst, x []float32) {
 	same("Add", len(dst), len(x))
 	add(dst, x)
-}
-
-// Sub is dst[i] -= x[i].
-func Sub(dst, x []float32) {
-	same("Sub", len(dst), len(x))
-	sub(dst, x)
-}
-
-// Mul is dst[i] *= x[i].
-func Mul(dst, x []float32) {
-	same("Mul", len(dst), len(x))
-	mul(dst, x)
 }
 
 // Scale is x[i] *= a.

@@ -75,12 +75,7 @@ func ExampleFMA() {
 }
 
 func ExampleTreeSum() {
-	// Who owns which block changes nothing.
-	x := make([]float32, 2*vec.SquareBlock+1)
-	vec.Fill(x, 0.1)
-	blocks := make([]float64, 3)
-	vec.SquareBlocks(blocks[:1], x[:vec.SquareBlock])
-	vec.SquareBlocks(blocks[1:], x[vec.SquareBlock:])
-	fmt.Println(vec.TreeSum(blocks) == vec.SumSquares(x))
-	// Output: true
+	// The order is ((1 + 1e16) + (-1e16 + 1)) + 1, not from left to right.
+	fmt.Println(vec.TreeSum([]float64{1, 1e16, -1e16, 1, 1}))
+	// Output: 1
 }

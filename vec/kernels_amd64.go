@@ -10,18 +10,6 @@ package vec
 //go:noescape
 func addAVX2(dst []float32, x []float32)
 
-// subAVX2 is dst -= x.
-// See subTwin for the contract.
-//
-//go:noescape
-func subAVX2(dst []float32, x []float32)
-
-// mulAVX2 is dst *= x.
-// See mulTwin for the contract.
-//
-//go:noescape
-func mulAVX2(dst []float32, x []float32)
-
 // scaleAVX2 is x *= a.
 // See scaleTwin for the contract.
 //
@@ -123,12 +111,6 @@ func rmspropAVX2(x []float32, g []float32, v []float32, nlr float32, alpha float
 //
 //go:noescape
 func dotAVX2(x []float32, y []float32) float32
-
-// sumAVX2 is the sum of x[i].
-// See sumTwin for the contract.
-//
-//go:noescape
-func sumAVX2(x []float32) float32
 
 // squaresAVX2 is the sum of x[i]^2.
 // See squaresTwin for the contract.

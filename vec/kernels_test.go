@@ -172,12 +172,9 @@ func rowsAndCols(s *source, n int) (rows, cols int) { return s.r.IntN(12), n }
 
 var kernelCases = []kernelCase{
 	{"Add", update(Add)},
-	{"Sub", update(Sub)},
-	{"Mul", update(Mul)},
 	{"Scale", update(func(dst, x []float32) { Scale(-1.7, dst) })},
 	{"Axpy", update(func(dst, x []float32) { Axpy(0.3, x, dst) })},
 	{"Dot", func(s *source, n int) []float32 { return []float32{Dot(s.numbers(n), s.numbers(n))} }},
-	{"Sum", func(s *source, n int) []float32 { return []float32{Sum(s.numbers(n))} }},
 	{"SumSquares", func(s *source, n int) []float32 {
 		return append(bits64(SumSquares(s.numbers(n))), bits64(SumSquares(s.numbers(n+9000)))...)
 	}},
@@ -284,8 +281,7 @@ var kernelCases = []kernelCase{
 		var out []float32
 		for _, x := range s.numbers(n) {
 			x *= 8
-			out = append(out, Exp(x), Expm1(x), Log(x), Log1p(x), Softplus(x), Sigmoid1(x), Tanh1(x), Erf(x), GELU1(x),
-				Sin(x), Cos(x), FMA(x, x, -x))
+			out = append(out, Exp(x), Log(x), Softplus(x), FMA(x, x, -x))
 		}
 		return out
 	}},

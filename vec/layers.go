@@ -34,7 +34,7 @@ func ReLUGrad(dx, dy, y []float32) {
 	reluGrad(dx, dy, y)
 }
 
-// Tanh is y[i] = Tanh1(x[i]). y may be x.
+// Tanh is y[i] = the hyperbolic tangent of x[i] within 0.501 ulp, odd in x bit by bit. y may be x.
 func Tanh(y, x []float32) {
 	same("Tanh", len(y), len(x))
 	tanh(y, x)
@@ -47,7 +47,8 @@ func TanhGrad(dx, dy, y []float32) {
 	tanhGrad(dx, dy, y)
 }
 
-// GELU is y[i] = GELU1(x[i]). y may be x.
+// GELU is y[i] = x[i] Phi(x[i]), Phi being the standard normal distribution (Hendrycks and Gimpel, arXiv:1606.08415,
+// section 2; the exact form, not the tanh approximation), within 0.51 ulp. Of -Inf it is -0. y may be x.
 func GELU(y, x []float32) {
 	same("GELU", len(y), len(x))
 	gelu(y, x)
@@ -61,7 +62,7 @@ func GELUGrad(dx, dy, x []float32) {
 	geluGrad(dx, dy, x)
 }
 
-// Sigmoid is y[i] = Sigmoid1(x[i]). y may be x.
+// Sigmoid is y[i] = 1/(1 + e^-x[i]) within 0.501 ulp. y may be x.
 func Sigmoid(y, x []float32) {
 	same("Sigmoid", len(y), len(x))
 	sigmoid(y, x)

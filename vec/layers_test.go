@@ -185,11 +185,12 @@ func TestTreeSum(t *testing.T) {
 		t.Error(err)
 	}
 	x := newSource(23, plain).numbers(5*SquareBlock + 77)
-	blocks := make([]float64, 6)
-	SquareBlocks(blocks[:2], x[:2*SquareBlock])
-	SquareBlocks(blocks[2:], x[2*SquareBlock:])
+	var blocks []float64
+	for lo := 0; lo < len(x); lo += SquareBlock {
+		blocks = append(blocks, SumSquares(x[lo:min(lo+SquareBlock, len(x))]))
+	}
 	if a, b := TreeSum(blocks), SumSquares(x); a != b {
-		t.Errorf("blocks of two owners sum to %v, the whole to %v", a, b)
+		t.Errorf("the blocks sum to %v, the whole to %v", a, b)
 	}
 	var want float64
 	for _, v := range x {

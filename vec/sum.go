@@ -1,7 +1,5 @@
 package vec
 
-import "fmt"
-
 // Dot is the sum of x[i]*y[i]. Product i goes to lane i mod 32 by FMA, in order of i; the vectors count as
 // followed by zeros up to a multiple of 32. Then lane l takes lane l+16, then l+8, l+4, l+2 and l+1.
 func Dot(x, y []float32) float32 {
@@ -9,15 +7,12 @@ func Dot(x, y []float32) float32 {
 	return dot(x, y)
 }
 
-// Sum is the sum of x[i], over the lanes of Dot and in its order, by addition.
-func Sum(x []float32) float32 { return sum(x) }
-
-// SquareBlock is how many elements a block of SquareBlocks has.
+// SquareBlock is how many elements a block of SumSquares has.
 const SquareBlock = 4096
 
-// SumSquares is the sum of x[i]^2 in float64: TreeSum of SquareBlocks. A vector whose parts, each a multiple of
-// SquareBlock long (the last one excepted), lie with several owners has the same sum when the owners' blocks are
-// put side by side before TreeSum.
+// SumSquares is the sum of x[i]^2 in float64, over blocks of SquareBlock elements (the last may be shorter), whose
+// sums are added as TreeSum does. Within a block, the exact float64 square of element i is added to lane i mod 16 in
+// order of i; then lane l takes lane l+8, then l+4, l+2 and l+1.
 func SumSquares(x []float32) float64 {
 	var t treeSum
 	for len(x) > SquareBlock {
@@ -28,20 +23,6 @@ func SumSquares(x []float32) float64 {
 		t.add(squares(x))
 	}
 	return t.sum()
-}
-
-// SquareBlocks writes the sum of squares of each block of SquareBlock elements of x (the last may be shorter)
-// to dst, which has one element a block. Within a block, the exact float64 square of element i is added to lane
-// i mod 16 in order of i; then lane l takes lane l+8, then l+4, l+2 and l+1.
-func SquareBlocks(dst []float64, x []float32) {
-	blocks := (len(x) + SquareBlock - 1) / SquareBlock
-	if len(dst) != blocks {
-		panic(fmt.Sprintf("vec.SquareBlocks: dst has %d elements, want %d for %d numbers", len(dst), blocks, len(x)))
-	}
-	for i := range dst {
-		lo := i * SquareBlock
-		dst[i] = squares(x[lo:min(lo+SquareBlock, len(x))])
-	}
 }
 
 // TreeSum adds p in the order of the balanced binary tree: neighbours, then neighbours of neighbours; an odd one

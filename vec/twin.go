@@ -14,20 +14,6 @@ func addTwin(dst, x []float32) {
 	}
 }
 
-func subTwin(dst, x []float32) {
-	x = x[:len(dst)]
-	for i := range dst {
-		dst[i] -= x[i]
-	}
-}
-
-func mulTwin(dst, x []float32) {
-	x = x[:len(dst)]
-	for i := range dst {
-		dst[i] *= x[i]
-	}
-}
-
 func scaleTwin(a float32, x []float32) {
 	for i := range x {
 		x[i] *= a
@@ -72,21 +58,6 @@ func dotTwin(x, y []float32) float32 {
 		for i := len(x); i < 32; i++ {
 			l[i] += 0 // the zeros that follow: -0 becomes 0
 		}
-	}
-	return foldLanes(&l)
-}
-
-func sumTwin(x []float32) float32 {
-	var l [32]float32
-	for len(x) >= 32 {
-		xs := (*[32]float32)(x)
-		for i := range l {
-			l[i] += xs[i]
-		}
-		x = x[32:]
-	}
-	for i, v := range x {
-		l[i] += v
 	}
 	return foldLanes(&l)
 }
@@ -161,7 +132,7 @@ func reluGradTwin(dx, dy, y []float32) {
 
 func tanhTwin(y, x []float32) {
 	for i, v := range x {
-		y[i] = Tanh1(v)
+		y[i] = tanh1(v)
 	}
 }
 
@@ -175,7 +146,7 @@ func tanhGradTwin(dx, dy, y []float32) {
 
 func geluTwin(y, x []float32) {
 	for i, v := range x {
-		y[i] = GELU1(v)
+		y[i] = gelu1(v)
 	}
 }
 
@@ -187,7 +158,7 @@ func geluGradTwin(dx, dy, x []float32) {
 
 func sigmoidTwin(y, x []float32) {
 	for i, v := range x {
-		y[i] = Sigmoid1(v)
+		y[i] = sigmoid1(v)
 	}
 }
 

@@ -10,12 +10,6 @@ func elementwise() {
 	text("add", "func(dst, x []float32)", "is dst += x.")
 	walk(4, []stream{inout("dst"), in("x")}, func(v []VecVirtual) { VADDPS(v[1], v[0], v[0]) })
 
-	text("sub", "func(dst, x []float32)", "is dst -= x.")
-	walk(4, []stream{inout("dst"), in("x")}, func(v []VecVirtual) { VSUBPS(v[1], v[0], v[0]) })
-
-	text("mul", "func(dst, x []float32)", "is dst *= x.")
-	walk(4, []stream{inout("dst"), in("x")}, func(v []VecVirtual) { VMULPS(v[1], v[0], v[0]) })
-
 	text("scale", "func(a float32, x []float32)", "is x *= a.")
 	a := broadcast("a")
 	walk(4, []stream{inout("x")}, func(v []VecVirtual) { VMULPS(a, v[0], v[0]) })

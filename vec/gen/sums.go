@@ -22,12 +22,6 @@ func sums() {
 	lanes32(n, []GPVirtual{x, y}, func(i int, v []VecVirtual) { VFMADD231PS(v[0], v[1], acc[i]) })
 	foldReturn(acc)
 
-	text("sum", "func(x []float32) float32", "is the sum of x[i].")
-	acc = zeros(4)
-	n, x = length("x"), base("x")
-	lanes32(n, []GPVirtual{x}, func(i int, v []VecVirtual) { VADDPS(v[0], acc[i], acc[i]) })
-	foldReturn(acc)
-
 	text("squares", "func(x []float32) float64", "is the sum of x[i]^2.")
 	acc = zeros(4)
 	n, x = length("x"), base("x")
