@@ -20,7 +20,8 @@ const (
 	Auto Algorithm = iota
 	// Direct is reduce-scatter, then all-gather: the owner of each chunk gets everybody's parts of it, adds them in
 	// tree order and sends the result to all. Any P. Two rounds, (k+1)(P-1) messages and (k+1)(P-1)/P S bytes a rank;
-	// scratch K/P S.
+	// scratch K/P S. Long chunks go in segments of SegmentBytes, a message each, so that the two rounds overlap; scratch
+	// is then at most K times some segments. Update is Direct with a hook in its middle.
 	Direct
 	// Doubling is recursive doubling, nearest first: in round i a rank exchanges its whole sum with the rank 2^i away
 	// and adds. P must be a power of two and each rank own one node of the same level. log2 P rounds, as many messages
@@ -129,7 +130,7 @@ func AllReduceBy(ctx context.Context, g Group, t Tree, parts [][]float32, a Algo
 	case n == 0 || len(t.AllParts()) == 0:
 	case c.size == 1: // its leaves make one part
 	case a == Direct:
-		err = c.direct(t, parts)
+		err = c.direct(t, parts, parts[0], nil)
 	case a == Doubling:
 		err = c.doubling(parts[0])
 	case a == Gather:
@@ -167,144 +168,6 @@ const (
 	phaseGather
 	phaseSizes
 )
-
-// direct implements Direct.
-func (c *call) direct(t Tree, parts [][]float32) error {
-	x := parts[0]
-	first := c.postScatter(t, parts)
-	spread := len(c.waits)
-	// The results may be asked for already: an owner sends its chunk only after it has had this rank's parts of it.
-	c.postGather(x)
-	if err := c.sendScatter(t, parts); err != nil {
-		return err
-	}
-	if err := c.mergeScatter(t, parts, first); err != nil {
-		return err
-	}
-	if err := c.sendGather(x); err != nil {
-		return err
-	}
-	return c.all(spread)
-}
-
-// scattered is what the owner of a chunk of m elements keeps of the parts of others, in global order.
-func (c *call) scattered(t Tree, m int) []float32 {
-	return c.scratch(m * (len(t.AllParts()) - len(t.Parts(c.rank))))
-}
-
-// postScatter asks for everybody's parts of this rank's chunk and returns the number of the first.
-func (c *call) postScatter(t Tree, parts [][]float32) int {
-	first := len(c.waits)
-	lo, hi := Chunk(len(parts[0]), c.size, c.rank)
-	m := hi - lo
-	if m == 0 {
-		return first
-	}
-	room := c.scattered(t, m)
-	for from := range Rank(c.size) {
-		if from == c.rank {
-			continue
-		}
-		for j := range t.Parts(from) {
-			c.post(from, phaseScatter|uint32(j), vec.Bytes(room[:m]))
-			room = room[m:]
-		}
-	}
-	return first
-}
-
-// sendScatter sends to each owner this rank's parts of its chunk, beginning with the next rank, so that not all
-// write to one.
-func (c *call) sendScatter(t Tree, parts [][]float32) error {
-	for i := 1; i < c.size; i++ {
-		to := (c.rank + Rank(i)) % Rank(c.size)
-		lo, hi := Chunk(len(parts[0]), c.size, to)
-		if lo == hi {
-			continue
-		}
-		for j := range t.Parts(c.rank) {
-			if err := c.send(to, phaseScatter|uint32(j), vec.Bytes(parts[j][lo:hi])); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// mergeScatter adds the parts of this rank's chunk, each as soon as it is needed and there, and leaves the sum in
-// parts[0].
-func (c *call) mergeScatter(t Tree, parts [][]float32, first int) error {
-	lo, hi := Chunk(len(parts[0]), c.size, c.rank)
-	m := hi - lo
-	if m == 0 {
-		return nil
-	}
-	room := c.scattered(t, m)
-	own, k := t.FirstPart(c.rank), len(t.Parts(c.rank))
-	sum, err := c.mergeParts(t, first, func(i int) []float32 {
-		switch {
-		case i < own:
-			return room[i*m : (i+1)*m]
-		case i < own+k:
-			return parts[i-own][lo:hi]
-		}
-		return room[(i-k)*m : (i-k+1)*m]
-	})
-	if err == nil && (own > 0 || k == 0) {
-		copy(parts[0][lo:hi], sum)
-	}
-	return err
-}
-
-// mergeParts runs the merge of t over the vectors that at gives for each part, and returns the sum. The receives of
-// the parts that are not this rank's have the numbers from first on, in order.
-func (c *call) mergeParts(t Tree, first int, at func(part int) []float32) ([]float32, error) {
-	own, k := t.FirstPart(c.rank), len(t.Parts(c.rank))
-	ready := func(i int) error {
-		if i >= own && i < own+k {
-			return nil
-		}
-		if i >= own {
-			i -= k
-		}
-		return c.wait(first + i)
-	}
-	if err := ready(0); err != nil {
-		return nil, err
-	}
-	for _, a := range t.Merge() {
-		if err := ready(a.Dst); err != nil {
-			return nil, err
-		}
-		if err := ready(a.Src); err != nil {
-			return nil, err
-		}
-		vec.Add(at(a.Dst), at(a.Src))
-	}
-	return at(0), nil
-}
-
-// postGather asks for everybody's chunk of x, sendGather sends this rank's.
-func (c *call) postGather(x []float32) {
-	for from := range Rank(c.size) {
-		if lo, hi := Chunk(len(x), c.size, from); from != c.rank && lo < hi {
-			c.post(from, phaseGather, vec.Bytes(x[lo:hi]))
-		}
-	}
-}
-
-func (c *call) sendGather(x []float32) error {
-	lo, hi := Chunk(len(x), c.size, c.rank)
-	if lo == hi {
-		return nil
-	}
-	for i := 1; i < c.size; i++ {
-		if err := c.send((c.rank+Rank(i))%Rank(c.size), phaseGather, vec.Bytes(x[lo:hi])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 // doubling implements Doubling. All rounds are asked for at once, each into its own scratch. Which of two
 // numbers comes first does not change the bits of their sum.

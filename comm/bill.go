@@ -72,7 +72,10 @@ func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 	switch a {
 	case Direct:
 		b, g := ReduceScatterBill(t, r, n), AllGatherBill(ranks, r, n)
-		return Bill{b[0], b[1], g[0]}
+		full, last := segments(g[0])
+		b[0].Messages += full
+		b[3] = last
+		return b
 	case Doubling:
 		return Bill{{bits.Len(uint(ranks - 1)), word * n}}
 	case Gather:
@@ -95,14 +98,26 @@ func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 	return Bill{}
 }
 
-// ReduceScatterBill is what rank r sends in a reduce-scatter of n elements: each other rank's chunk of each part.
+// segments cuts messages of one size into those of SegmentBytes, which are counted, and what remains.
+func segments(l Lot) (full int, last Lot) {
+	full = l.Messages * (l.Size / SegmentBytes)
+	if l.Size %= SegmentBytes; l.Size == 0 {
+		l.Messages = 0
+	}
+	return full, l
+}
+
+// ReduceScatterBill is what rank r sends in a reduce-scatter of n elements: each other rank's chunk of each part, in
+// segments.
 func ReduceScatterBill(t Tree, r Rank, n int) Bill {
 	if t.Ranks() == 1 {
 		return Bill{}
 	}
 	parts := len(t.Parts(r))
 	big, rest := chunkBill(n, t.Ranks(), parts, parts, r)
-	return Bill{big, rest}
+	a, big := segments(big)
+	b, rest := segments(rest)
+	return Bill{{a + b, SegmentBytes}, big, rest}
 }
 
 // AllGatherBill is what rank r of so many sends in an all-gather of n elements: its chunk, to each of the others.

@@ -5,11 +5,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/covey-ml/covey/vec"
 )
 
 // ReduceScatter leaves rank r's Chunk of the sum, in t's order, of all parts of all ranks in that chunk of parts[0]
 // of rank r. parts is as for AllReduce, and so are errors; the rest of it is unspecified afterwards. Any P. One
-// round, k(P-1) messages and k(P-1)/P S bytes a rank, for k parts of S bytes.
+// round, k(P-1) messages (more when a chunk is longer than SegmentBytes) and k(P-1)/P S bytes a rank, for k parts of S
+// bytes.
 func ReduceScatter(ctx context.Context, g Group, t Tree, parts [][]float32) error {
 	if err := checkParts(OpReduceScatter, g, t, parts); err != nil {
 		return err
@@ -20,10 +23,7 @@ func ReduceScatter(ctx context.Context, g Group, t Tree, parts [][]float32) erro
 	}
 	Announce(g, c.op, ReduceScatterBill(t, c.rank, len(parts[0])))
 	if c.size > 1 {
-		first := c.postScatter(t, parts)
-		if err = c.sendScatter(t, parts); err == nil {
-			err = c.mergeScatter(t, parts, first)
-		}
+		err = c.direct(t, parts, nil, nil)
 	}
 	return c.leave(err)
 }
@@ -41,6 +41,28 @@ func AllGather(ctx context.Context, g Group, x []float32) error {
 		err = c.all(0)
 	}
 	return c.leave(err)
+}
+
+// postGather asks for everybody's chunk of x, sendGather sends this rank's.
+func (c *call) postGather(x []float32) {
+	for from := range Rank(c.size) {
+		if lo, hi := Chunk(len(x), c.size, from); from != c.rank && lo < hi {
+			c.post(from, phaseGather, vec.Bytes(x[lo:hi]))
+		}
+	}
+}
+
+func (c *call) sendGather(x []float32) error {
+	lo, hi := Chunk(len(x), c.size, c.rank)
+	if lo == hi {
+		return nil
+	}
+	for i := 1; i < c.size; i++ {
+		if err := c.send((c.rank+Rank(i))%Rank(c.size), phaseGather, vec.Bytes(x[lo:hi])); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // AllGatherBytes returns everybody's bytes by rank, of any lengths. It reuses into and the slices in it when they

@@ -18,6 +18,10 @@ func every(n int, tree comm.Tree) map[string]func(g comm.Group) error {
 		"reduce-scatter": func(g comm.Group) error {
 			return comm.ReduceScatter(bg, g, tree, parts(tree, g.Rank(), rough, n))
 		},
+		"update": func(g comm.Group) error {
+			x := make([]float32, n)
+			return comm.Update(bg, g, tree, parts(tree, g.Rank(), rough, n), x, func(lo, hi int) {})
+		},
 		"all-gather": func(g comm.Group) error { return comm.AllGather(bg, g, make([]float32, n)) },
 		"all-gather of bytes": func(g comm.Group) error {
 			_, err := comm.AllGatherBytes(bg, g, make([]byte, n), nil)
@@ -157,9 +161,16 @@ func (x *exam) cancelCollective(t *testing.T) {
 // disagree: ranks that hand in different lengths are told, and nobody hangs.
 func (x *exam) disagree(t *testing.T) {
 	const n = 3
+	tree := comm.NewTree(n, n)
+	g := x.group(t, n, patience)
+	for r, g := range g { // a vector that does not fit its own parts harms nobody
+		if err := comm.Update(bg, g, tree, parts(tree, comm.Rank(r), rough, 5), make([]float32, 4), nil); err == nil {
+			t.Error("an update of 4 elements by parts of 5 succeeds")
+		}
+	}
+	each(t, g, func(g comm.Group) error { return comm.Barrier(bg, g) })
 	for _, alg := range []comm.Algorithm{comm.Direct, comm.Gather, comm.Binomial} {
 		g := x.group(t, n, patience)
-		tree := comm.NewTree(n, n)
 		for r, err := range all(g, func(g comm.Group) error {
 			return comm.AllReduceBy(bg, g, tree, parts(tree, g.Rank(), rough, 300+3*int(g.Rank()/2)), alg)
 		}) {
@@ -211,7 +222,7 @@ func (x *exam) sockets(t *testing.T) {
 				}
 			}
 		}
-		for _, call := range []string{"direct", "gather", "tree", "ring", "all-to-all", "barrier"} {
+		for _, call := range []string{"direct", "update", "gather", "tree", "ring", "all-to-all", "barrier"} {
 			if err := every(100000, tree)[call](g); err != nil {
 				return fmt.Errorf("%s: %w", call, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -116,6 +117,7 @@ func (x *exam) collectives(t *testing.T, n int) {
 	g := x.group(t, n, patience)
 	c, books := counted(g)
 	lengths := []int{0, 1, 2, 17, 1001}
+	lengths = lengths[:len(lengths):len(lengths)] // what is appended stays apart
 	t.Run("AllReduce", func(t *testing.T) {
 		for _, m := range leafCounts(n) {
 			tree := comm.NewTree(m, n)
@@ -144,10 +146,28 @@ func (x *exam) collectives(t *testing.T, n int) {
 			}
 		}
 	})
+	t.Run("Update", func(t *testing.T) {
+		for _, m := range leafCounts(n) {
+			for _, length := range lengths {
+				x.update(t, c, books, comm.NewTree(m, n), length)
+			}
+		}
+		// Chunks of several segments, more than a rank asks for at a time, and of which some have one more than others.
+		if n <= 5 {
+			x.update(t, c, books, comm.NewTree(n, n), n*comm.SegmentBytes/4+1)
+		}
+		if n <= 3 {
+			x.update(t, c, books, comm.NewTree(n+1, n), n*9*comm.SegmentBytes/4-1)
+		}
+	})
 	t.Run("ReduceScatter", func(t *testing.T) {
 		for _, m := range leafCounts(n) {
 			tree := comm.NewTree(m, n)
-			for _, length := range lengths {
+			long := n*2*comm.SegmentBytes/4 + n/2
+			if n > 3 || m > n {
+				long = 7001
+			}
+			for _, length := range append(lengths, long) {
 				each(t, c, func(g comm.Group) error {
 					p := parts(tree, g.Rank(), rough, length)
 					if err := comm.ReduceScatter(bg, g, tree, p); err != nil {
@@ -294,6 +314,58 @@ func (x *exam) allReduce(t *testing.T, groups []comm.Group, books []*comm.Ledger
 		}
 		if err := closes(books[g.Rank()], comm.OpAllReduce); err != nil {
 			return about(err)
+		}
+		return nil
+	})
+}
+
+// update checks sums whose halves of the work, the pieces, are as they must be, into another vector and into the parts
+// themselves; and that it books what Direct does.
+func (x *exam) update(t *testing.T, groups []comm.Group, books []*comm.Ledger, tree comm.Tree, n int) {
+	t.Helper()
+	sum := make([]float32, n)
+	for e := range sum {
+		sum[e] = naive(rough, tree.Leaves(), e, n)
+	}
+	each(t, groups, func(g comm.Group) error {
+		for _, how := range []string{"apart", "in place", "in place, no f", "apart, no f"} {
+			p := parts(tree, g.Rank(), rough, n)
+			x := p[0]
+			if how[0] == 'a' {
+				x = slices.Repeat([]float32{-1}, n)
+			}
+			lo, hi := comm.Chunk(n, g.Size(), g.Rank())
+			next := lo
+			want := func(e int) float32 { return sum[e] - float32(e%7) }
+			f := func(a, b int) {
+				if a != next || b <= a || b > hi {
+					t.Errorf("rank %d of %d, %d elements: f is given [%d, %d) where [%d, ...%d) comes next", g.Rank(), g.Size(), n, a, b, next, hi)
+				}
+				for e := a; e < b; e++ {
+					x[e] = p[0][e] - float32(e%7)
+				}
+				next = b
+			}
+			if strings.HasSuffix(how, "no f") {
+				want, next, f = func(e int) float32 { return sum[e] }, hi, nil
+			}
+			about := func(err error) error {
+				return fmt.Errorf("update %s of %d elements over %d leaves: %w", how, n, tree.Leaves(), err)
+			}
+			if err := comm.Update(bg, g, tree, p, x, f); err != nil {
+				return about(err)
+			}
+			if next != hi {
+				return about(fmt.Errorf("f was given what is before %d of [%d, %d)", next, lo, hi))
+			}
+			if err := equal(x, want); err != nil {
+				return about(err)
+			}
+			_, b := books[g.Rank()].Take()
+			e, bill := b[comm.OpAllReduce], comm.AllReduceBill(comm.Direct, tree, g.Rank(), n)
+			if e != b.Sum() || !e.Closes() || e.Messages != bill.Messages() || e.Payload != bill.Payload() {
+				return about(fmt.Errorf("the books say:\n%s", b.String()))
+			}
 		}
 		return nil
 	})
