@@ -11,7 +11,8 @@ import (
 // order of all samples cut into batches, so each sample is used exactly once an epoch; when the batch does not divide
 // the number of samples, the last batch of the epoch is short.
 //
-// A Sampler keeps the order of the epoch that it was asked for last and is not safe for concurrent use.
+// A Sampler keeps the order of the epoch that it was asked for last: Batch is not safe for concurrent use. The other
+// methods are.
 type Sampler struct {
 	n, batch int
 	seed     uint64
@@ -37,6 +38,9 @@ func (s *Sampler) Len() int { return s.n }
 
 // Steps returns the number of batches in an epoch.
 func (s *Sampler) Steps() int { return (s.n + s.batch - 1) / s.batch }
+
+// Size returns how many samples the batch of an epoch's step holds, counting steps from 0.
+func (s *Sampler) Size(step int) int { return min(s.batch, s.n-step*s.batch) }
 
 // Batch returns the sample numbers of the global batch of one step, counting epochs and steps from 0. The slice
 // belongs to the Sampler and is valid until Batch is called for another epoch; the caller must not change it.

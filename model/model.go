@@ -21,9 +21,9 @@ type Model interface {
 	// at x, and returns the sum of the samples' losses. It is called once a microshard, with the same kernels
 	// whatever the worker count. Regularisers are not in it (see Penalised), nor is any division.
 	//
-	// done, which may be nil, is called from Grad's goroutine as each segment of g becomes final, so that its
-	// reduction can start while Grad goes on; each segment is reported once, in any order. An empty batch
-	// gives zeros. x and b are only read, and g is not kept.
+	// done, which may be nil, is called from Grad's goroutine for each segment once its elements of g are final and
+	// those of x will not be read again, so that they can be reduced and updated while Grad goes on; each segment
+	// is reported once, in any order. An empty batch gives zeros. x and b are only read, and g is not kept.
 	Grad(ctx context.Context, x, g []float32, b *data.Batch, done func(Segment)) (Loss, error)
 	// Eval measures x on b without changing anything.
 	Eval(ctx context.Context, x []float32, b *data.Batch) (Metrics, error)

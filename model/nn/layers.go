@@ -71,10 +71,10 @@ func (d Dense) backward(p *pass) {
 		vec.CSRTMatMul(p.ws.table, p.b.Row, p.b.Col, p.b.Val, p.dy, p.out)
 		transpose(p.g[0], p.ws.table, p.in, p.out)
 	}
-	p.final(0)
 	if p.dx != nil {
 		vec.MatMul(p.dx, p.dy, p.w[0], p.n, p.in, p.out, false)
 	}
+	p.final(0) // now nobody reads the weight any more
 }
 
 func (d Dense) flops(in, out int, lowest bool) int64 {

@@ -19,9 +19,9 @@
 //
 // # Order and bits
 //
-// Grad walks the layers backwards and calls done for a layer's bias, then its weight, as soon as each is final
-// and before the gradient is taken further down, so that its reduction overlaps the rest of the pass. The
-// gradient with respect to the first layer's input is not computed.
+// Grad walks the layers backwards and calls done for a layer's bias, then its weight, as soon as each is final and
+// not needed any more, so that its reduction and its update overlap the rest of the pass. The gradient with
+// respect to the first layer's input is not computed.
 //
 // A sample's outputs have the same bits whoever its neighbours in the batch are, and dropout masks are keyed by
 // sample number. The parameters' gradients are sums over samples in the order that the kernels of package vec fix:
