@@ -28,6 +28,18 @@ type Reducer interface {
 	Sum(ctx context.Context, v Vector) error
 }
 
+// Scatterer is asked for at run time: a Reducer that can leave each rank its own part of the sum to work on, for sharded
+// optimizers.
+type Scatterer interface {
+	Reducer
+	// Scatters tells whether Update is the better way for vectors of n elements; the same on every rank.
+	Scatters(n int) bool
+	// Update sums v, but only this rank's part of the sum comes to Parts[0]. It calls f for consecutive pieces [lo, hi)
+	// that make that part up, as they are there; f writes x[lo:hi], and in the end x, as long as v, is the same on every
+	// rank. Peers write to x, and read what it held no more, from the moment all ranks have called Update.
+	Update(ctx context.Context, v Vector, x []float32, f func(lo, hi int)) error
+}
+
 // Exact sums in the canonical order of its tree: the result has the same bits on every rank, transport and worker
 // count, unless the algorithm is the ring.
 type Exact struct {
@@ -35,6 +47,22 @@ type Exact struct {
 	Tree      comm.Tree
 	Algorithm comm.Algorithm // zero: chosen by size
 }
+
+// scatterBytes is where an Update, which takes two rounds, begins to beat a sum in one round and the whole work on each
+// rank.
+const scatterBytes = 64 << 10
+
+// Scatters implements Scatterer: from 64 KiB on, unless another algorithm was asked for.
+func (e *Exact) Scatters(n int) bool {
+	return e.Group.Size() > 1 && 4*n >= scatterBytes && (e.Algorithm == comm.Auto || e.Algorithm == comm.Direct)
+}
+
+// Update implements Scatterer. This rank's part is comm.Chunk of the vector.
+func (e *Exact) Update(ctx context.Context, v Vector, x []float32, f func(lo, hi int)) error {
+	return comm.Update(ctx, e.Group, e.Tree, v.Parts, x, f)
+}
+
+var _ Scatterer = (*Exact)(nil)
 
 // Sum implements Reducer.
 func (e *Exact) Sum(ctx context.Context, v Vector) error {

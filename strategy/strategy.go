@@ -23,15 +23,34 @@ type Strategy interface {
 	ckpt.Stateful
 }
 
+// Gatherer is asked for at run time: a Strategy that leaves state of w's optimizer with one worker alone. Gather brings
+// it to all, between steps, before a checkpoint is written or another strategy goes on. It is a collective.
+type Gatherer interface {
+	Gather(ctx context.Context, w *Worker) error
+}
+
+// Head is the room before the parameters in a Frame: what a strategy sends along with them costs no message of its own.
+// 16 float32 are a cache line, so the parameters stay aligned.
+const Head = 16
+
+// Frame makes zeroed parameters, n of them, where g's peers can reach them if the transport offers that. frame is Head
+// elements of room and then x.
+func Frame(g comm.Group, n int) (frame, x []float32) {
+	frame = make([]float32, Head+n)
+	return frame, frame[Head:]
+}
+
 // Worker is what a strategy works with: one replica in a group. train fills it.
 type Worker struct {
 	Group     comm.Group
 	Tree      comm.Tree // the microshards of a step and who owns which
 	Model     model.Model
-	X         []float32 // parameters; the strategy moves them
+	Frame     []float32 // as the function Frame makes it
+	X         []float32 // parameters, the end of Frame; the strategy moves them
 	Optimizer optim.Optimizer
 	Reducer   reduce.Reducer
-	Bucket    int // bytes of gradient to reduce in one go; 0 is all at once
+	Bucket    int  // bytes of gradient to reduce in one go; 0 is all at once
+	Shard     bool // each worker may keep the optimizer's state for its own part of the parameters only
 
 	Step    int     // of this step, from 0
 	Rate    float32 // learning rate of this step
@@ -40,7 +59,7 @@ type Worker struct {
 	Stop    bool    // this worker asks all to stop after this step; nobody hears one that owns no microshard
 
 	// Microshard hands out, and books as used, one of this worker's microshards of this step, by its leaf of Tree. Ask
-	// for each once. The batch is valid until the next call.
+	// for each once, in the same order in every step. The batch is valid until the next call.
 	Microshard func(leaf int) (*data.Batch, error)
 }
 

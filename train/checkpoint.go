@@ -9,6 +9,7 @@ import (
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/strategy"
 )
 
 // progress is what a checkpoint's manifest keeps beside the tensors: what must be the same when the run goes on, and
@@ -83,6 +84,11 @@ func (r *run) save(ctx context.Context) error {
 	}
 	if _, _, _, err := r.audit(ctx); err != nil {
 		return err
+	}
+	if g, ok := r.strategy.(strategy.Gatherer); ok {
+		if err := g.Gather(ctx, r.w); err != nil {
+			return err
+		}
 	}
 	if r.c.Dir == "" || r.g.Rank() != 0 {
 		r.saved = r.step

@@ -6,6 +6,10 @@
 // starts, on a goroutine of its own, while the backward pass goes on; the update of a bucket starts when its sum is
 // there, while later buckets are still being reduced.
 //
+// A large bucket is updated in parts where the optimizer treats each element alone: a worker gets the sum of its own
+// part, updates that, and sends out parameters in place of sums. That is stage 1 of ZeRO (Rajbhandari et al., arXiv
+// 1910.02054, section 5): the bytes of an all-reduce, and the update's time and memory traffic divided by the workers.
+//
 // With microshards fixed, N workers make the update of one worker on the global batch, bit for bit: the sum of the
 // microshards' gradients is the canonical tree's whoever owns them, it is divided by the number of samples once, and
 // the update is elementwise or uses norms over fixed blocks.
@@ -27,10 +31,9 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// head is the number of elements that go before the gradient, summed with it: they cost no message of their own. 16
-// float32 are a cache line, so the gradient itself stays aligned.
+// What stands in the head, which is summed with the gradient.
 const (
-	head     = 16
+	head     = strategy.Head
 	headLoss = 0 // sum of the samples' losses
 	headStop = 1 // workers that ask to stop
 )
@@ -44,31 +47,37 @@ type Strategy struct {
 	buckets []bucket    // in the order in which they are reduced
 	owner   []int       // segment -> its bucket
 	layout  model.Layout
+	finalF  func(model.Segment)
 
-	// One step's exchange between the two goroutines. The functions are made once, so that a step allocates nothing.
+	worker *strategy.Worker
+	mean   float32         // 1 / samples of the global batch
+	pen    model.Penalised // nil when the model is not
+	prox   model.Proximal
+
+	// With one bucket, or no other worker, the step's own goroutine reduces; otherwise a second one does. What it
+	// needs is made once, so that a step allocates nothing.
+	aside   bool
 	outer   context.Context // of the steps so far
 	ctx     context.Context // below it, which ends when a step fails
 	cancel  context.CancelCauseFunc
-	worker  *strategy.Worker
 	reduceF func()
-	finalF  func(model.Segment)
 	mu      sync.Mutex
-	ready   int // buckets that may be reduced
-	reduced int // buckets whose sum is there
+	ready   int           // buckets that may be reduced
+	updated time.Duration // time spent in updates
+	comm    time.Duration // time spent in reductions
 	err     error
-	comm    time.Duration
 	more    comm.Event // ready changed
-	arrived comm.Event // reduced or err changed
 	ended   comm.Event // the reduction has
 }
 
-// bucket is elements lo to hi of a buffer.
+// bucket is elements lo to hi of a buffer, and of the frame.
 type bucket struct {
 	name   string
 	lo, hi int
 	segs   int // segments in it
 	left   int // of them, not final yet in this step
 	vector reduce.Vector
+	update func(lo, hi int) // updates elements lo to hi of the bucket; nil when that is not this bucket's way
 }
 
 // New returns a worker's strategy.
@@ -91,10 +100,14 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 	me := w.Group.Rank()
 	s.folds = w.Tree.Folds(w.Tree.Run(me))
 	s.buffers = make([][]float32, max(1, comm.Buffers(s.folds)))
-	for i := range s.buffers {
-		s.buffers[i] = make([]float32, head+layout.Len())
-	}
 	s.parts = s.buffers[:w.Tree.Vectors(me)]
+	for i := range s.buffers {
+		if i < len(s.parts) {
+			s.buffers[i], _ = strategy.Frame(w.Group, layout.Len())
+		} else {
+			s.buffers[i] = make([]float32, head+layout.Len())
+		}
+	}
 	s.last = -1
 	for i, f := range s.folds {
 		if f.Leaf >= 0 {
@@ -102,35 +115,44 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 		}
 	}
 	s.layout, s.finalF = layout, s.final
-	s.reduceF = func() {
-		s.reduce()
-		s.ended.Set()
+	s.pen, _ = w.Model.(model.Penalised)
+	s.prox, _ = w.Model.(model.Proximal)
+	s.cut(w)
+	s.aside = len(s.buckets) > 1 && w.Group.Size() > 1
+	if s.aside {
+		s.reduceF = func() {
+			s.err = s.reduceAll()
+			s.ended.Set()
+		}
+		clock := w.Group.Clock()
+		s.more, s.ended = clock.Event(), clock.Event()
 	}
-	s.cut(layout, w.Bucket)
-	clock := w.Group.Clock()
-	s.more, s.arrived, s.ended = clock.Event(), clock.Event(), clock.Event()
 }
 
 // cut makes the buckets: whole segments, from the last one on, until a bucket has the bytes asked for. The head goes
 // with the first segments, whose bucket is reduced last, when the loss is known.
-func (s *Strategy) cut(layout model.Layout, bytes int) {
-	s.owner = make([]int, len(layout))
-	b := bucket{hi: head + layout.Len()}
-	for i, seg := range slices.Backward(layout) {
+func (s *Strategy) cut(w *strategy.Worker) {
+	s.owner = make([]int, len(s.layout))
+	b := bucket{hi: head + s.layout.Len()}
+	for i, seg := range slices.Backward(s.layout) {
 		b.lo = head + seg.Off
 		b.segs++
 		b.name = seg.Name
 		s.owner[i] = len(s.buckets)
-		if i > 0 && bytes > 0 && 4*(b.hi-b.lo) >= bytes {
+		if i > 0 && w.Bucket > 0 && 4*(b.hi-b.lo) >= w.Bucket {
 			s.buckets = append(s.buckets, b)
 			b = bucket{hi: b.lo}
 		}
 	}
 	b.lo = 0
 	s.buckets = append(s.buckets, b)
+	sc, _ := w.Reducer.(reduce.Scatterer)
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		b.vector = reduce.Vector{Name: b.name, Off: max(0, b.lo-head), Parts: make([][]float32, len(s.parts))}
+		if w.Shard && w.Optimizer.Local() && sc != nil && sc.Scatters(b.hi-b.lo) {
+			b.update = func(lo, hi int) { s.timed(b.lo+lo, b.lo+hi) }
+		}
 	}
 }
 
@@ -143,8 +165,8 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 		s.outer = ctx
 		s.ctx, s.cancel = context.WithCancelCause(ctx)
 	}
-	s.worker = w
-	s.ready, s.reduced, s.err, s.comm = 0, 0, nil, 0
+	s.worker, s.mean = w, 1/float32(w.Samples)
+	s.ready, s.err, s.comm, s.updated = 0, nil, 0, 0
 	lo, hi := w.Tree.Run(w.Group.Rank())
 	from, _ := data.Slice(lo, w.Tree.Leaves(), w.Samples)
 	to, _ := data.Slice(hi, w.Tree.Leaves(), w.Samples)
@@ -156,26 +178,40 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 		}
 		b.vector.Weight = float64(to - from)
 	}
+	w.Optimizer.Begin(w.Step+1, w.Rate)
 	clock := w.Group.Clock()
 	t0 := clock.Now()
-	clock.Go(s.reduceF)
+	if s.aside {
+		clock.Go(s.reduceF)
+	}
 	err := s.gradients(ctx, w)
 	var wait time.Duration
-	if err == nil {
-		wait, err = s.update(w)
+	if !s.aside {
+		wait = s.comm // all of it on this goroutine
+	} else {
+		if err != nil { // a reduction under way fails for the same reason, which the other workers then hear
+			s.cancel(err)
+		}
+		s.mu.Lock()
+		t, before := clock.Now(), s.updated
+		s.mu.Unlock()
+		s.ended.Wait(context.Background()) // it has let go of the buffers
+		wait = clock.Now() - t - (s.updated - before)
 	}
-	if err != nil { // a reduction under way fails for the same reason, which the other workers then hear
+	if err == nil {
+		err = s.err
+	}
+	if err != nil {
 		s.cancel(err)
 		s.outer = nil
-	}
-	s.ended.Wait(context.Background()) // at once, or when the reduction has let go of the buffers
-	if err != nil {
 		return strategy.Report{Times: strategy.Times{Wait: wait}}, err
 	}
+	if !w.Optimizer.Local() {
+		s.update(0, head+len(w.X))
+	}
 	var rep strategy.Report
-	sums := s.parts[0][:head]
-	rep.Loss = float64(sums[headLoss]) / float64(w.Samples)
-	rep.Stop = sums[headStop] > 0
+	rep.Loss = float64(w.Frame[headLoss]) / float64(w.Samples)
+	rep.Stop = w.Frame[headStop] > 0
 	rep.Comm, rep.Wait = s.comm, wait
 	rep.Compute = clock.Now() - t0 - wait
 	return rep, nil
@@ -245,13 +281,20 @@ func (s *Strategy) final(seg model.Segment) {
 	}
 }
 
-// handOver folds the buckets up to n that were not yet folded, and lets their reduction begin.
+// handOver folds the buckets up to n that were not yet folded, and has them reduced.
 func (s *Strategy) handOver(n int) {
 	for k := s.ready; k < n; k++ {
 		b := &s.buckets[k]
 		for _, f := range s.folds[s.last+1:] {
 			vec.Add(s.buffers[f.Dst][b.lo:b.hi], s.buffers[f.Src][b.lo:b.hi])
 		}
+		if !s.aside && s.err == nil {
+			s.err = s.reduce(s.outer, k)
+		}
+	}
+	if !s.aside {
+		s.ready = n
+		return
 	}
 	s.mu.Lock()
 	s.ready = n
@@ -259,10 +302,8 @@ func (s *Strategy) handOver(n int) {
 	s.more.Set()
 }
 
-// reduce is the communication goroutine of one step: it sums the buckets in order as they become ready.
-func (s *Strategy) reduce() {
-	ctx, w := s.ctx, s.worker
-	clock := w.Group.Clock()
+// reduceAll is the communication goroutine of one step: it reduces the buckets in order as they become ready.
+func (s *Strategy) reduceAll() error {
 	for k := range s.buckets {
 		for {
 			s.mu.Lock()
@@ -271,80 +312,99 @@ func (s *Strategy) reduce() {
 			if ready > k {
 				break
 			}
-			if err := s.more.Wait(ctx); err != nil {
-				s.arrive(k, err)
-				return
+			if err := s.more.Wait(s.ctx); err != nil {
+				return err
 			}
 		}
-		t := clock.Now()
-		err := w.Reducer.Sum(ctx, s.buckets[k].vector)
-		s.comm += clock.Now() - t
-		if err != nil {
-			s.arrive(k, err)
-			return
+		if err := s.reduce(s.ctx, k); err != nil {
+			return err
 		}
-		s.arrive(k+1, nil)
 	}
+	return nil
 }
 
-// arrive says that n buckets are summed, or why there will be no more.
-func (s *Strategy) arrive(n int, err error) {
-	s.mu.Lock()
-	s.reduced = n
-	s.err = err
-	s.mu.Unlock()
-	s.arrived.Set()
-}
-
-// update moves the parameters, bucket by bucket as their sums arrive or, when the rule needs norms, after the last.
-func (s *Strategy) update(w *strategy.Worker) (wait time.Duration, err error) {
+// reduce sums bucket k and, unless the optimizer waits for all of them, updates its parameters.
+func (s *Strategy) reduce(ctx context.Context, k int) error {
+	w, b := s.worker, &s.buckets[k]
 	clock := w.Group.Clock()
-	w.Optimizer.Begin(w.Step+1, w.Rate)
-	g := s.parts[0]
-	mean := 1 / float32(w.Samples)
-	for k := range s.buckets {
-		t := clock.Now()
-		if err := s.await(k); err != nil {
-			return wait, err
-		}
-		wait += clock.Now() - t
-		lo, hi := max(0, s.buckets[k].lo-head), s.buckets[k].hi-head
-		grad := g[head:]
-		vec.Scale(mean, grad[lo:hi])
-		if p, ok := w.Model.(model.Penalised); ok {
-			p.AddPenaltyGrad(w.X, grad, lo, hi)
-		}
-		if w.Optimizer.Local() {
-			s.apply(w, grad, lo, hi)
-		}
+	t, before := clock.Now(), s.updated
+	var err error
+	if b.update != nil {
+		err = w.Reducer.(reduce.Scatterer).Update(ctx, b.vector, w.Frame[b.lo:b.hi], b.update)
+	} else {
+		err = w.Reducer.Sum(ctx, b.vector)
 	}
-	if !w.Optimizer.Local() {
-		s.apply(w, g[head:], 0, len(w.X))
+	s.comm += clock.Now() - t - (s.updated - before)
+	if err == nil && b.update == nil && w.Optimizer.Local() {
+		s.timed(b.lo, b.hi)
 	}
-	return wait, nil
+	return err
 }
 
-func (s *Strategy) apply(w *strategy.Worker, g []float32, lo, hi int) {
+// timed is update with its time booked.
+func (s *Strategy) timed(lo, hi int) {
+	clock := s.worker.Group.Clock()
+	t := clock.Now()
+	s.update(lo, hi)
+	d := clock.Now() - t
+	s.mu.Lock()
+	s.updated += d
+	s.mu.Unlock()
+}
+
+// block is how many elements are scaled and updated at a time, while they are in the first cache.
+const block = 2048
+
+// update turns elements lo to hi of the sum into the new elements of the frame: parameters move along their gradient's
+// mean, and the head is the sum itself.
+func (s *Strategy) update(lo, hi int) {
+	w, sum := s.worker, s.parts[0]
+	if lo < head {
+		copy(w.Frame[lo:min(hi, head)], sum[lo:min(hi, head)])
+	}
+	g := sum[head:]
+	lo, hi = max(lo, head)-head, hi-head
+	if w.Optimizer.Local() {
+		for ; lo < hi; lo += block {
+			s.move(g, lo, min(lo+block, hi))
+		}
+	} else {
+		s.move(g, lo, hi)
+	}
+}
+
+func (s *Strategy) move(g []float32, lo, hi int) {
+	w := s.worker
+	vec.Scale(s.mean, g[lo:hi])
+	if s.pen != nil {
+		s.pen.AddPenaltyGrad(w.X, g, lo, hi)
+	}
 	w.Optimizer.Apply(w.X, g, lo, hi)
-	if p, ok := w.Model.(model.Proximal); ok {
-		p.Prox(w.X, lo, hi, w.Rate)
+	if s.prox != nil {
+		s.prox.Prox(w.X, lo, hi, w.Rate)
 	}
 }
 
-// await waits until bucket k is summed. Its own context does not end: the reduction's does, and that says why.
-func (s *Strategy) await(k int) error {
-	for {
-		s.mu.Lock()
-		reduced, err := s.reduced, s.err
-		s.mu.Unlock()
-		switch {
-		case reduced > k:
-			return nil
-		case err != nil:
-			return err
+// Gather implements strategy.Gatherer: of the optimizer's state, each worker has what belongs to its own part of each
+// bucket that was updated in parts.
+func (s *Strategy) Gather(ctx context.Context, w *strategy.Worker) error {
+	for _, b := range s.buckets {
+		if b.update == nil {
+			continue
 		}
-		if err := s.arrived.Wait(context.Background()); err != nil {
-			return err
+		for _, t := range w.Optimizer.State() {
+			if t.Type != ckpt.F32 || t.Len() != len(w.X) {
+				continue // not one number a parameter
+			}
+			// The frame of this bucket with the state in the place of the parameters: the same parts of the same length.
+			frame := make([]float32, b.hi-b.lo)
+			state := vec.Floats(t.Data)[max(0, b.lo-head) : b.hi-head]
+			copy(frame[len(frame)-len(state):], state)
+			if err := comm.AllGather(ctx, w.Group, frame); err != nil {
+				return err
+			}
+			copy(state, frame[len(frame)-len(state):])
 		}
 	}
+	return nil
 }

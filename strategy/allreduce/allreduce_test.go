@@ -73,44 +73,48 @@ func worker(t *testing.T, g comm.Group, m model.Model, leaves int) *strategy.Wor
 		t.Fatal(err)
 	}
 	tree := comm.NewTree(leaves, g.Size())
-	return &strategy.Worker{Group: g, Tree: tree, Model: m, Optimizer: o, X: make([]float32, m.Layout().Len()), Rate: 0.5,
+	frame, x := strategy.Frame(g, m.Layout().Len())
+	return &strategy.Worker{Group: g, Tree: tree, Model: m, Optimizer: o, Frame: frame, X: x, Rate: 0.5,
 		Samples: 8, Bucket: 4 * 30, Reducer: &reduce.Exact{Group: g, Tree: tree},
 		Microshard: func(int) (*data.Batch, error) { return &data.Batch{N: 8 / leaves}, nil }}
 }
 
-// The reduction of a bucket ends while Grad has not yet returned: Grad waits for it.
+// The reduction of a bucket ends while Grad has not yet returned, alone and with a peer: Grad waits for it.
 func TestReductionStartsDuringBackward(t *testing.T) {
-	g := inproc.New(1, 10*time.Second)[0]
-	defer g.Close()
-	m := &layered{}
-	w := worker(t, g, m, 4)
-	summed := make(chan string, 8)
-	w.Reducer = &spy{w.Reducer, summed}
-	var during []string
-	m.hook = func(segment string) {
-		if segment == "c" || segment == "b" {
-			return
+	for _, workers := range []int{1, 2} {
+		errs := make(chan error, workers)
+		for _, g := range inproc.New(workers, 10*time.Second) {
+			m := &layered{}
+			w := worker(t, g, m, 4)
+			summed := make(chan string, 8)
+			w.Reducer = &spy{w.Reducer, summed}
+			var during []string
+			m.hook = func(segment string) {
+				if segment == "a" { // the bucket of c and d is full since c was final
+					during = append(during, <-summed)
+				}
+			}
+			go func() {
+				defer g.Close()
+				rep, err := New().Step(context.Background(), w)
+				switch last := <-summed; {
+				case err != nil:
+				case !slices.Equal(during, []string{"c@50+50"}):
+					err = fmt.Errorf("reduced during the backward pass: %v", during)
+				case last != "a@0+66": // head and the segments a and b
+					err = fmt.Errorf("reduced last: %s", last)
+				case rep.Loss != 2 || rep.Stop:
+					err = fmt.Errorf("report %+v", rep)
+				case slices.Min(w.X) != -0.5 || slices.Max(w.X) != -0.5: // mean gradient 1, rate 0.5
+					err = fmt.Errorf("parameters from %v to %v", slices.Min(w.X), slices.Max(w.X))
+				}
+				errs <- err
+			}()
 		}
-		if segment == "a" { // the bucket of c and d is full since c was final
-			during = append(during, <-summed)
-		}
-	}
-	rep, err := New().Step(t.Context(), w)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !slices.Equal(during, []string{"c@50+50"}) {
-		t.Errorf("reduced during the backward pass: %v", during)
-	}
-	if last := <-summed; last != "a@0+66" { // head and the segments a and b
-		t.Errorf("reduced last: %s", last)
-	}
-	if rep.Loss != 2 || rep.Stop {
-		t.Errorf("report %+v", rep)
-	}
-	for i, x := range w.X {
-		if x != -0.5 { // mean gradient 1, rate 0.5
-			t.Fatalf("x[%d] = %v", i, x)
+		for range workers {
+			if err := <-errs; err != nil {
+				t.Errorf("%d workers: %v", workers, err)
+			}
 		}
 	}
 }

@@ -29,9 +29,10 @@ func ExampleStrategy_Step() {
 		log.Fatal(err)
 	}
 	g, tree := inproc.New(1, time.Minute)[0], comm.NewTree(2, 1)
+	frame, x := strategy.Frame(g, m.Layout().Len())
 	var b data.Batch
 	w := &strategy.Worker{
-		Group: g, Tree: tree, Model: m, X: []float32{0}, Optimizer: sgd, Reducer: &reduce.Exact{Group: g, Tree: tree},
+		Group: g, Tree: tree, Model: m, Frame: frame, X: x, Optimizer: sgd, Reducer: &reduce.Exact{Group: g, Tree: tree},
 		Rate: 0.1, Samples: 2, Total: 2,
 		Microshard: func(leaf int) (*data.Batch, error) {
 			points.Gather(&b, []int{leaf})
