@@ -55,7 +55,7 @@ func (j *Job) Fill() error {
 		return j.Errorf("lr", "%v is not a learning rate", j.LR)
 	case j.Timeout < time.Second:
 		return j.Errorf("timeout", "%v is too short: at least 1s", j.Timeout)
-	case j.Bucket < 4:
+	case j.Given("bucket") && j.Bucket < 4:
 		return j.Errorf("bucket", "%v is less than one number", j.Bucket)
 	case !(j.Split > 0 && j.Split < 1):
 		return j.Errorf("split", "%v is not between 0 and 1 (to test on nothing, give test: none)", j.Split)
@@ -247,7 +247,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	return train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
-		Algorithm: alg, Bucket: int(j.Bucket), SaveEvery: j.Save, Keep: j.Keep,
+		Algorithm: alg, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
 		Strategy: func() strategy.Strategy { return allreduce.New() },
 		Extra:    j.extra(tr),
 	}, nil
@@ -292,6 +292,11 @@ func (j *Job) ComputeThreads(local int) int {
 		return j.Threads
 	}
 	return max(1, runtime.GOMAXPROCS(0)/max(1, local))
+}
+
+// Ahead tells whether a core is left to prepare batches ahead when so many workers share this host.
+func (j *Job) Ahead(local int) bool {
+	return runtime.GOMAXPROCS(0) > local*j.ComputeThreads(local)
 }
 
 // Reproducible says how far the run's bits can be had again, in words for the report.

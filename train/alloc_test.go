@@ -15,7 +15,8 @@ import (
 func TestStepAllocatesNothing(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // a collection would empty the pools
 	for _, workers := range []int{1, 2, 3} {
-		c := config(t, "mlp:16")
+		c := config(t, "mlp:24")
+		c.Ahead = workers < 3
 		c.Test, c.Batch, c.Microshards, c.SaveEvery = nil, 3, 3, 1<<30
 		mallocs := func(epochs int) uint64 {
 			var before, after runtime.MemStats

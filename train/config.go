@@ -38,7 +38,9 @@ type Config struct {
 	// Strategy makes a worker's own; nil: allreduce.
 	Strategy  func() strategy.Strategy
 	Algorithm comm.Algorithm // of the exact sum; zero: chosen by size
-	Bucket    int            // bytes of gradient reduced in one go; 0: 1 MiB
+	Bucket    int            // bytes of gradient reduced in one go; 0: by what the transport costs
+	Replicate bool           // every worker updates all parameters, rather than its part of them (and sends those out)
+	Ahead     bool           // prepare batches on a goroutine of their own: pays when there is a core to spare for it
 
 	Dir       string         // run folder for checkpoints and metrics, written by rank 0; empty: none is written
 	SaveEvery int            // steps between checkpoints; 0: one an epoch
@@ -102,7 +104,6 @@ func (c *Config) fill(workers int) error {
 	setDefault(&c.Schedule, "constant")
 	setDefault(&c.Rate, 0.001)
 	setDefault(&c.Epochs, 1)
-	setDefault(&c.Bucket, 1<<20)
 	setDefault(&c.Keep, 3)
 	if c.Strategy == nil {
 		c.Strategy = func() strategy.Strategy { return allreduce.New() }
@@ -122,8 +123,8 @@ func (c *Config) fill(workers int) error {
 		return bad("save", "%d is negative", c.SaveEvery)
 	case c.Keep < 0:
 		return bad("keep", "%d is negative", c.Keep)
-	case c.Bucket < 4:
-		return bad("bucket", "%d bytes are less than one number", c.Bucket)
+	case c.Bucket < 0:
+		return bad("bucket", "%d bytes", c.Bucket)
 	case !(c.Rate > 0):
 		return bad("lr", "%v is not a positive number", c.Rate)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
-	"github.com/covey-ml/covey/rng"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
 )
@@ -25,6 +24,7 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 		return nil, err
 	}
 	defer r.metrics.close()
+	defer r.feed.stop()
 	for r.step < r.total {
 		said, err := r.next(ctx)
 		if err != nil {
@@ -61,6 +61,7 @@ type run struct {
 	strategy strategy.Strategy
 	schedule *optim.Schedule
 	sampler  *data.Sampler
+	feed     *feed
 	books    *sampleBooks
 	metrics  *metrics
 
@@ -101,14 +102,13 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r.books = newSampleBooks(c.Train.Len())
 	r.strategy = c.Strategy()
 	r.w = &strategy.Worker{
-		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.Bucket, Total: c.Train.Len(),
-		X:       make([]float32, c.Model.Layout().Len()),
+		Group: r.g, Tree: tree, Model: c.Model, Bucket: bucket(c.Bucket, g.Size()), Total: c.Train.Len(), Shard: !c.Replicate,
 		Reducer: &reduce.Exact{Group: r.g, Tree: tree, Algorithm: c.Algorithm},
 	}
+	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
 	if r.w.Optimizer, err = c.optimizer(); err != nil {
 		return nil, err
 	}
-	r.w.Microshard = r.handOut(tree)
 	if err := r.agree(ctx); err != nil {
 		return nil, err
 	}
@@ -119,6 +119,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if r.metrics, err = openMetrics(r); err != nil {
 		return nil, err
 	}
+	r.handOut(tree)
 	r.epoch, r.inEpoch = r.step/r.sampler.Steps(), r.step%r.sampler.Steps()
 	r.began, r.first = r.g.Clock().Now(), r.step
 	if c.Events.Start != nil {
@@ -128,10 +129,23 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	return r, nil
 }
 
+// bucket is the bytes of a bucket: what was asked for, or, where nothing was, such that waiting for a bucket's sum costs
+// little. A worker by itself waits for nobody and updates each segment while its gradient is in cache.
+func bucket(asked, workers int) int {
+	switch {
+	case asked > 0:
+		return asked
+	case workers == 1:
+		return 1
+	}
+	return 1 << 20
+}
+
 // next does one step.
 func (r *run) next(ctx context.Context) (strategy.Report, error) {
-	batch := r.sampler.Batch(r.epoch, r.inEpoch)
-	r.w.Step, r.w.Samples, r.w.Rate = r.step, len(batch), float32(r.schedule.Rate(r.step+1))
+	batch := r.sampler.Size(r.inEpoch)
+	r.feed.begin(ctx, r.step)
+	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, float32(r.schedule.Rate(r.step+1))
 	r.w.Stop = r.c.Stop != nil && r.c.Stop()
 	r.ledger.SetStep(r.step + 1)
 	said, err := r.strategy.Step(ctx, r.w)
@@ -143,7 +157,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	}
 	r.step++
 	r.inEpoch++
-	r.samples += len(batch)
+	r.samples += batch
 	r.times.Add(said.Times)
 	if said.Done { // a closed form: the loss is that of the solution
 		m, err := evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Train)
@@ -153,7 +167,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		said.Loss = m.Loss / float64(m.N)
 	}
 	r.lossSum += said.Loss
-	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: len(batch), Loss: said.Loss,
+	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: batch, Loss: said.Loss,
 		Rate: float64(r.w.Rate), At: r.g.Clock().Now() - r.began, Times: said.Times}
 	_, info.Books = r.ledger.Take()
 	if r.c.Events.Step != nil {
@@ -176,20 +190,20 @@ func atStep(step int, err error) error {
 	return fmt.Errorf("step %d: %w", step, err)
 }
 
-// handOut returns the worker's Microshard.
-func (r *run) handOut(tree comm.Tree) func(leaf int) (*data.Batch, error) {
+// handOut makes the feed and the worker's Microshard, which books what it hands out.
+func (r *run) handOut(tree comm.Tree) {
 	lo, hi := tree.Run(r.g.Rank())
-	var b data.Batch
-	return func(leaf int) (*data.Batch, error) {
+	r.feed = &feed{ds: r.c.Train, sampler: r.sampler, shards: r.c.Microshards, seed: r.c.Seed, step: r.step, last: r.total,
+		ahead: r.c.Ahead, clock: r.g.Clock()}
+	r.w.Microshard = func(leaf int) (*data.Batch, error) {
 		if leaf < lo || leaf >= hi {
 			return nil, fmt.Errorf("train: microshard %d was asked for; this worker has %d to %d", leaf, lo, hi-1)
 		}
-		batch := r.sampler.Batch(r.epoch, r.inEpoch)
-		from, to := data.Slice(leaf, r.c.Microshards, len(batch))
-		r.c.Train.Gather(&b, batch[from:to])
-		b.Seed = rng.Key(r.c.Seed, "batch", uint64(r.step))
-		r.books.use(batch[from:to])
-		return &b, nil
+		b, err := r.feed.take(leaf)
+		if err == nil {
+			r.books.use(b.ID)
+		}
+		return b, err
 	}
 }
 

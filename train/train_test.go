@@ -84,14 +84,14 @@ func TestWorkersDoNotChangeTheBits(t *testing.T) {
 
 // A run that was stopped and resumed, with as many workers or others, ends with the weights of the calm one.
 func TestStopAndResumeAnywhere(t *testing.T) {
-	c := config(t, "mlp:16")
+	c := config(t, "mlp:24") // its first layer is large enough to be updated in parts
 	calm, err := train.Local(t.Context(), 1, timeout, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for at := 1; at < calm.Steps; at++ {
 		c := c
-		c.Dir = t.TempDir()
+		c.Dir, c.Ahead = t.TempDir(), at%2 == 1
 		step := 0
 		c.Stop = func() bool { step++; return step == at }
 		part, err := train.Local(t.Context(), 1+at%3, timeout, c)

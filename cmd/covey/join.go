@@ -193,7 +193,7 @@ func (w *worker) train(ctx context.Context) error {
 		return err
 	}
 	defer g.Close()
-	conf.Stop = w.stop.Load
+	conf.Stop, conf.Ahead = w.stop.Load, j.Ahead(local)
 	if you.Rank == 0 {
 		conf.Dir, conf.Resume = j.Run, you.Resume
 		conf.Events = eventsTo(func(e event) { w.m.Event(e) })

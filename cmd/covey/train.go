@@ -87,7 +87,7 @@ func choicesHelp() string {
 }
 
 // mayChange are the keys that a resumed run may give anew: none of them is part of what is computed, but for the length.
-var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "algorithm", "epochs", "steps", "save", "keep", "data", "test"}
+var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "shard", "algorithm", "epochs", "steps", "save", "keep", "data", "test"}
 
 func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	j, from, err := o.job(c, args)
@@ -289,6 +289,7 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 	if err != nil {
 		return nil, err
 	}
+	conf.Ahead = j.Ahead(j.Workers)
 	conf.Dir, conf.Resume, conf.Events, conf.Stop = j.Run, from, w.events(), stop.Load
 	saveJob(&conf, j, cancel)
 	w.job(summaryOf(j, tr, test))
