@@ -36,7 +36,7 @@ const Head = 16
 // Frame makes zeroed parameters, n of them, where g's peers can reach them if the transport offers that. frame is Head
 // elements of room and then x.
 func Frame(g comm.Group, n int) (frame, x []float32) {
-	frame = make([]float32, Head+n)
+	frame = comm.Alloc(g, Head+n)
 	return frame, frame[Head:]
 }
 
