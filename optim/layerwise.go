@@ -31,10 +31,10 @@ func (o *layerwise) Begin(t int, rate float32) {
 	o.begin(t, rate)
 }
 
-func (o *layerwise) Apply(x, g []float32, lo, hi int) {
+func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
 	checkWhole(x, g, lo, hi, o.n)
 	for _, r := range o.runs {
-		o.update(x[r.lo:r.hi], g[r.lo:r.hi], r.lo)
+		o.update(x[r.lo:r.hi], g[r.lo:r.hi], r.lo, scale)
 	}
 }
 
@@ -72,7 +72,10 @@ func newLARS(p *params, l model.Layout) Optimizer {
 
 func (r *lars) begin(_ int, rate float32) { r.rate = rate }
 
-func (r *lars) update(w, g []float32, off int) {
+func (r *lars) update(w, g []float32, off int, scale float32) {
+	if scale != 1 {
+		vec.Scale(scale, g)
+	}
 	wn, gn := norm(w), norm(g)
 	local := 1.0
 	if d := float64(r.decay*wn) + gn; wn != 0 && d != 0 {
@@ -81,8 +84,7 @@ func (r *lars) update(w, g []float32, off int) {
 	if r.decay != 0 {
 		vec.Axpy(float32(r.decay), w, g)
 	}
-	vec.Scale(float32(float64(r.rate)*local), g)
-	vec.Momentum(w, g, r.v[off:off+len(w)], 1, float32(r.mu), 0, false)
+	vec.Momentum(w, g, r.v[off:off+len(w)], float32(float64(r.rate)*local), 1, float32(r.mu), 0, false)
 }
 
 func (r *lars) state() []ckpt.Tensor {
@@ -117,9 +119,9 @@ func (r *lamb) begin(t int, rate float32) {
 	r.rate = rate
 }
 
-func (r *lamb) update(w, g []float32, off int) {
+func (r *lamb) update(w, g []float32, off int, scale float32) {
 	end := off + len(w)
-	vec.AdamDirection(g, g, r.m[off:end], r.v[off:end], r.b1, r.b2, r.eps, r.bias1, r.bias2)
+	vec.AdamDirection(g, g, r.m[off:end], r.v[off:end], scale, r.b1, r.b2, r.eps, r.bias1, r.bias2)
 	if r.decay != 0 {
 		vec.Axpy(r.decay, w, g)
 	}
@@ -152,16 +154,17 @@ type clip struct {
 
 func (c *clip) Local() bool { return false }
 
-func (c *clip) Apply(x, g []float32, lo, hi int) {
+func (c *clip) Apply(x, g []float32, lo, hi int, scale float32) {
 	checkWhole(x, g, lo, hi, c.n)
 	for i, r := range c.runs {
+		if scale != 1 {
+			vec.Scale(scale, g[r.lo:r.hi])
+		}
 		c.sums[i] = vec.SumSquares(g[r.lo:r.hi])
 	}
-	scale := c.most / (math.Sqrt(vec.TreeSum(c.sums)) + 1e-6)
-	if !(scale >= 1) { // so that NaN goes on
-		for _, r := range c.runs {
-			vec.Scale(float32(scale), g[r.lo:r.hi])
-		}
+	shrink := c.most / (math.Sqrt(vec.TreeSum(c.sums)) + 1e-6)
+	if shrink >= 1 { // so that NaN goes on
+		shrink = 1
 	}
-	c.Optimizer.Apply(x, g, 0, c.n)
+	c.Optimizer.Apply(x, g, 0, c.n, float32(shrink))
 }

@@ -29,10 +29,11 @@ import (
 type Optimizer interface {
 	// Begin starts update t (from 1 on: the number of updates including this one) at the given rate.
 	Begin(t int, rate float32)
-	// Apply updates elements lo to hi of x along the same elements of g, the gradient of the mean objective. x and g
-	// are whole flat vectors. The ranges of one update must not overlap and must cover the vector once; a Local
-	// rule's ranges may be applied from several goroutines at a time. g is used as scratch.
-	Apply(x, g []float32, lo, hi int)
+	// Apply updates elements lo to hi of x along the same elements of scale*g, rounded to float32: the gradient of the
+	// mean objective, for g the sum of the samples' and scale one over their number. x and g are whole flat vectors. The
+	// ranges of one update must not overlap and must cover the vector once; a Local rule's ranges may be applied from
+	// several goroutines at a time. g is used as scratch.
+	Apply(x, g []float32, lo, hi int, scale float32)
 	// Local tells whether Apply may be called range by range as gradients arrive. When it is false (rules with
 	// norms: LARS, LAMB, clipping) Apply must be called once, for the whole vector.
 	Local() bool
@@ -45,8 +46,8 @@ type Choice struct{ Name, Help string }
 // A rule updates runs of neighbouring elements.
 type rule interface {
 	begin(t int, rate float32)
-	// update works on x and g, elements off and on of the flat vectors.
-	update(x, g []float32, off int)
+	// update works on x and scale*g, elements off and on of the flat vectors.
+	update(x, g []float32, off int, scale float32)
 	// state names the moments.
 	state() []ckpt.Tensor
 }
@@ -217,22 +218,41 @@ func (e *elementwise) Begin(t int, rate float32) {
 	e.begin(t, rate)
 }
 
-func (e *elementwise) Apply(x, g []float32, lo, hi int) {
+func (e *elementwise) Apply(x, g []float32, lo, hi int, scale float32) {
 	checkApply(x, g, lo, hi, e.n)
 	for _, r := range e.runs {
 		a, b := max(lo, r.lo), min(hi, r.hi)
 		if a >= b {
 			continue
 		}
-		xs, gs := x[a:b], g[a:b]
-		if e.keep != 1 {
-			vec.Scale(e.keep, xs)
+		if e.keep == 1 && e.join == 0 {
+			e.update(x[a:b], g[a:b], a, scale)
+			continue
 		}
-		if e.join != 0 {
-			vec.Axpy(e.join, xs, gs)
+		for ; a < b; a += block {
+			end := min(a+block, b)
+			e.decayed(x[a:end], g[a:end], a, scale)
 		}
-		e.update(xs, gs, a)
 	}
+}
+
+// block is how many elements pass through weight decay and the rule at a time, so that they stay in the first-level
+// cache between the two and memory is passed over once.
+const block = 1024
+
+// decayed is update with weight decay.
+func (e *elementwise) decayed(x, g []float32, off int, scale float32) {
+	if e.keep != 1 {
+		vec.Scale(e.keep, x)
+	}
+	if e.join != 0 {
+		if scale != 1 {
+			vec.Scale(scale, g)
+			scale = 1
+		}
+		vec.Axpy(e.join, x, g)
+	}
+	e.update(x, g, off, scale)
 }
 
 func (e *elementwise) Local() bool                 { return true }

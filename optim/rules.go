@@ -30,16 +30,16 @@ func newSGD(p *params, l model.Layout, mu float64, nesterov bool) Optimizer {
 
 func (r *sgd) begin(t int, rate float32) { r.t, r.rate = t, rate }
 
-func (r *sgd) update(x, g []float32, off int) {
+func (r *sgd) update(x, g []float32, off int, scale float32) {
 	if r.v == nil {
-		vec.Axpy(-r.rate, g, x)
+		vec.SGD(x, g, scale, r.rate)
 		return
 	}
 	damp := r.damp
 	if r.t == 1 { // v is 0: this makes it g
 		damp = 0
 	}
-	vec.Momentum(x, g, r.v[off:off+len(x)], r.rate, r.mu, damp, r.nesterov)
+	vec.Momentum(x, g, r.v[off:off+len(x)], scale, r.rate, r.mu, damp, r.nesterov)
 }
 
 func (r *sgd) state() []ckpt.Tensor {
@@ -74,8 +74,8 @@ func (r *adagrad) begin(t int, rate float32) {
 	r.rate = float32(float64(rate) / (1 + float64(float64(t-1)*r.lrDecay)))
 }
 
-func (r *adagrad) update(x, g []float32, off int) {
-	vec.Adagrad(x, g, r.s[off:off+len(x)], r.rate, r.eps)
+func (r *adagrad) update(x, g []float32, off int, scale float32) {
+	vec.Adagrad(x, g, r.s[off:off+len(x)], scale, r.rate, r.eps)
 }
 
 func (r *adagrad) state() []ckpt.Tensor {
@@ -113,23 +113,24 @@ func newRMSProp(p *params, l model.Layout) Optimizer {
 
 func (r *rmsprop) begin(_ int, rate float32) { r.rate = rate }
 
-func (r *rmsprop) update(x, g []float32, off int) {
+func (r *rmsprop) update(x, g []float32, off int, scale float32) {
 	s := r.s[off : off+len(x)]
 	if r.a == nil && r.v == nil {
-		vec.RMSProp(x, g, s, r.rate, r.alpha, r.eps)
+		vec.RMSProp(x, g, s, scale, r.rate, r.alpha, r.eps)
 		return
 	}
 	g = g[:len(x)]
 	rest := 1 - r.alpha
 	for i := range x {
-		s[i] = float32(r.alpha*s[i]) + float32(rest*float32(g[i]*g[i]))
+		gi := float32(scale * g[i])
+		s[i] = float32(r.alpha*s[i]) + float32(rest*float32(gi*gi))
 		d := s[i]
 		if r.a != nil {
-			a := float32(r.alpha*r.a[off+i]) + float32(rest*g[i])
+			a := float32(r.alpha*r.a[off+i]) + float32(rest*gi)
 			r.a[off+i] = a
 			d = max(d-float32(a*a), 0)
 		}
-		u := float32(g[i] / (root(d) + r.eps))
+		u := float32(gi / (root(d) + r.eps))
 		if r.v != nil {
 			u += float32(r.mu * r.v[off+i])
 			r.v[off+i] = u
@@ -195,14 +196,15 @@ func (r *adam) begin(t int, rate float32) {
 	r.rate = rate
 }
 
-func (r *adam) update(x, g []float32, off int) {
+func (r *adam) update(x, g []float32, off int, scale float32) {
 	if r.top == nil {
 		end := off + len(x)
-		vec.Adam(x, g, r.m[off:end], r.v[off:end], r.rate, r.b1, r.b2, r.eps, r.bias1, r.bias2)
+		vec.Adam(x, g, r.m[off:end], r.v[off:end], scale, r.rate, r.b1, r.b2, r.eps, r.bias1, r.bias2)
 		return
 	}
 	for i, gi := range g[:len(x)] {
 		k := off + i
+		gi = float32(scale * gi)
 		r.m[k] = float32(r.b1*r.m[k]) + float32((1-r.b1)*gi)
 		r.v[k] = float32(r.b2*r.v[k]) + float32((1-r.b2)*float32(gi*gi))
 		r.top[k] = max(r.top[k], r.v[k])

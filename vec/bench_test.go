@@ -68,14 +68,35 @@ func BenchmarkKernels(b *testing.B) {
 		{"Sigmoid", func() { Sigmoid(z, x) }},
 		{"Softmax1000", func() { Softmax(z, x, n/1000, 1000) }},
 		{"SoftmaxXent10", func() { SoftmaxXent(z, x, class, n/10, 10) }},
-		{"Momentum", func() { Momentum(z, x, y, 1e-9, 0.9, 0, false) }},
-		{"Adam", func() { Adam(z, x, y, v, 1e-9, 0.9, 0.999, 1e-8, 1, 1) }},
+		{"Momentum", func() { Momentum(z, x, y, 1, 1e-9, 0.9, 0, false) }},
+		{"Adam", func() { Adam(z, x, y, v, 1, 1e-9, 0.9, 0.999, 1e-8, 1, 1) }},
 	}
 	for _, c := range cases {
 		b.Run(c.name, func(b *testing.B) {
 			clear(v)
 			for b.Loop() {
 				c.f()
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds()/1e9, "Gelem/s")
+		})
+	}
+}
+
+// BenchmarkAdam counts the bytes that a step moves: it reads four vectors and writes three.
+func BenchmarkAdam(b *testing.B) {
+	for _, n := range []int{20_000, 2_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			x, g, m, v := benchNumbers(n), benchNumbers(n), make([]float32, n), make([]float32, n)
+			Adam(x, g, m, v, 1, 0.25, 0.5, 0.75, 1e-8, 0.5, 0.25)
+			start := benchNumbers(n)
+			for i := range x {
+				if d := x[i] - start[i]; g[i]*g[i] > 1e-6 && (d*g[i] > 0 || d*d < 0.0624 || d*d > 0.0626) {
+					b.Fatalf("the first step moves x[%d] by %g against a gradient of %g, want the rate", i, d, g[i])
+				}
+			}
+			b.SetBytes(28 * int64(n))
+			for b.Loop() {
+				Adam(x, g, m, v, 0.5, 1e-9, 0.9, 0.999, 1e-8, 1, 1)
 			}
 			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds()/1e9, "Gelem/s")
 		})

@@ -130,7 +130,7 @@ func expShift(e, x []float32, m float64) {
 
 func adam(x, g, m, v []float32, p *adamConst) {
 	if useAVX2 {
-		adamAVX2(x, g, m, v, p.step, p.c1, p.b2, p.c2, p.rs, p.eps)
+		adamAVX2(x, g, m, v, p.scale, p.step, p.c1, p.b2, p.c2, p.rs, p.eps)
 		return
 	}
 	adamTwin(x, g, m, v, p)
@@ -138,18 +138,18 @@ func adam(x, g, m, v []float32, p *adamConst) {
 
 func adamDir(d, g, m, v []float32, p *adamConst) {
 	if useAVX2 {
-		adamDirAVX2(d, g, m, v, p.step, p.c1, p.b2, p.c2, p.rs, p.eps)
+		adamDirAVX2(d, g, m, v, p.scale, p.step, p.c1, p.b2, p.c2, p.rs, p.eps)
 		return
 	}
 	adamDirTwin(d, g, m, v, p)
 }
 
-func rmsprop(x, g, v []float32, nlr, alpha, c, eps float32) {
+func rmsprop(x, g, v []float32, scale, nlr, alpha, c, eps float32) {
 	if useAVX2 {
-		rmspropAVX2(x, g, v, nlr, alpha, c, eps)
+		rmspropAVX2(x, g, v, scale, nlr, alpha, c, eps)
 		return
 	}
-	rmspropTwin(x, g, v, nlr, alpha, c, eps)
+	rmspropTwin(x, g, v, scale, nlr, alpha, c, eps)
 }
 
 func csrDot(col []int32, val, w []float32) float32 {
@@ -167,14 +167,22 @@ func csrScatter(a float32, col []int32, val, g []float32) {
 	csrScatterTwin(a, col, val, g)
 }
 
-func momentum(x, g, v []float32, nlr, mu, c float32, nest bool) {
+func sgd(x, g []float32, scale, nlr float32) {
+	if useAVX2 {
+		sgdAVX2(x, g, scale, nlr)
+		return
+	}
+	sgdTwin(x, g, scale, nlr)
+}
+
+func momentum(x, g, v []float32, scale, nlr, mu, c float32, nest bool) {
 	switch {
 	case !useAVX2:
-		momentumTwin(x, g, v, nlr, mu, c, nest)
+		momentumTwin(x, g, v, scale, nlr, mu, c, nest)
 	case nest:
-		nesterovAVX2(x, g, v, nlr, mu, c)
+		nesterovAVX2(x, g, v, scale, nlr, mu, c)
 	default:
-		momentumAVX2(x, g, v, nlr, mu, c)
+		momentumAVX2(x, g, v, scale, nlr, mu, c)
 	}
 }
 

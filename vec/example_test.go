@@ -62,7 +62,7 @@ func ExampleCSRMatVec() {
 func ExampleAdam() {
 	x, m, v := []float32{1}, []float32{0}, []float32{0}
 	// The first step moves by the learning rate, whatever the gradient's size.
-	vec.Adam(x, []float32{1000}, m, v, 0.25, 0.5, 0.75, 1e-8, 0.5, 0.25)
+	vec.Adam(x, []float32{1000}, m, v, 1, 0.25, 0.5, 0.75, 1e-8, 0.5, 0.25)
 	fmt.Println(x)
 	// Output: [0.75]
 }

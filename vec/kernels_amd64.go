@@ -76,35 +76,41 @@ func geluGradAVX2(dx []float32, dy []float32, x []float32)
 //go:noescape
 func expShiftAVX2(e []float32, x []float32, m float64)
 
+// sgdAVX2 is a step of gradient descent.
+// See sgdTwin for the contract.
+//
+//go:noescape
+func sgdAVX2(x []float32, g []float32, scale float32, nlr float32)
+
 // momentumAVX2 is a step of momentum.
 // See momentumTwin for the contract.
 //
 //go:noescape
-func momentumAVX2(x []float32, g []float32, v []float32, nlr float32, mu float32, c float32)
+func momentumAVX2(x []float32, g []float32, v []float32, scale float32, nlr float32, mu float32, c float32)
 
 // nesterovAVX2 is a step of Nesterov's momentum.
 // See momentumTwin for the contract.
 //
 //go:noescape
-func nesterovAVX2(x []float32, g []float32, v []float32, nlr float32, mu float32, c float32)
+func nesterovAVX2(x []float32, g []float32, v []float32, scale float32, nlr float32, mu float32, c float32)
 
 // adamAVX2 is a step of Adam.
 // See adamTwin for the contract.
 //
 //go:noescape
-func adamAVX2(x []float32, g []float32, m []float32, v []float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
+func adamAVX2(x []float32, g []float32, m []float32, v []float32, scale float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
 
 // adamDirAVX2 is the direction of a step of Adam.
 // See adamDirTwin for the contract.
 //
 //go:noescape
-func adamDirAVX2(d []float32, g []float32, m []float32, v []float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
+func adamDirAVX2(d []float32, g []float32, m []float32, v []float32, scale float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
 
 // rmspropAVX2 is a step of RMSProp or Adagrad.
 // See rmspropTwin for the contract.
 //
 //go:noescape
-func rmspropAVX2(x []float32, g []float32, v []float32, nlr float32, alpha float32, c float32, eps float32)
+func rmspropAVX2(x []float32, g []float32, v []float32, scale float32, nlr float32, alpha float32, c float32, eps float32)
 
 // dotAVX2 is the sum of x[i]*y[i].
 // See dotTwin for the contract.

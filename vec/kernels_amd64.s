@@ -1854,243 +1854,80 @@ done:
 	VZEROUPPER
 	RET
 
-// func momentumAVX2(x []float32, g []float32, v []float32, nlr float32, mu float32, c float32)
+// func sgdAVX2(x []float32, g []float32, scale float32, nlr float32)
 // Requires: AVX, FMA3
-TEXT ·momentumAVX2(SB), NOSPLIT, $0-84
-	VBROADCASTSS nlr+72(FP), Y0
-	VBROADCASTSS mu+76(FP), Y1
-	VBROADCASTSS c+80(FP), Y2
+TEXT ·sgdAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSS scale+48(FP), Y0
+	VBROADCASTSS nlr+52(FP), Y1
 	MOVQ         x_len+8(FP), AX
 	MOVQ         x_base+0(FP), CX
 	MOVQ         g_base+24(FP), DX
-	MOVQ         v_base+48(FP), BX
 
+wide:
+	CMPQ        AX, $0x20
+	JLT         wide_end
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (DX), Y3
+	VMULPS      Y0, Y3, Y3
+	VFMADD231PS Y1, Y3, Y2
+	VMOVUPS     Y2, (CX)
+	VMOVUPS     32(CX), Y2
+	VMOVUPS     32(DX), Y3
+	VMULPS      Y0, Y3, Y3
+	VFMADD231PS Y1, Y3, Y2
+	VMOVUPS     Y2, 32(CX)
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     64(DX), Y3
+	VMULPS      Y0, Y3, Y3
+	VFMADD231PS Y1, Y3, Y2
+	VMOVUPS     Y2, 64(CX)
+	VMOVUPS     96(CX), Y2
+	VMOVUPS     96(DX), Y3
+	VMULPS      Y0, Y3, Y3
+	VFMADD231PS Y1, Y3, Y2
+	VMOVUPS     Y2, 96(CX)
+	ADDQ        $0x80, CX
+	ADDQ        $0x80, DX
+	SUBQ        $0x20, AX
+	JMP         wide
+
+wide_end:
 narrow:
 	CMPQ        AX, $0x08
 	JLT         narrow_end
-	VMOVUPS     (CX), Y3
-	VMOVUPS     (DX), Y4
-	VMOVUPS     (BX), Y5
-	VMULPS      Y2, Y4, Y4
-	VFMADD213PS Y4, Y1, Y5
-	VFMADD231PS Y0, Y5, Y3
-	VMOVUPS     Y3, (CX)
-	VMOVUPS     Y5, (BX)
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (DX), Y3
+	VMULPS      Y0, Y3, Y3
+	VFMADD231PS Y1, Y3, Y2
+	VMOVUPS     Y2, (CX)
 	ADDQ        $0x20, CX
 	ADDQ        $0x20, DX
-	ADDQ        $0x20, BX
 	SUBQ        $0x08, AX
 	JMP         narrow
 
 narrow_end:
 	TESTQ       AX, AX
 	JE          done
-	LEAQ        masks<>+128(SB), SI
+	LEAQ        masks<>+128(SB), BX
 	NEGQ        AX
-	VMOVDQU     (SI)(AX*4), Y3
-	VMASKMOVPS  (CX), Y3, Y4
-	VMASKMOVPS  (DX), Y3, Y5
-	VMASKMOVPS  (BX), Y3, Y6
-	VMULPS      Y2, Y5, Y2
-	VFMADD213PS Y2, Y1, Y6
-	VFMADD231PS Y0, Y6, Y4
-	VMASKMOVPS  Y4, Y3, (CX)
-	VMASKMOVPS  Y6, Y3, (BX)
+	VMOVDQU     (BX)(AX*4), Y2
+	VMASKMOVPS  (CX), Y2, Y3
+	VMASKMOVPS  (DX), Y2, Y4
+	VMULPS      Y0, Y4, Y4
+	VFMADD231PS Y1, Y4, Y3
+	VMASKMOVPS  Y3, Y2, (CX)
 
 done:
 	VZEROUPPER
 	RET
 
-// func nesterovAVX2(x []float32, g []float32, v []float32, nlr float32, mu float32, c float32)
+// func momentumAVX2(x []float32, g []float32, v []float32, scale float32, nlr float32, mu float32, c float32)
 // Requires: AVX, FMA3
-TEXT ·nesterovAVX2(SB), NOSPLIT, $0-84
-	VBROADCASTSS nlr+72(FP), Y0
-	VBROADCASTSS mu+76(FP), Y1
-	VBROADCASTSS c+80(FP), Y2
-	MOVQ         x_len+8(FP), AX
-	MOVQ         x_base+0(FP), CX
-	MOVQ         g_base+24(FP), DX
-	MOVQ         v_base+48(FP), BX
-
-narrow:
-	CMPQ        AX, $0x08
-	JLT         narrow_end
-	VMOVUPS     (CX), Y3
-	VMOVUPS     (DX), Y4
-	VMOVUPS     (BX), Y5
-	VMULPS      Y2, Y4, Y6
-	VFMADD213PS Y6, Y1, Y5
-	VFMADD231PS Y1, Y5, Y4
-	VFMADD231PS Y0, Y4, Y3
-	VMOVUPS     Y3, (CX)
-	VMOVUPS     Y5, (BX)
-	ADDQ        $0x20, CX
-	ADDQ        $0x20, DX
-	ADDQ        $0x20, BX
-	SUBQ        $0x08, AX
-	JMP         narrow
-
-narrow_end:
-	TESTQ       AX, AX
-	JE          done
-	LEAQ        masks<>+128(SB), SI
-	NEGQ        AX
-	VMOVDQU     (SI)(AX*4), Y3
-	VMASKMOVPS  (CX), Y3, Y4
-	VMASKMOVPS  (DX), Y3, Y5
-	VMASKMOVPS  (BX), Y3, Y6
-	VMULPS      Y2, Y5, Y2
-	VFMADD213PS Y2, Y1, Y6
-	VFMADD231PS Y1, Y6, Y5
-	VFMADD231PS Y0, Y5, Y4
-	VMASKMOVPS  Y4, Y3, (CX)
-	VMASKMOVPS  Y6, Y3, (BX)
-
-done:
-	VZEROUPPER
-	RET
-
-// func adamAVX2(x []float32, g []float32, m []float32, v []float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
-// Requires: AVX, FMA3
-TEXT ·adamAVX2(SB), NOSPLIT, $0-120
-	VBROADCASTSS step+96(FP), Y0
-	VBROADCASTSS c1+100(FP), Y1
-	VBROADCASTSS b2+104(FP), Y2
-	VBROADCASTSS c2+108(FP), Y3
-	VBROADCASTSS rs+112(FP), Y4
-	VBROADCASTSS eps+116(FP), Y5
-	MOVQ         x_len+8(FP), AX
-	MOVQ         x_base+0(FP), CX
-	MOVQ         g_base+24(FP), DX
-	MOVQ         m_base+48(FP), BX
-	MOVQ         v_base+72(FP), SI
-
-narrow:
-	CMPQ        AX, $0x08
-	JLT         narrow_end
-	VMOVUPS     (CX), Y6
-	VMOVUPS     (DX), Y7
-	VMOVUPS     (BX), Y8
-	VMOVUPS     (SI), Y9
-	VSUBPS      Y8, Y7, Y10
-	VFMADD231PS Y1, Y10, Y8
-	VMULPS      Y3, Y7, Y10
-	VMULPS      Y2, Y9, Y9
-	VFMADD231PS Y10, Y7, Y9
-	VSQRTPS     Y9, Y10
-	VFMADD213PS Y5, Y4, Y10
-	VDIVPS      Y10, Y8, Y10
-	VFMADD231PS Y0, Y10, Y6
-	VMOVUPS     Y6, (CX)
-	VMOVUPS     Y8, (BX)
-	VMOVUPS     Y9, (SI)
-	ADDQ        $0x20, CX
-	ADDQ        $0x20, DX
-	ADDQ        $0x20, BX
-	ADDQ        $0x20, SI
-	SUBQ        $0x08, AX
-	JMP         narrow
-
-narrow_end:
-	TESTQ       AX, AX
-	JE          done
-	LEAQ        masks<>+128(SB), DI
-	NEGQ        AX
-	VMOVDQU     (DI)(AX*4), Y6
-	VMASKMOVPS  (CX), Y6, Y7
-	VMASKMOVPS  (DX), Y6, Y8
-	VMASKMOVPS  (BX), Y6, Y9
-	VMASKMOVPS  (SI), Y6, Y10
-	VSUBPS      Y9, Y8, Y11
-	VFMADD231PS Y1, Y11, Y9
-	VMULPS      Y3, Y8, Y11
-	VMULPS      Y2, Y10, Y10
-	VFMADD231PS Y11, Y8, Y10
-	VSQRTPS     Y10, Y11
-	VFMADD213PS Y5, Y4, Y11
-	VDIVPS      Y11, Y9, Y11
-	VFMADD231PS Y0, Y11, Y7
-	VMASKMOVPS  Y7, Y6, (CX)
-	VMASKMOVPS  Y9, Y6, (BX)
-	VMASKMOVPS  Y10, Y6, (SI)
-
-done:
-	VZEROUPPER
-	RET
-
-// func adamDirAVX2(d []float32, g []float32, m []float32, v []float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
-// Requires: AVX, FMA3
-TEXT ·adamDirAVX2(SB), NOSPLIT, $0-120
-	VBROADCASTSS step+96(FP), Y0
-	VBROADCASTSS c1+100(FP), Y1
-	VBROADCASTSS b2+104(FP), Y2
-	VBROADCASTSS c2+108(FP), Y3
-	VBROADCASTSS rs+112(FP), Y4
-	VBROADCASTSS eps+116(FP), Y5
-	MOVQ         d_len+8(FP), AX
-	MOVQ         d_base+0(FP), CX
-	MOVQ         g_base+24(FP), DX
-	MOVQ         m_base+48(FP), BX
-	MOVQ         v_base+72(FP), SI
-
-narrow:
-	CMPQ        AX, $0x08
-	JLT         narrow_end
-	VMOVUPS     (DX), Y6
-	VMOVUPS     (BX), Y7
-	VMOVUPS     (SI), Y8
-	VSUBPS      Y7, Y6, Y9
-	VFMADD231PS Y1, Y9, Y7
-	VMULPS      Y3, Y6, Y9
-	VMULPS      Y2, Y8, Y8
-	VFMADD231PS Y9, Y6, Y8
-	VSQRTPS     Y8, Y9
-	VFMADD213PS Y5, Y4, Y9
-	VDIVPS      Y9, Y7, Y9
-	VMULPS      Y0, Y9, Y9
-	VMOVUPS     Y9, (CX)
-	VMOVUPS     Y7, (BX)
-	VMOVUPS     Y8, (SI)
-	ADDQ        $0x20, CX
-	ADDQ        $0x20, DX
-	ADDQ        $0x20, BX
-	ADDQ        $0x20, SI
-	SUBQ        $0x08, AX
-	JMP         narrow
-
-narrow_end:
-	TESTQ       AX, AX
-	JE          done
-	LEAQ        masks<>+128(SB), DI
-	NEGQ        AX
-	VMOVDQU     (DI)(AX*4), Y6
-	VMASKMOVPS  (DX), Y6, Y7
-	VMASKMOVPS  (BX), Y6, Y8
-	VMASKMOVPS  (SI), Y6, Y9
-	VSUBPS      Y8, Y7, Y10
-	VFMADD231PS Y1, Y10, Y8
-	VMULPS      Y3, Y7, Y10
-	VMULPS      Y2, Y9, Y9
-	VFMADD231PS Y10, Y7, Y9
-	VSQRTPS     Y9, Y10
-	VFMADD213PS Y5, Y4, Y10
-	VDIVPS      Y10, Y8, Y10
-	VMULPS      Y0, Y10, Y10
-	VMASKMOVPS  Y10, Y6, (CX)
-	VMASKMOVPS  Y8, Y6, (BX)
-	VMASKMOVPS  Y9, Y6, (SI)
-
-done:
-	VZEROUPPER
-	RET
-
-// func rmspropAVX2(x []float32, g []float32, v []float32, nlr float32, alpha float32, c float32, eps float32)
-// Requires: AVX, FMA3
-TEXT ·rmspropAVX2(SB), NOSPLIT, $0-88
-	VBROADCASTSS nlr+72(FP), Y0
-	VBROADCASTSS alpha+76(FP), Y1
-	VBROADCASTSS c+80(FP), Y2
-	VBROADCASTSS eps+84(FP), Y3
+TEXT ·momentumAVX2(SB), NOSPLIT, $0-88
+	VBROADCASTSS scale+72(FP), Y0
+	VBROADCASTSS nlr+76(FP), Y1
+	VBROADCASTSS mu+80(FP), Y2
+	VBROADCASTSS c+84(FP), Y3
 	MOVQ         x_len+8(FP), AX
 	MOVQ         x_base+0(FP), CX
 	MOVQ         g_base+24(FP), DX
@@ -2102,13 +1939,10 @@ narrow:
 	VMOVUPS     (CX), Y4
 	VMOVUPS     (DX), Y5
 	VMOVUPS     (BX), Y6
-	VMULPS      Y1, Y6, Y6
-	VMULPS      Y2, Y5, Y7
-	VFMADD231PS Y7, Y5, Y6
-	VSQRTPS     Y6, Y7
-	VADDPS      Y3, Y7, Y7
-	VDIVPS      Y7, Y5, Y7
-	VFMADD231PS Y0, Y7, Y4
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y3, Y5, Y5
+	VFMADD213PS Y5, Y2, Y6
+	VFMADD231PS Y1, Y6, Y4
 	VMOVUPS     Y4, (CX)
 	VMOVUPS     Y6, (BX)
 	ADDQ        $0x20, CX
@@ -2126,15 +1960,263 @@ narrow_end:
 	VMASKMOVPS  (CX), Y4, Y5
 	VMASKMOVPS  (DX), Y4, Y6
 	VMASKMOVPS  (BX), Y4, Y7
-	VMULPS      Y1, Y7, Y7
-	VMULPS      Y2, Y6, Y1
-	VFMADD231PS Y1, Y6, Y7
-	VSQRTPS     Y7, Y1
-	VADDPS      Y3, Y1, Y1
-	VDIVPS      Y1, Y6, Y1
-	VFMADD231PS Y0, Y1, Y5
+	VMULPS      Y0, Y6, Y6
+	VMULPS      Y3, Y6, Y0
+	VFMADD213PS Y0, Y2, Y7
+	VFMADD231PS Y1, Y7, Y5
 	VMASKMOVPS  Y5, Y4, (CX)
 	VMASKMOVPS  Y7, Y4, (BX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func nesterovAVX2(x []float32, g []float32, v []float32, scale float32, nlr float32, mu float32, c float32)
+// Requires: AVX, FMA3
+TEXT ·nesterovAVX2(SB), NOSPLIT, $0-88
+	VBROADCASTSS scale+72(FP), Y0
+	VBROADCASTSS nlr+76(FP), Y1
+	VBROADCASTSS mu+80(FP), Y2
+	VBROADCASTSS c+84(FP), Y3
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	MOVQ         g_base+24(FP), DX
+	MOVQ         v_base+48(FP), BX
+
+narrow:
+	CMPQ        AX, $0x08
+	JLT         narrow_end
+	VMOVUPS     (CX), Y4
+	VMOVUPS     (DX), Y5
+	VMOVUPS     (BX), Y6
+	VMULPS      Y0, Y5, Y5
+	VMULPS      Y3, Y5, Y7
+	VFMADD213PS Y7, Y2, Y6
+	VFMADD231PS Y2, Y6, Y5
+	VFMADD231PS Y1, Y5, Y4
+	VMOVUPS     Y4, (CX)
+	VMOVUPS     Y6, (BX)
+	ADDQ        $0x20, CX
+	ADDQ        $0x20, DX
+	ADDQ        $0x20, BX
+	SUBQ        $0x08, AX
+	JMP         narrow
+
+narrow_end:
+	TESTQ       AX, AX
+	JE          done
+	LEAQ        masks<>+128(SB), SI
+	NEGQ        AX
+	VMOVDQU     (SI)(AX*4), Y4
+	VMASKMOVPS  (CX), Y4, Y5
+	VMASKMOVPS  (DX), Y4, Y6
+	VMASKMOVPS  (BX), Y4, Y7
+	VMULPS      Y0, Y6, Y6
+	VMULPS      Y3, Y6, Y0
+	VFMADD213PS Y0, Y2, Y7
+	VFMADD231PS Y2, Y7, Y6
+	VFMADD231PS Y1, Y6, Y5
+	VMASKMOVPS  Y5, Y4, (CX)
+	VMASKMOVPS  Y7, Y4, (BX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func adamAVX2(x []float32, g []float32, m []float32, v []float32, scale float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
+// Requires: AVX, FMA3
+TEXT ·adamAVX2(SB), NOSPLIT, $0-124
+	VBROADCASTSS scale+96(FP), Y0
+	VBROADCASTSS step+100(FP), Y1
+	VBROADCASTSS c1+104(FP), Y2
+	VBROADCASTSS b2+108(FP), Y3
+	VBROADCASTSS c2+112(FP), Y4
+	VBROADCASTSS rs+116(FP), Y5
+	VBROADCASTSS eps+120(FP), Y6
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	MOVQ         g_base+24(FP), DX
+	MOVQ         m_base+48(FP), BX
+	MOVQ         v_base+72(FP), SI
+
+narrow:
+	CMPQ        AX, $0x08
+	JLT         narrow_end
+	VMOVUPS     (CX), Y7
+	VMOVUPS     (DX), Y8
+	VMOVUPS     (BX), Y9
+	VMOVUPS     (SI), Y10
+	VMULPS      Y0, Y8, Y8
+	VSUBPS      Y9, Y8, Y11
+	VFMADD231PS Y2, Y11, Y9
+	VMULPS      Y4, Y8, Y11
+	VMULPS      Y3, Y10, Y10
+	VFMADD231PS Y11, Y8, Y10
+	VSQRTPS     Y10, Y11
+	VFMADD213PS Y6, Y5, Y11
+	VDIVPS      Y11, Y9, Y11
+	VFMADD231PS Y1, Y11, Y7
+	VMOVUPS     Y7, (CX)
+	VMOVUPS     Y9, (BX)
+	VMOVUPS     Y10, (SI)
+	ADDQ        $0x20, CX
+	ADDQ        $0x20, DX
+	ADDQ        $0x20, BX
+	ADDQ        $0x20, SI
+	SUBQ        $0x08, AX
+	JMP         narrow
+
+narrow_end:
+	TESTQ       AX, AX
+	JE          done
+	LEAQ        masks<>+128(SB), DI
+	NEGQ        AX
+	VMOVDQU     (DI)(AX*4), Y7
+	VMASKMOVPS  (CX), Y7, Y8
+	VMASKMOVPS  (DX), Y7, Y9
+	VMASKMOVPS  (BX), Y7, Y10
+	VMASKMOVPS  (SI), Y7, Y11
+	VMULPS      Y0, Y9, Y9
+	VSUBPS      Y10, Y9, Y0
+	VFMADD231PS Y2, Y0, Y10
+	VMULPS      Y4, Y9, Y0
+	VMULPS      Y3, Y11, Y11
+	VFMADD231PS Y0, Y9, Y11
+	VSQRTPS     Y11, Y0
+	VFMADD213PS Y6, Y5, Y0
+	VDIVPS      Y0, Y10, Y0
+	VFMADD231PS Y1, Y0, Y8
+	VMASKMOVPS  Y8, Y7, (CX)
+	VMASKMOVPS  Y10, Y7, (BX)
+	VMASKMOVPS  Y11, Y7, (SI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func adamDirAVX2(d []float32, g []float32, m []float32, v []float32, scale float32, step float32, c1 float32, b2 float32, c2 float32, rs float32, eps float32)
+// Requires: AVX, FMA3
+TEXT ·adamDirAVX2(SB), NOSPLIT, $0-124
+	VBROADCASTSS scale+96(FP), Y0
+	VBROADCASTSS step+100(FP), Y1
+	VBROADCASTSS c1+104(FP), Y2
+	VBROADCASTSS b2+108(FP), Y3
+	VBROADCASTSS c2+112(FP), Y4
+	VBROADCASTSS rs+116(FP), Y5
+	VBROADCASTSS eps+120(FP), Y6
+	MOVQ         d_len+8(FP), AX
+	MOVQ         d_base+0(FP), CX
+	MOVQ         g_base+24(FP), DX
+	MOVQ         m_base+48(FP), BX
+	MOVQ         v_base+72(FP), SI
+
+narrow:
+	CMPQ        AX, $0x08
+	JLT         narrow_end
+	VMOVUPS     (DX), Y7
+	VMOVUPS     (BX), Y8
+	VMOVUPS     (SI), Y9
+	VMULPS      Y0, Y7, Y7
+	VSUBPS      Y8, Y7, Y10
+	VFMADD231PS Y2, Y10, Y8
+	VMULPS      Y4, Y7, Y10
+	VMULPS      Y3, Y9, Y9
+	VFMADD231PS Y10, Y7, Y9
+	VSQRTPS     Y9, Y10
+	VFMADD213PS Y6, Y5, Y10
+	VDIVPS      Y10, Y8, Y10
+	VMULPS      Y1, Y10, Y10
+	VMOVUPS     Y10, (CX)
+	VMOVUPS     Y8, (BX)
+	VMOVUPS     Y9, (SI)
+	ADDQ        $0x20, CX
+	ADDQ        $0x20, DX
+	ADDQ        $0x20, BX
+	ADDQ        $0x20, SI
+	SUBQ        $0x08, AX
+	JMP         narrow
+
+narrow_end:
+	TESTQ       AX, AX
+	JE          done
+	LEAQ        masks<>+128(SB), DI
+	NEGQ        AX
+	VMOVDQU     (DI)(AX*4), Y7
+	VMASKMOVPS  (DX), Y7, Y8
+	VMASKMOVPS  (BX), Y7, Y9
+	VMASKMOVPS  (SI), Y7, Y10
+	VMULPS      Y0, Y8, Y8
+	VSUBPS      Y9, Y8, Y0
+	VFMADD231PS Y2, Y0, Y9
+	VMULPS      Y4, Y8, Y0
+	VMULPS      Y3, Y10, Y10
+	VFMADD231PS Y0, Y8, Y10
+	VSQRTPS     Y10, Y0
+	VFMADD213PS Y6, Y5, Y0
+	VDIVPS      Y0, Y9, Y0
+	VMULPS      Y1, Y0, Y0
+	VMASKMOVPS  Y0, Y7, (CX)
+	VMASKMOVPS  Y9, Y7, (BX)
+	VMASKMOVPS  Y10, Y7, (SI)
+
+done:
+	VZEROUPPER
+	RET
+
+// func rmspropAVX2(x []float32, g []float32, v []float32, scale float32, nlr float32, alpha float32, c float32, eps float32)
+// Requires: AVX, FMA3
+TEXT ·rmspropAVX2(SB), NOSPLIT, $0-92
+	VBROADCASTSS scale+72(FP), Y0
+	VBROADCASTSS nlr+76(FP), Y1
+	VBROADCASTSS alpha+80(FP), Y2
+	VBROADCASTSS c+84(FP), Y3
+	VBROADCASTSS eps+88(FP), Y4
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	MOVQ         g_base+24(FP), DX
+	MOVQ         v_base+48(FP), BX
+
+narrow:
+	CMPQ        AX, $0x08
+	JLT         narrow_end
+	VMOVUPS     (CX), Y5
+	VMOVUPS     (DX), Y6
+	VMOVUPS     (BX), Y7
+	VMULPS      Y0, Y6, Y6
+	VMULPS      Y2, Y7, Y7
+	VMULPS      Y3, Y6, Y8
+	VFMADD231PS Y8, Y6, Y7
+	VSQRTPS     Y7, Y8
+	VADDPS      Y4, Y8, Y8
+	VDIVPS      Y8, Y6, Y8
+	VFMADD231PS Y1, Y8, Y5
+	VMOVUPS     Y5, (CX)
+	VMOVUPS     Y7, (BX)
+	ADDQ        $0x20, CX
+	ADDQ        $0x20, DX
+	ADDQ        $0x20, BX
+	SUBQ        $0x08, AX
+	JMP         narrow
+
+narrow_end:
+	TESTQ       AX, AX
+	JE          done
+	LEAQ        masks<>+128(SB), SI
+	NEGQ        AX
+	VMOVDQU     (SI)(AX*4), Y5
+	VMASKMOVPS  (CX), Y5, Y6
+	VMASKMOVPS  (DX), Y5, Y7
+	VMASKMOVPS  (BX), Y5, Y8
+	VMULPS      Y0, Y7, Y7
+	VMULPS      Y2, Y8, Y8
+	VMULPS      Y3, Y7, Y0
+	VFMADD231PS Y0, Y7, Y8
+	VSQRTPS     Y8, Y0
+	VADDPS      Y4, Y0, Y0
+	VDIVPS      Y0, Y7, Y0
+	VFMADD231PS Y1, Y0, Y6
+	VMASKMOVPS  Y6, Y5, (CX)
+	VMASKMOVPS  Y8, Y5, (BX)
 
 done:
 	VZEROUPPER

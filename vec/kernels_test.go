@@ -253,28 +253,28 @@ var kernelCases = []kernelCase{
 	}},
 	{"Momentum", func(s *source, n int) []float32 {
 		x, g, v := s.numbers(n), s.numbers(n), s.numbers(n)
-		Momentum(x, g, v, 0.1, 0.9, 0, false)
-		Momentum(x, g, v, 0.03, 0.95, 0.1, true)
+		Momentum(x, g, v, 1, 0.1, 0.9, 0, false)
+		Momentum(x, g, v, 1, 0.03, 0.95, 0.1, true)
 		return append(append([]float32{}, x...), v...)
 	}},
 	{"Adam", func(s *source, n int) []float32 {
 		x, g, m, v := s.numbers(n), s.numbers(n), s.numbers(n), s.positive(n)
-		Adam(x, g, m, v, 0.001, 0.9, 0.999, 1e-8, 0.19, 0.001999)
+		Adam(x, g, m, v, 1, 0.001, 0.9, 0.999, 1e-8, 0.19, 0.001999)
 		return append(append(append([]float32{}, x...), m...), v...)
 	}},
 	{"AdamDirection", func(s *source, n int) []float32 {
 		d, g, m, v := s.raw(n), s.numbers(n), s.numbers(n), s.positive(n)
-		AdamDirection(d, g, m, v, 0.9, 0.999, 1e-6, 0.19, 0.001999)
+		AdamDirection(d, g, m, v, 1, 0.9, 0.999, 1e-6, 0.19, 0.001999)
 		return append(append(append([]float32{}, d...), m...), v...)
 	}},
 	{"RMSProp", func(s *source, n int) []float32 {
 		x, g, v := s.numbers(n), s.numbers(n), s.positive(n)
-		RMSProp(x, g, v, 0.01, 0.99, 1e-8)
+		RMSProp(x, g, v, 1, 0.01, 0.99, 1e-8)
 		return append(append([]float32{}, x...), v...)
 	}},
 	{"Adagrad", func(s *source, n int) []float32 {
 		x, g, v := s.numbers(n), s.numbers(n), s.positive(n)
-		Adagrad(x, g, v, 0.01, 1e-10)
+		Adagrad(x, g, v, 1, 0.01, 1e-10)
 		return append(append([]float32{}, x...), v...)
 	}},
 	{"scalars", func(s *source, n int) []float32 {

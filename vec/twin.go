@@ -170,13 +170,21 @@ func expShiftTwin(e, x []float32, m float64) {
 	}
 }
 
-func momentumTwin(x, g, v []float32, nlr, mu, c float32, nesterov bool) {
+func sgdTwin(x, g []float32, scale, nlr float32) {
+	g = g[:len(x)]
+	for i := range x {
+		x[i] = FMA(nlr, float32(scale*g[i]), x[i])
+	}
+}
+
+func momentumTwin(x, g, v []float32, scale, nlr, mu, c float32, nesterov bool) {
 	g, v = g[:len(x)], v[:len(x)]
 	for i := range x {
-		d := FMA(mu, v[i], c*g[i])
+		gi := float32(scale * g[i])
+		d := FMA(mu, v[i], c*gi)
 		v[i] = d
 		if nesterov {
-			d = FMA(mu, d, g[i])
+			d = FMA(mu, d, gi)
 		}
 		x[i] = FMA(nlr, d, x[i])
 	}
@@ -184,6 +192,7 @@ func momentumTwin(x, g, v []float32, nlr, mu, c float32, nesterov bool) {
 
 // adamRatio updates one m and v and gives m / fma(sqrt(v), rs, eps).
 func adamRatio(g float32, m, v *float32, p *adamConst) float32 {
+	g = float32(p.scale * g)
 	*m = FMA(p.c1, g-*m, *m)
 	*v = FMA(p.c2*g, g, p.b2**v)
 	return *m / FMA(sqrt(*v), p.rs, p.eps)
@@ -203,12 +212,13 @@ func adamDirTwin(d, g, m, v []float32, p *adamConst) {
 	}
 }
 
-func rmspropTwin(x, g, v []float32, nlr, alpha, c, eps float32) {
+func rmspropTwin(x, g, v []float32, scale, nlr, alpha, c, eps float32) {
 	g, v = g[:len(x)], v[:len(x)]
 	for i := range x {
-		s := FMA(c*g[i], g[i], alpha*v[i])
+		gi := float32(scale * g[i])
+		s := FMA(c*gi, gi, alpha*v[i])
 		v[i] = s
-		x[i] = FMA(nlr, g[i]/(sqrt(s)+eps), x[i])
+		x[i] = FMA(nlr, gi/(sqrt(s)+eps), x[i])
 	}
 }
 

@@ -352,7 +352,7 @@ func (s *Strategy) timed(lo, hi int) {
 	s.mu.Unlock()
 }
 
-// block is how many elements are scaled and updated at a time, while they are in the first cache.
+// block is how many elements are penalised and updated at a time, while they are in the first cache.
 const block = 2048
 
 // update turns elements lo to hi of the sum into the new elements of the frame: parameters move along their gradient's
@@ -375,11 +375,13 @@ func (s *Strategy) update(lo, hi int) {
 
 func (s *Strategy) move(g []float32, lo, hi int) {
 	w := s.worker
-	vec.Scale(s.mean, g[lo:hi])
+	scale := s.mean // by the optimizer, on the way, unless a regulariser has to join the mean before
 	if s.pen != nil {
+		vec.Scale(scale, g[lo:hi])
 		s.pen.AddPenaltyGrad(w.X, g, lo, hi)
+		scale = 1
 	}
-	w.Optimizer.Apply(w.X, g, lo, hi)
+	w.Optimizer.Apply(w.X, g, lo, hi, scale)
 	if s.prox != nil {
 		s.prox.Prox(w.X, lo, hi, w.Rate)
 	}

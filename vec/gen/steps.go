@@ -6,18 +6,26 @@ import (
 )
 
 func steps() {
+	text("sgd", "func(x, g []float32, scale, nlr float32)", "is a step of gradient descent.")
+	scale, nlr := broadcast("scale"), broadcast("nlr")
+	walk(4, []stream{inout("x"), in("g")}, func(v []VecVirtual) {
+		VMULPS(scale, v[1], v[1])
+		VFMADD231PS(nlr, v[1], v[0])
+	})
+
 	for _, nesterov := range []bool{false, true} {
 		name, doc := "momentum", "is a step of momentum."
 		if nesterov {
 			name, doc = "nesterov", "is a step of Nesterov's momentum."
 		}
-		TEXT(name+"AVX2", NOSPLIT, "func(x, g, v []float32, nlr, mu, c float32)")
+		TEXT(name+"AVX2", NOSPLIT, "func(x, g, v []float32, scale, nlr, mu, c float32)")
 		Pragma("noescape")
 		Doc(name+"AVX2 "+doc, "See momentumTwin for the contract.")
-		nlr, mu, c := broadcast("nlr"), broadcast("mu"), broadcast("c")
+		scale, nlr, mu, c := broadcast("scale"), broadcast("nlr"), broadcast("mu"), broadcast("c")
 		walk(1, []stream{inout("x"), in("g"), inout("v")}, func(v []VecVirtual) {
 			x, g, d := v[0], v[1], v[2]
 			s := YMM()
+			VMULPS(scale, g, g)
 			VMULPS(c, g, s)
 			VFMADD213PS(s, mu, d) // d = mu*v + s
 			if !nesterov {
@@ -29,14 +37,14 @@ func steps() {
 		})
 	}
 
-	text("adam", "func(x, g, m, v []float32, step, c1, b2, c2, rs, eps float32)", "is a step of Adam.")
+	text("adam", "func(x, g, m, v []float32, scale, step, c1, b2, c2, rs, eps float32)", "is a step of Adam.")
 	k := loadAdam()
 	walk(1, []stream{inout("x"), in("g"), inout("m"), inout("v")}, func(v []VecVirtual) {
 		r := k.ratio(v[1], v[2], v[3])
 		VFMADD231PS(k.step, r, v[0])
 	})
 
-	text("adamDir", "func(d, g, m, v []float32, step, c1, b2, c2, rs, eps float32)", "is the direction of a step of Adam.")
+	text("adamDir", "func(d, g, m, v []float32, scale, step, c1, b2, c2, rs, eps float32)", "is the direction of a step of Adam.")
 	k = loadAdam()
 	walk(1, []stream{out("d"), in("g"), inout("m"), inout("v")}, func(v []VecVirtual) {
 		r := k.ratio(v[1], v[2], v[3])
@@ -44,11 +52,13 @@ func steps() {
 		v[0] = r
 	})
 
-	text("rmsprop", "func(x, g, v []float32, nlr, alpha, c, eps float32)", "is a step of RMSProp or Adagrad.")
-	nlr, alpha, c, eps := broadcast("nlr"), broadcast("alpha"), broadcast("c"), broadcast("eps")
+	text("rmsprop", "func(x, g, v []float32, scale, nlr, alpha, c, eps float32)", "is a step of RMSProp or Adagrad.")
+	scale, nlr = broadcast("scale"), broadcast("nlr")
+	alpha, c, eps := broadcast("alpha"), broadcast("c"), broadcast("eps")
 	walk(1, []stream{inout("x"), in("g"), inout("v")}, func(v []VecVirtual) {
 		x, g, s := v[0], v[1], v[2]
 		u := YMM()
+		VMULPS(scale, g, g)
 		VMULPS(alpha, s, s)
 		VMULPS(c, g, u)
 		VFMADD231PS(u, g, s)
@@ -60,15 +70,16 @@ func steps() {
 }
 
 // adamK is vec.adamConst, broadcast.
-type adamK struct{ step, c1, b2, c2, rs, eps VecVirtual }
+type adamK struct{ scale, step, c1, b2, c2, rs, eps VecVirtual }
 
 func loadAdam() adamK {
-	return adamK{broadcast("step"), broadcast("c1"), broadcast("b2"), broadcast("c2"), broadcast("rs"), broadcast("eps")}
+	return adamK{broadcast("scale"), broadcast("step"), broadcast("c1"), broadcast("b2"), broadcast("c2"), broadcast("rs"), broadcast("eps")}
 }
 
 // ratio updates m and v in place and gives m / fma(sqrt(v), rs, eps).
 func (k adamK) ratio(g, m, v VecVirtual) VecVirtual {
 	t := YMM()
+	VMULPS(k.scale, g, g)
 	VSUBPS(m, g, t)
 	VFMADD231PS(k.c1, t, m) // m = c1*(g-m) + m
 	VMULPS(k.c2, g, t)
