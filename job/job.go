@@ -90,7 +90,8 @@ var units = []struct {
 	n    Size
 }{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
 
-func parseSize(text string) (Size, error) {
+// ParseSize reads what String writes: 65536, 64KiB or 1MiB.
+func ParseSize(text string) (Size, error) {
 	mul := Size(1)
 	num := text
 	for _, u := range units {
@@ -212,7 +213,7 @@ func put(f reflect.Value, text string) error {
 			err = fmt.Errorf("%q is not a duration such as 30s or 2m", text)
 		}
 	case *Size:
-		*p, err = parseSize(text)
+		*p, err = ParseSize(text)
 	default:
 		panic(fmt.Sprintf("job: a key of type %T", p))
 	}

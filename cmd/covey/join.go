@@ -188,7 +188,7 @@ func (w *worker) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := w.group(ctx, j)
+	g, err := meet(ctx, you, w.peers, j.Timeout)
 	if err != nil {
 		return err
 	}
@@ -222,22 +222,22 @@ func (w *worker) train(ctx context.Context) error {
 	return err
 }
 
-// group meets the other workers.
-func (w *worker) group(ctx context.Context, j *job.Job) (comm.Group, error) {
-	you := w.m.Welcome
-	if fd := os.Getenv(cluster.EnvShm); fd != "" {
+// meet forms the group of a worker with the others: over the memory that it inherited or, with peers, over sockets.
+func meet(ctx context.Context, you cluster.Welcome, peers *tcp.Listener, timeout time.Duration) (comm.Group, error) {
+	if peers == nil {
+		fd := os.Getenv(cluster.EnvShm)
 		n, err := strconv.Atoi(fd)
 		if err != nil {
 			return nil, usagef("%s is %q, expected a descriptor", cluster.EnvShm, fd)
 		}
 		f := os.NewFile(uintptr(n), "shm")
 		defer f.Close()
-		return shm.Attach(f, comm.Rank(you.Rank), startUp, j.Timeout)
+		return shm.Attach(f, comm.Rank(you.Rank), startUp, timeout)
 	}
 	secret, err := hex.DecodeString(you.Secret)
 	if err != nil {
 		return nil, fmt.Errorf("the run's secret is not hex: %w", err)
 	}
-	return w.peers.Connect(ctx, comm.Rank(you.Rank), you.Peers, tcp.Config{Generation: uint64(you.Generation),
-		Secret: secret, Timeout: j.Timeout, Setup: startUp})
+	return peers.Connect(ctx, comm.Rank(you.Rank), you.Peers, tcp.Config{Generation: uint64(you.Generation),
+		Secret: secret, Timeout: timeout, Setup: startUp})
 }

@@ -54,7 +54,7 @@ many machines. With the same job and microshards they compute the same bits.
 		RunE:          verb,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(trainCommand(), joinCommand(), predictCommand(), inspectCommand(), dataCommand(), caCommand(), versionCommand())
+	root.AddCommand(trainCommand(), joinCommand(), predictCommand(), inspectCommand(), dataCommand(), benchCommand(), caCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

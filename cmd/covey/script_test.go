@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"os"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -33,6 +35,7 @@ var words = map[string]func(*testscript.TestScript, bool, []string){
 	"cut":     scriptCut,
 	"same":    scriptSame,
 	"picture": scriptPicture,
+	"rows":    scriptRows,
 }
 
 // TestScripts runs testdata/script/*.txt: see the package testscript for the language, and below for our own words.
@@ -93,6 +96,24 @@ func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
 		b, ok2 := both[1][k]
 		if !ok || !ok2 || !reflect.DeepEqual(a, b) {
 			ts.Fatalf("%s: %v (%v) in %s, %v (%v) in %s", k, a, ok, args[0], b, ok2, args[1])
+		}
+	}
+}
+
+// scriptRows is "rows FILE N KEY[=VALUE]...": a JSON list of N objects, each of which has the keys, with these values.
+func scriptRows(ts *testscript.TestScript, neg bool, args []string) {
+	var rows []map[string]any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &rows))
+	if want, err := strconv.Atoi(args[1]); err != nil || len(rows) != want {
+		ts.Fatalf("%d rows, want %s", len(rows), args[1])
+	}
+	for i, row := range rows {
+		for _, arg := range args[2:] {
+			key, want, given := strings.Cut(arg, "=")
+			v, ok := row[key]
+			if !ok || given && fmt.Sprint(v) != want {
+				ts.Fatalf("row %d: %s is %v, want %s", i, key, v, arg)
+			}
 		}
 	}
 }

@@ -32,6 +32,7 @@ var rooms = []string{
 	"strategy",
 	"cluster",
 	"train", "job",
+	"bench",
 	"cmd", "examples", "internal", "integration",
 }
 
