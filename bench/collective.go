@@ -100,7 +100,7 @@ func (c Collective) allReduce(ctx context.Context, g comm.Group, n int, row *Row
 	tree := comm.NewTree(ranks, ranks)
 	a := c.Algorithm
 	if a == comm.Auto {
-		a = comm.Choose(tree, n)
+		a = comm.Choose(comm.CostsOf(g), tree, n)
 	}
 	row.Algorithm = a.String()
 	x := make([]float32, n/4)

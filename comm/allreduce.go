@@ -3,95 +3,9 @@ package comm
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/covey-ml/covey/vec"
 )
-
-// Algorithm is a way to move the bytes of an all-reduce. All but Ring give the bits of the canonical order.
-//
-// In their costs P is the number of ranks, S the bytes of the vector, k the parts of a rank (1 when the leaves are
-// a power of two times P) and K those of all.
-type Algorithm uint8
-
-// The algorithms.
-const (
-	// Auto lets Choose decide.
-	Auto Algorithm = iota
-	// Direct is reduce-scatter, then all-gather: the owner of each chunk gets everybody's parts of it, adds them in
-	// tree order and sends the result to all. Any P. Two rounds, (k+1)(P-1) messages and (k+1)(P-1)/P S bytes a rank;
-	// scratch K/P S. Long chunks go in segments of SegmentBytes, a message each, so that the two rounds overlap; scratch
-	// is then at most K times some segments. Update is Direct with a hook in its middle.
-	Direct
-	// Doubling is recursive doubling, nearest first: in round i a rank exchanges its whole sum with the rank 2^i away
-	// and adds. P must be a power of two and each rank own one node of the same level. log2 P rounds, as many messages
-	// and log2 P S bytes a rank; scratch log2 P S.
-	Doubling
-	// Gather sends every part to everybody, and everybody adds them all in tree order. Any P. One round, P-1 messages
-	// and k(P-1) S bytes a rank; scratch K S.
-	Gather
-	// Binomial is reduce to rank 0 along the binomial tree, nearest first, and broadcast back. Between ranks goes the
-	// list of nodes that make up the leaves below. Any P. 2 ceil(log2 P) rounds; a rank sends its list once, at most
-	// 2 log2 M vectors of S bytes and one when all own equal powers of two of leaves, and S to each child.
-	Binomial
-	// Ring sends chunks round in P-1 steps of adding and P-1 of spreading (Patarasuk and Yuan, Bandwidth optimal
-	// all-reduce algorithms for clusters of workstations, 2009). Each chunk is added in another order, so its bits
-	// depend on P; Choose never takes it. 2(P-1) rounds and messages and 2(P-1)/P S bytes a rank; scratch 2/P S.
-	Ring
-)
-
-var algorithmNames = []string{"auto", "direct", "doubling", "gather", "tree", "ring"}
-
-// String returns the name that ParseAlgorithm takes.
-func (a Algorithm) String() string {
-	if int(a) < len(algorithmNames) {
-		return algorithmNames[a]
-	}
-	return fmt.Sprintf("algorithm(%d)", uint8(a))
-}
-
-// Canonical tells whether the algorithm gives the bits of the canonical order at every number of ranks.
-func (a Algorithm) Canonical() bool { return a != Ring }
-
-// ParseAlgorithm returns the algorithm of a name: auto, direct, doubling, gather, tree or ring.
-func ParseAlgorithm(name string) (Algorithm, error) {
-	for i, n := range algorithmNames {
-		if n == name {
-			return Algorithm(i), nil
-		}
-	}
-	return 0, fmt.Errorf("all-reduce %q: want one of %s", name, strings.Join(algorithmNames, ", "))
-}
-
-// Fits tells whether the algorithm can sum over t.
-func (a Algorithm) Fits(t Tree) bool {
-	return a != Doubling && int(a) < len(algorithmNames) || a == Doubling && t.p.perfect
-}
-
-// Choose returns the algorithm that should be fastest for a vector of so many bytes. It never chooses Ring. The
-// result has the same bits whatever it chooses; the bounds are where rounds (a few microseconds each) begin to cost
-// less than bytes and additions. They are rough: one table for all transports.
-//
-//	when                                       | algorithm | because
-//	2 ranks, one equal node each, to 64 KiB    | doubling  | one round, one addition, no copies
-//	all parts of everybody fit in 16 KiB       | gather    | one round
-//	one equal node a rank, P = 2^i, to 64 KiB  | doubling  | log2 P rounds and messages, few bytes too many
-//	more than 16 ranks, to 16 KiB              | tree      | each rank talks to log2 P others, not to all
-//	else                                       | direct    | least bytes, and each element is added once
-func Choose(t Tree, bytes int) Algorithm {
-	ranks := t.Ranks()
-	switch {
-	case ranks > 2 && bytes*len(t.AllParts()) <= 16<<10:
-		return Gather
-	case Doubling.Fits(t) && bytes <= 64<<10:
-		return Doubling
-	case ranks == 2 && bytes*len(t.AllParts()) <= 16<<10:
-		return Gather
-	case ranks > 16 && bytes <= 16<<10:
-		return Binomial
-	}
-	return Direct
-}
 
 // AllReduce leaves the sum, in t's order, of all parts of all ranks in parts[0] of every rank. parts has
 // t.Vectors(rank) vectors of one length, the same everywhere: this rank's parts in order, or one vector of any content
@@ -115,11 +29,10 @@ func AllReduceBy(ctx context.Context, g Group, t Tree, parts [][]float32, a Algo
 	}
 	n := len(parts[0])
 	if a == Auto {
-		a = Choose(t, word*n)
+		a = Choose(CostsOf(g), t, word*n)
 	}
 	if !a.Fits(t) {
-		return fmt.Errorf("comm: all-reduce by %v needs a power of two of ranks that own one equal subtree each, "+
-			"not %d ranks over %d leaves; direct fits all", a, t.Ranks(), t.Leaves())
+		return fmt.Errorf("comm: all-reduce: %w", a.Check(t))
 	}
 	c, err := enter(ctx, g, OpAllReduce)
 	if err != nil {
@@ -139,6 +52,8 @@ func AllReduceBy(ctx context.Context, g Group, t Tree, parts [][]float32, a Algo
 		err = c.binomial(t, parts)
 	case a == Ring:
 		err = c.ring(t, parts)
+	default: // Torus, Hierarchical
+		err = c.grid(t.grid(a), t, parts)
 	}
 	return c.leave(err)
 }

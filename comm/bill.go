@@ -5,7 +5,7 @@ import "math/bits"
 // Bill is what one rank sends in one operation: so many messages of each size. The functions that make bills are the
 // closed forms of the algorithms; nothing in them looks at what is really sent, so the ledger can hold one against
 // the other.
-type Bill [4]Lot
+type Bill [6]Lot
 
 // Lot is a number of messages of one size in bytes.
 type Lot struct{ Messages, Size int }
@@ -69,7 +69,7 @@ func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 	if ranks == 1 || n == 0 {
 		return Bill{}
 	}
-	switch a {
+	switch a.kind() {
 	case Direct:
 		b, g := ReduceScatterBill(t, r, n), AllGatherBill(ranks, r, n)
 		full, last := segments(g[0])
@@ -94,6 +94,8 @@ func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 	case Ring:
 		big, rest := chunkBill(n, ranks, 2, 1, (r+1)%Rank(ranks), (r+2)%Rank(ranks))
 		return Bill{big, rest}
+	case Torus, Hierarchical:
+		return t.grid(a).bill(t, r, n)
 	}
 	return Bill{}
 }

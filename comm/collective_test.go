@@ -48,13 +48,13 @@ func open(t testing.TB, n int) []comm.Group {
 	return groups
 }
 
-// The golden small thing: four roads, one result.
+// The golden small thing: many roads, one result.
 func TestAlgorithmsAgreeInEveryBit(t *testing.T) {
 	const n, m, length = 8, 16, 999
 	seed := rand.Uint64()
 	tree := comm.NewTree(m, n)
 	sums := map[comm.Algorithm][]float32{}
-	for _, a := range []comm.Algorithm{comm.Direct, comm.Doubling, comm.Gather, comm.Binomial} {
+	for _, a := range []comm.Algorithm{comm.Direct, comm.Doubling, comm.Gather, comm.Binomial, comm.Torus, comm.Hierarchical.Hosts(3)} {
 		groups := open(t, n)
 		var mu sync.Mutex
 		each(t, groups, func(g comm.Group) error {
@@ -247,6 +247,11 @@ func TestCollectivesDoNotAllocate(t *testing.T) {
 		"tree":     func(g comm.Group, x [][]float32) error { return comm.AllReduceBy(bg, g, tree, x, comm.Binomial) },
 		"ring":     func(g comm.Group, x [][]float32) error { return comm.AllReduceBy(bg, g, tree, x, comm.Ring) },
 		"doubling": func(g comm.Group, x [][]float32) error { return comm.AllReduceBy(bg, g, even, x[:1], comm.Doubling) },
+		"torus":    func(g comm.Group, x [][]float32) error { return comm.AllReduceBy(bg, g, even, x[:1], comm.Torus) },
+		"hierarchical": func(g comm.Group, x [][]float32) error {
+			return comm.AllReduceBy(bg, g, tree, x, comm.Hierarchical.Hosts(3))
+		},
+		"chosen": func(g comm.Group, x [][]float32) error { return comm.AllReduce(bg, g, tree, x) },
 		"reduce-scatter": func(g comm.Group, x [][]float32) error {
 			return comm.ReduceScatter(bg, g, tree, x)
 		},

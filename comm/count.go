@@ -114,6 +114,9 @@ func (c *count) Announce(op Op, b Bill) {
 	c.l.Book(op, Entry{ExpectedMessages: b.Messages(), Expected: b.Payload() + b.Header(c.framer)})
 }
 
+// Costs implements Costed.
+func (c *count) Costs() Costs { return CostsOf(c.g) }
+
 func (c *count) outermost(r Rank) Rank { return outermost(c.g, r) }
 
 // poisonCount is a count over a Poisoner.
@@ -136,5 +139,6 @@ var (
 	_ Poster    = (*count)(nil)
 	_ Framer    = (*count)(nil)
 	_ Announcer = (*count)(nil)
+	_ Costed    = (*count)(nil)
 	_ Poisoner  = poisonCount{}
 )

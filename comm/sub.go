@@ -138,6 +138,9 @@ func (s *sub) Overhead(n int) int {
 // Announce implements Announcer.
 func (s *sub) Announce(op Op, b Bill) { Announce(s.g, op, b) }
 
+// Costs implements Costed.
+func (s *sub) Costs() Costs { return CostsOf(s.g) }
+
 func (s *sub) outermost(r Rank) Rank { return outermost(s.g, s.ranks[r]) }
 
 var (
@@ -145,4 +148,5 @@ var (
 	_ Poster    = (*sub)(nil)
 	_ Framer    = (*sub)(nil)
 	_ Announcer = (*sub)(nil)
+	_ Costed    = (*sub)(nil)
 )

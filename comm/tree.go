@@ -22,6 +22,8 @@ type Tree struct{ p *treePlan }
 
 type treePlan struct {
 	leaves, ranks int
+	runs          []int  // by rank, and one more: its first leaf
+	hosts         Hosts  // where the ranks are; nil: on one host
 	first         []int  // by rank, and one more: the number in global order of its first part
 	parts         []Node // of all ranks, in global order
 	merge         []Add
@@ -30,6 +32,12 @@ type treePlan struct {
 	once   sync.Once
 	rounds [][]climb // of the binomial reduce, by rank
 	held   [][]int
+
+	mu    sync.RWMutex
+	grids map[Algorithm]*grid // those asked for so far
+
+	weighed sync.Once
+	works   [numKinds]Work // by algorithm, without parameters
 }
 
 // Node is a subtree: see Tree.
@@ -51,7 +59,18 @@ func NewTree(leaves, ranks int) Tree {
 	if leaves < 1 || ranks < 1 {
 		panic(fmt.Sprintf("comm.NewTree(%d leaves, %d ranks)", leaves, ranks))
 	}
-	p := &treePlan{leaves: leaves, ranks: ranks, first: make([]int, ranks+1)}
+	k := min(leaves, ranks)
+	runs := make([]int, ranks+1)
+	for r := range runs {
+		runs[r] = min(r, k) * leaves / k
+	}
+	return newTree(leaves, runs, nil)
+}
+
+// newTree is NewTree with given runs: rank r owns the leaves [runs[r], runs[r+1]).
+func newTree(leaves int, runs []int, hosts Hosts) Tree {
+	ranks := len(runs) - 1
+	p := &treePlan{leaves: leaves, ranks: ranks, runs: runs, hosts: hosts, first: make([]int, ranks+1)}
 	t := Tree{p}
 	p.perfect = ranks&(ranks-1) == 0
 	for r := range ranks {
@@ -75,11 +94,7 @@ func (t Tree) Ranks() int { return t.p.ranks }
 
 // Run returns the leaves [lo, hi) that a rank owns; lo == hi for a spare.
 func (t Tree) Run(r Rank) (lo, hi int) {
-	m, k := t.p.leaves, min(t.p.leaves, t.p.ranks)
-	if int(r) >= k {
-		return m, m
-	}
-	return int(r) * m / k, (int(r) + 1) * m / k
+	return t.p.runs[r], t.p.runs[r+1]
 }
 
 // Parts returns the parts of a rank, in order; none for a spare. The caller must not change them.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -231,7 +232,7 @@ func TestChooseFitsAndIsNeverTheRing(t *testing.T) {
 		for n := 1; n <= 40; n++ {
 			tree := NewTree(m, n)
 			for _, bytes := range []int{0, 4, 1 << 10, 16 << 10, 64 << 10, 1 << 20, 1 << 30} {
-				if a := Choose(tree, bytes); a == Auto || !a.Canonical() || !a.Fits(tree) {
+				if a := Choose(InprocCosts, tree, bytes); a == Auto || !a.Canonical() || !a.Fits(tree) {
 					t.Errorf("%d bytes over %d leaves on %d ranks: %v", bytes, m, n, a)
 				}
 			}
@@ -240,13 +241,29 @@ func TestChooseFitsAndIsNeverTheRing(t *testing.T) {
 }
 
 func TestAlgorithmNames(t *testing.T) {
-	for a := Auto; a <= Ring; a++ {
+	all := []Algorithm{Torus.Rows(2), Torus.Rows(1000), Hierarchical.Hosts(1), Hierarchical.Hosts(7)}
+	for a := Auto; a < numKinds; a++ {
+		all = append(all, a)
+	}
+	for _, a := range all {
 		if got, err := ParseAlgorithm(a.String()); got != a || err != nil {
 			t.Errorf("%v parses as %v, %v", a, got, err)
 		}
 	}
-	if _, err := ParseAlgorithm("rings"); err == nil {
-		t.Error("rings is an algorithm")
+	for text, want := range map[string]string{
+		"rings":               `did you mean "ring"?`,
+		"":                    "expected a name",
+		"ring:rows=2":         `ring: takes no parameter "rows"`,
+		"torus:row=2":         `did you mean "rows"?`,
+		"torus:rows=0":        "want at least 1",
+		"torus:rows=-1":       "want at least 1",
+		"torus:rows=two":      "expected a whole number",
+		"torus:2,3":           "does not take",
+		"hierarchical:rows=3": `unknown parameter "rows" (hosts)`,
+	} {
+		if a, err := ParseAlgorithm(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q parses as %v, %v; want %s", text, a, err, want)
+		}
 	}
 }
 

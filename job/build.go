@@ -70,6 +70,9 @@ func (j *Job) Fill() error {
 	if err := spec.OneOf("model", j.Model.Name(), zoo.Names()...); err != nil {
 		return j.Errorf("model", "%w", err)
 	}
+	if _, err := comm.ParseAlgorithm(string(j.Algorithm)); err != nil {
+		return j.Errorf("algorithm", "%w", err)
+	}
 	if err := j.fillStrategy(); err != nil {
 		return err
 	}
@@ -238,12 +241,12 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	case j.Microshards > j.Batch:
 		return train.Config{}, j.Errorf("microshards", "%d slices of a batch of %d samples: at most one a sample", j.Microshards, j.Batch)
 	}
-	alg, err := comm.ParseAlgorithm(j.Algorithm)
+	alg, err := comm.ParseAlgorithm(string(j.Algorithm))
 	if err != nil {
 		return train.Config{}, j.Errorf("algorithm", "%w", err)
 	}
-	if !alg.Fits(comm.NewTree(j.Microshards, j.Workers)) {
-		return train.Config{}, j.Errorf("algorithm", "%v needs a power of two of workers with as many microshards each, and there are %d with %d in all: use auto", alg, j.Workers, j.Microshards)
+	if err := alg.Check(comm.NewTree(j.Microshards, j.Workers)); err != nil {
+		return train.Config{}, j.Errorf("algorithm", "%w", err)
 	}
 	return train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
@@ -301,8 +304,8 @@ func (j *Job) Ahead(local int) bool {
 
 // Reproducible says how far the run's bits can be had again, in words for the report.
 func (j *Job) Reproducible() string {
-	if j.Algorithm == "ring" {
-		return fmt.Sprintf("at %d workers only: the ring adds in an order that depends on their number", j.Workers)
+	if alg, err := comm.ParseAlgorithm(string(j.Algorithm)); err == nil && !alg.Canonical() {
+		return fmt.Sprintf("at %d workers only: the %v adds in an order that depends on their number", j.Workers, alg)
 	}
 	if j.Strategy == Direct {
 		return "with any number of workers and any transport"

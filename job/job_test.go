@@ -142,19 +142,28 @@ func TestFits(t *testing.T) {
 	}
 }
 
-// A job may name exactly the algorithms that package comm has.
+// A job may name the algorithms of package comm, with their parameters, and is told what is wrong with another.
 func TestAlgorithms(t *testing.T) {
-	for _, k := range Keys() {
-		if k.Name != "algorithm" {
-			continue
+	for _, name := range append(comm.AlgorithmNames(), "torus:rows=2", "hierarchical:hosts=3") {
+		j := &Job{Algorithm: Choice(name)}
+		if err := j.Fill(); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
-		for i, name := range k.Choices {
-			if a, err := comm.ParseAlgorithm(name); err != nil || a != comm.Algorithm(i) {
-				t.Errorf("%s: %v, %v", name, a, err)
+		for _, k := range Keys() {
+			if word, _, _ := strings.Cut(name, ":"); k.Name == "algorithm" && !strings.Contains(k.Help, word) {
+				t.Errorf("the help of algorithm does not have %s: %s", word, k.Help)
 			}
 		}
-		if last := comm.Algorithm(len(k.Choices)); !strings.HasPrefix(last.String(), "algorithm(") {
-			t.Errorf("package comm has %v too", last)
+		if at := "at 2 workers only: the ring"; strings.HasPrefix(j.Reproducible(), at) != (name == "ring") {
+			t.Errorf("%s is reproducible %s", name, j.Reproducible())
+		}
+	}
+	for name, want := range map[string]string{
+		"tours": `did you mean "torus"?`, "torus:row=2": `did you mean "rows"?`, "ring:2": `does not take the value "2"`,
+	} {
+		j := &Job{Algorithm: Choice(name)}
+		if err := j.Fill(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", name, err, want)
 		}
 	}
 }

@@ -37,6 +37,9 @@ func every(n int, tree comm.Tree) map[string]func(g comm.Group) error {
 		"barrier": func(g comm.Group) error { return comm.Barrier(bg, g) },
 	}
 	for _, alg := range algorithms {
+		if !alg.Fits(tree) {
+			continue
+		}
 		calls[alg.String()] = func(g comm.Group) error {
 			return comm.AllReduceBy(bg, g, tree, parts(tree, g.Rank(), rough, n), alg)
 		}
@@ -169,7 +172,7 @@ func (x *exam) disagree(t *testing.T) {
 		}
 	}
 	each(t, g, func(g comm.Group) error { return comm.Barrier(bg, g) })
-	for _, alg := range []comm.Algorithm{comm.Direct, comm.Gather, comm.Binomial} {
+	for _, alg := range []comm.Algorithm{comm.Direct, comm.Gather, comm.Binomial, comm.Hierarchical.Hosts(2)} {
 		g := x.group(t, n, patience)
 		for r, err := range all(g, func(g comm.Group) error {
 			return comm.AllReduceBy(bg, g, tree, parts(tree, g.Rank(), rough, 300+3*int(g.Rank()/2)), alg)
@@ -222,7 +225,7 @@ func (x *exam) sockets(t *testing.T) {
 				}
 			}
 		}
-		for _, call := range []string{"direct", "update", "gather", "tree", "ring", "all-to-all", "barrier"} {
+		for _, call := range []string{"direct", "update", "gather", "tree", "ring", "hierarchical:hosts=2", "all-to-all", "barrier"} {
 			if err := every(100000, tree)[call](g); err != nil {
 				return fmt.Errorf("%s: %w", call, err)
 			}

@@ -12,8 +12,9 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// algorithms are all but auto.
-var algorithms = []comm.Algorithm{comm.Direct, comm.Doubling, comm.Gather, comm.Binomial, comm.Ring}
+// algorithms are all but auto, those with a parameter at several.
+var algorithms = []comm.Algorithm{comm.Direct, comm.Doubling, comm.Gather, comm.Binomial, comm.Ring, comm.Torus, comm.Torus.Rows(2),
+	comm.Torus.Rows(3), comm.Hierarchical, comm.Hierarchical.Hosts(2), comm.Hierarchical.Hosts(3)}
 
 // input is the value of element e at leaf i of a sum of vectors of n elements.
 type input func(i, e, n int) float32
@@ -112,6 +113,20 @@ func leafCounts(n int) []int {
 	return slices.Compact(m)
 }
 
+// layouts are ways that n ranks may lie on hosts: one each, one more on the first than on the second, all but one on the
+// first, and of 1, 2, 3 ... ranks.
+func layouts(n int) []comm.Hosts {
+	all := []comm.Hosts{comm.EvenHosts(n, n)}
+	if n > 2 {
+		all = append(all, comm.Hosts{0, comm.Rank(n/2 + 1)}, comm.Hosts{0, comm.Rank(n - 1)})
+	}
+	var grow comm.Hosts
+	for first, size := 0, 1; first < n; first, size = first+size, size+1 {
+		grow = append(grow, comm.Rank(first))
+	}
+	return append(all, grow)
+}
+
 // collectives asks all of them at one size.
 func (x *exam) collectives(t *testing.T, n int) {
 	g := x.group(t, n, patience)
@@ -135,6 +150,18 @@ func (x *exam) collectives(t *testing.T, n int) {
 		for _, m := range leafCounts(n) {
 			for _, length := range append(lengths, 5000) {
 				allReduce64(t, c, books, comm.NewTree(m, n), length)
+			}
+		}
+	})
+	t.Run("Hosts", func(t *testing.T) {
+		for _, hosts := range layouts(n) {
+			for _, m := range leafCounts(n) {
+				tree := comm.NewTree(m, n).On(hosts)
+				for _, alg := range []comm.Algorithm{comm.Auto, comm.Hierarchical} {
+					for _, length := range []int{1, 17, 1001} {
+						x.allReduce(t, c, books, tree, alg, length)
+					}
+				}
 			}
 		}
 	})

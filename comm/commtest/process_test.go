@@ -123,7 +123,7 @@ func die(spin int) {
 func round(ctx context.Context, g comm.Group, draw *rand.Rand) error {
 	n := 1 << draw.IntN(19) // to a megabyte
 	tree := comm.NewTree(g.Size()+draw.IntN(3), g.Size())
-	algorithms := []comm.Algorithm{comm.Auto, comm.Direct, comm.Gather, comm.Binomial, comm.Ring}
+	algorithms := []comm.Algorithm{comm.Auto, comm.Direct, comm.Gather, comm.Binomial, comm.Ring, comm.Hierarchical.Hosts(2)}
 	alg := algorithms[draw.IntN(len(algorithms))]
 	switch draw.IntN(6) {
 	case 0:
