@@ -10,7 +10,6 @@ import (
 	"github.com/covey-ml/covey/bench"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/job"
-	"github.com/covey-ml/covey/spec"
 )
 
 // benchCollective is one call of covey bench allreduce, broadcast or alltoall.
@@ -42,7 +41,7 @@ receive by that time, which shows how near a link is to its limit whatever the n
 	}
 	c.Flags().StringVar(&o.sizes, "sizes", "1KiB,16KiB,256KiB,4MiB,64MiB", "sizes in bytes")
 	if op == "allreduce" {
-		c.Flags().StringVar(&o.algorithm, "algorithm", "auto", "how to move the bytes: "+strings.Join(algorithms(), ", "))
+		c.Flags().StringVar(&o.algorithm, "algorithm", "auto", "how to move the bytes: "+strings.Join(comm.AlgorithmNames(), ", "))
 	}
 	o.addWorkerFlags(c, "2")
 	o.addFlags(c)
@@ -52,16 +51,6 @@ receive by that time, which shows how near a link is to its limit whatever the n
 func noArguments(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usagef("%s takes flags alone, not %q (%s --help lists them)", c.CommandPath(), strings.Join(args, " "), c.CommandPath())
-	}
-	return nil
-}
-
-// algorithms are the names of all-reduce algorithms, as jobs know them.
-func algorithms() []string {
-	for _, k := range job.Keys() {
-		if k.Name == "algorithm" {
-			return k.Choices
-		}
 	}
 	return nil
 }
@@ -79,15 +68,12 @@ func (o *benchCollective) run(c *cobra.Command) error {
 		return err
 	}
 	if o.op == "allreduce" {
-		if err := spec.OneOf("algorithm", o.algorithm, algorithms()...); err != nil {
-			return usagef("--algorithm: %w", err)
-		}
 		if what.Algorithm, err = comm.ParseAlgorithm(o.algorithm); err != nil {
 			return usagef("--algorithm: %w", err)
 		}
 		for _, n := range groups {
-			if !what.Algorithm.Fits(comm.NewTree(n, n)) {
-				return usagef("--algorithm: %v cannot sum over %d workers: use auto", what.Algorithm, n)
+			if err := what.Algorithm.Check(comm.NewTree(n, n)); err != nil {
+				return usagef("--algorithm: %w", err)
 			}
 		}
 	}
