@@ -152,21 +152,6 @@ func rmsprop(x, g, v []float32, scale, nlr, alpha, c, eps float32) {
 	rmspropTwin(x, g, v, scale, nlr, alpha, c, eps)
 }
 
-func csrDot(col []int32, val, w []float32) float32 {
-	if useAVX2 {
-		return csrDotAVX2(col, val, w)
-	}
-	return csrDotTwin(col, val, w)
-}
-
-func csrScatter(a float32, col []int32, val, g []float32) {
-	if useAVX2 {
-		csrScatterAVX2(a, col, val, g)
-		return
-	}
-	csrScatterTwin(a, col, val, g)
-}
-
 func sgd(x, g []float32, scale, nlr float32) {
 	if useAVX2 {
 		sgdAVX2(x, g, scale, nlr)

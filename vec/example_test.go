@@ -59,6 +59,17 @@ func ExampleCSRMatVec() {
 	// Output: [40 100]
 }
 
+func ExampleLogLoss() {
+	// Two samples with one feature each.
+	row, col := []int{0, 1, 2}, []int32{0, 1}
+	w, z, g := []float64{1, -1}, make([]float64, 2), make([]float64, 2)
+	vec.CSRMargins(z, row, col, nil, w) // nil: features that are there or not
+	loss := vec.LogLoss(z, nil, z, []int32{1, 0})
+	vec.CSRAddGrad(g, row, col, nil, z)
+	fmt.Printf("%.4f %.4f\n", loss, g)
+	// Output: 0.6265 [-0.2689 0.2689]
+}
+
 func ExampleAdam() {
 	x, m, v := []float32{1}, []float32{0}, []float32{0}
 	// The first step moves by the learning rate, whatever the gradient's size.

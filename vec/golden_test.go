@@ -44,6 +44,10 @@ var golden = map[string]string{
 	"RMSProp":       "59405fa11d0dbffb",
 	"Adagrad":       "f6b3f32ffea44097",
 	"scalars":       "9da02cfb4db0c1fc",
+	"CSRMargins":    "3b9184c03aeb251a",
+	"CSRAddGrad":    "6a62fdddf3517515",
+	"CSRAddHess":    "b25ab1fd0eefa5a1",
+	"LogLoss":       "a3d3fb59ff4bcb24",
 }
 
 func TestGolden(t *testing.T) {

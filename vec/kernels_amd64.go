@@ -70,6 +70,12 @@ func tanhGradAVX2(dx []float32, dy []float32, y []float32)
 //go:noescape
 func geluGradAVX2(dx []float32, dy []float32, x []float32)
 
+// logLossAVX2 adds losses to four lanes and writes their derivatives.
+// See logLossTwin for the contract.
+//
+//go:noescape
+func logLossAVX2(lanes *[4]float64, r []float64, d []float64, z []float64, class []int32)
+
 // expShiftAVX2 is e = exp(x - m).
 // See expShiftTwin for the contract.
 //
@@ -146,14 +152,68 @@ func transpose6AVX2(dst *float32, dp int, src *float32, si int, kc int)
 //go:noescape
 func transpose8AVX2(dst *float32, dp int, src *float32, si int, kc int)
 
-// csrDotAVX2 is the sum of val*w[col], one chain.
-// See csrDotTwin for the contract.
+// csrMarginsAVX2 is z = X w.
+// See csrMarginsTwin for the contract.
 //
 //go:noescape
-func csrDotAVX2(col []int32, val []float32, w []float32) float32
+func csrMarginsAVX2(z []float64, row []int, col []int32, val []float32, w []float64)
 
-// csrScatterAVX2 is g[col] = fma(val, a, g[col]) in order.
-// See csrScatterTwin for the contract.
+// csrAddGradAVX2 is g += X' r.
+// See csrAddGradTwin for the contract.
 //
 //go:noescape
-func csrScatterAVX2(a float32, col []int32, val []float32, g []float32)
+func csrAddGradAVX2(g []float64, row []int, col []int32, val []float32, r []float64)
+
+// csrAddHessAVX2 is g += X' D X v.
+// See csrAddHessTwin for the contract.
+//
+//go:noescape
+func csrAddHessAVX2(g []float64, row []int, col []int32, val []float32, d []float64, v []float64)
+
+// csrMarginsOnesAVX2 is z = X w, every val being 1.
+// See csrMarginsTwin for the contract.
+//
+//go:noescape
+func csrMarginsOnesAVX2(z []float64, row []int, col []int32, w []float64)
+
+// csrAddGradOnesAVX2 is g += X' r, every val being 1.
+// See csrAddGradTwin for the contract.
+//
+//go:noescape
+func csrAddGradOnesAVX2(g []float64, row []int, col []int32, r []float64)
+
+// csrAddHessOnesAVX2 is g += X' D X v, every val being 1.
+// See csrAddHessTwin for the contract.
+//
+//go:noescape
+func csrAddHessOnesAVX2(g []float64, row []int, col []int32, d []float64, v []float64)
+
+// csrMatVecAVX2 is y = the sums of val*w[col], each one chain.
+// See csrMatVecTwin for the contract.
+//
+//go:noescape
+func csrMatVecAVX2(y []float32, row []int, col []int32, val []float32, w []float32)
+
+// csrTMatVecAVX2 is g[col] = fma(val, a, g[col]) in order.
+// See csrTMatVecTwin for the contract.
+//
+//go:noescape
+func csrTMatVecAVX2(g []float32, row []int, col []int32, val []float32, a []float32)
+
+// maxColumnAVX2 is the largest of col, taken as unsigned, or 0.
+// See maxColumnTwin for the contract.
+//
+//go:noescape
+func maxColumnAVX2(col []int32) uint32
+
+// csrRowMulAVX2 is c = the sum of val*b[col,:].
+// See csrRowMulTwin for the contract.
+//
+//go:noescape
+func csrRowMulAVX2(c []float32, col []int32, val []float32, b []float32)
+
+// csrRowAddAVX2 is g[col,:] = fma(val, a, g[col,:]) in order.
+// See csrRowAddTwin for the contract.
+//
+//go:noescape
+func csrRowAddAVX2(g []float32, col []int32, val []float32, a []float32)

@@ -1691,6 +1691,160 @@ DATA q3fd9884533d43651<>+16(SB)/8, $0x3fd9884533d43651
 DATA q3fd9884533d43651<>+24(SB)/8, $0x3fd9884533d43651
 GLOBL q3fd9884533d43651<>(SB), RODATA|NOPTR, $32
 
+// func logLossAVX2(lanes *[4]float64, r []float64, d []float64, z []float64, class []int32)
+// Requires: AVX, AVX2
+TEXT ·logLossAVX2(SB), NOSPLIT, $0-104
+	MOVQ    lanes+0(FP), AX
+	MOVQ    r_base+8(FP), CX
+	MOVQ    d_base+32(FP), DX
+	MOVQ    z_base+56(FP), BX
+	MOVQ    class_base+80(FP), SI
+	MOVQ    z_len+64(FP), DI
+	MOVQ    d_len+40(FP), R8
+	VMOVUPD (AX), Y0
+	VMOVUPD q3ff0000000000000<>+0(SB), Y1
+
+loop:
+	CMPQ      DI, $0x04
+	JLT       done
+	VPMOVSXDQ (SI), Y2
+	VPCMPEQQ  q1<>+0(SB), Y2, Y2
+	VPANDN    q8000000000000000<>+0(SB), Y2, Y2
+	VXORPD    (BX), Y2, Y3
+	VORPD     q8000000000000000<>+0(SB), Y3, Y4
+	VMOVUPD   qc085e00000000000<>+0(SB), Y5
+	VMAXPD    Y4, Y5, Y4
+	VMULPD    q3ff71547652b82fe<>+0(SB), Y4, Y5
+	VADDPD    q4338000000000000<>+0(SB), Y5, Y5
+	VSUBPD    q4338000000000000<>+0(SB), Y5, Y6
+	VMULPD    q3fe62e42fefa39ef<>+0(SB), Y6, Y6
+	VSUBPD    Y6, Y4, Y4
+	VMOVUPD   q3efa136b31ea54a3<>+0(SB), Y6
+	VMULPD    Y4, Y6, Y6
+	VADDPD    q3f2a17df64c523d6<>+0(SB), Y6, Y6
+	VMULPD    Y4, Y6, Y6
+	VADDPD    q3f56c166be5bb8e9<>+0(SB), Y6, Y6
+	VMULPD    Y4, Y6, Y6
+	VADDPD    q3f81110a62027ad5<>+0(SB), Y6, Y6
+	VMULPD    Y4, Y6, Y6
+	VADDPD    q3fa55555565c5d19<>+0(SB), Y6, Y6
+	VMULPD    Y4, Y6, Y6
+	VADDPD    q3fc5555557e72511<>+0(SB), Y6, Y6
+	VMULPD    Y4, Y6, Y6
+	VADDPD    q3fdfffffffffe068<>+0(SB), Y6, Y6
+	VMULPD    Y4, Y6, Y6
+	VADDPD    q3fefffffffff61f7<>+0(SB), Y6, Y6
+	VMULPD    Y4, Y6, Y6
+	VPADDQ    q3ff<>+0(SB), Y5, Y5
+	VPSLLQ    $0x34, Y5, Y5
+	VMULPD    Y5, Y6, Y6
+	VADDPD    Y5, Y6, Y6
+	VADDPD    Y1, Y6, Y4
+	VDIVPD    Y4, Y1, Y4
+	VMULPD    Y4, Y6, Y5
+	VCMPPD    $0x0d, q3fda827999fcef32<>+0(SB), Y6, Y7
+	VMULPD    q3fe0000000000000<>+0(SB), Y6, Y8
+	VSUBPD    q3fe0000000000000<>+0(SB), Y8, Y8
+	VBLENDVPD Y7, Y8, Y6, Y8
+	VADDPD    q4000000000000000<>+0(SB), Y8, Y6
+	VDIVPD    Y6, Y8, Y8
+	VMULPD    Y8, Y8, Y6
+	VMOVUPD   q3fb9193ad599876c<>+0(SB), Y9
+	VMULPD    Y6, Y9, Y9
+	VADDPD    q3fbc620e12262e86<>+0(SB), Y9, Y9
+	VMULPD    Y6, Y9, Y9
+	VADDPD    q3fc24943845d454e<>+0(SB), Y9, Y9
+	VMULPD    Y6, Y9, Y9
+	VADDPD    q3fc9999962baa6d7<>+0(SB), Y9, Y9
+	VMULPD    Y6, Y9, Y9
+	VADDPD    q3fd55555556716da<>+0(SB), Y9, Y9
+	VMULPD    Y6, Y9, Y9
+	VADDPD    q3fefffffffffff12<>+0(SB), Y9, Y9
+	VADDPD    Y8, Y8, Y8
+	VMULPD    Y9, Y8, Y8
+	VANDPD    q3fe62e42fefa39ef<>+0(SB), Y7, Y7
+	VADDPD    Y7, Y8, Y8
+	VXORPD    Y7, Y7, Y7
+	VANDPD    q7fffffffffffffff<>+0(SB), Y3, Y6
+	VBLENDVPD Y3, Y6, Y7, Y7
+	VADDPD    Y7, Y8, Y8
+	VADDPD    Y8, Y0, Y0
+	VBLENDVPD Y3, Y4, Y5, Y6
+	VXORPD    Y2, Y6, Y6
+	VXORPD    q8000000000000000<>+0(SB), Y6, Y6
+	VMOVUPD   Y6, (CX)
+	TESTQ     R8, R8
+	JE        next
+	VMULPD    Y4, Y5, Y5
+	VMOVUPD   Y5, (DX)
+	ADDQ      $0x20, DX
+
+next:
+	ADDQ $0x20, CX
+	ADDQ $0x20, BX
+	ADDQ $0x10, SI
+	SUBQ $0x04, DI
+	JMP  loop
+
+done:
+	VMOVUPD Y0, (AX)
+	VZEROUPPER
+	RET
+
+DATA q1<>+0(SB)/8, $0x0000000000000001
+DATA q1<>+8(SB)/8, $0x0000000000000001
+DATA q1<>+16(SB)/8, $0x0000000000000001
+DATA q1<>+24(SB)/8, $0x0000000000000001
+GLOBL q1<>(SB), RODATA|NOPTR, $32
+
+DATA q3fda827999fcef32<>+0(SB)/8, $0x3fda827999fcef32
+DATA q3fda827999fcef32<>+8(SB)/8, $0x3fda827999fcef32
+DATA q3fda827999fcef32<>+16(SB)/8, $0x3fda827999fcef32
+DATA q3fda827999fcef32<>+24(SB)/8, $0x3fda827999fcef32
+GLOBL q3fda827999fcef32<>(SB), RODATA|NOPTR, $32
+
+DATA q3fe0000000000000<>+0(SB)/8, $0x3fe0000000000000
+DATA q3fe0000000000000<>+8(SB)/8, $0x3fe0000000000000
+DATA q3fe0000000000000<>+16(SB)/8, $0x3fe0000000000000
+DATA q3fe0000000000000<>+24(SB)/8, $0x3fe0000000000000
+GLOBL q3fe0000000000000<>(SB), RODATA|NOPTR, $32
+
+DATA q3fb9193ad599876c<>+0(SB)/8, $0x3fb9193ad599876c
+DATA q3fb9193ad599876c<>+8(SB)/8, $0x3fb9193ad599876c
+DATA q3fb9193ad599876c<>+16(SB)/8, $0x3fb9193ad599876c
+DATA q3fb9193ad599876c<>+24(SB)/8, $0x3fb9193ad599876c
+GLOBL q3fb9193ad599876c<>(SB), RODATA|NOPTR, $32
+
+DATA q3fbc620e12262e86<>+0(SB)/8, $0x3fbc620e12262e86
+DATA q3fbc620e12262e86<>+8(SB)/8, $0x3fbc620e12262e86
+DATA q3fbc620e12262e86<>+16(SB)/8, $0x3fbc620e12262e86
+DATA q3fbc620e12262e86<>+24(SB)/8, $0x3fbc620e12262e86
+GLOBL q3fbc620e12262e86<>(SB), RODATA|NOPTR, $32
+
+DATA q3fc24943845d454e<>+0(SB)/8, $0x3fc24943845d454e
+DATA q3fc24943845d454e<>+8(SB)/8, $0x3fc24943845d454e
+DATA q3fc24943845d454e<>+16(SB)/8, $0x3fc24943845d454e
+DATA q3fc24943845d454e<>+24(SB)/8, $0x3fc24943845d454e
+GLOBL q3fc24943845d454e<>(SB), RODATA|NOPTR, $32
+
+DATA q3fc9999962baa6d7<>+0(SB)/8, $0x3fc9999962baa6d7
+DATA q3fc9999962baa6d7<>+8(SB)/8, $0x3fc9999962baa6d7
+DATA q3fc9999962baa6d7<>+16(SB)/8, $0x3fc9999962baa6d7
+DATA q3fc9999962baa6d7<>+24(SB)/8, $0x3fc9999962baa6d7
+GLOBL q3fc9999962baa6d7<>(SB), RODATA|NOPTR, $32
+
+DATA q3fd55555556716da<>+0(SB)/8, $0x3fd55555556716da
+DATA q3fd55555556716da<>+8(SB)/8, $0x3fd55555556716da
+DATA q3fd55555556716da<>+16(SB)/8, $0x3fd55555556716da
+DATA q3fd55555556716da<>+24(SB)/8, $0x3fd55555556716da
+GLOBL q3fd55555556716da<>(SB), RODATA|NOPTR, $32
+
+DATA q3fefffffffffff12<>+0(SB)/8, $0x3fefffffffffff12
+DATA q3fefffffffffff12<>+8(SB)/8, $0x3fefffffffffff12
+DATA q3fefffffffffff12<>+16(SB)/8, $0x3fefffffffffff12
+DATA q3fefffffffffff12<>+24(SB)/8, $0x3fefffffffffff12
+GLOBL q3fefffffffffff12<>(SB), RODATA|NOPTR, $32
+
 // func expShiftAVX2(e []float32, x []float32, m float64)
 // Requires: AVX, AVX2
 TEXT ·expShiftAVX2(SB), NOSPLIT, $0-56
@@ -2837,50 +2991,998 @@ done:
 	VZEROUPPER
 	RET
 
-// func csrDotAVX2(col []int32, val []float32, w []float32) float32
-// Requires: AVX, FMA3, SSE
-TEXT ·csrDotAVX2(SB), NOSPLIT, $0-76
-	VXORPS X0, X0, X0
-	MOVQ   col_len+8(FP), AX
-	MOVQ   col_base+0(FP), CX
-	MOVQ   val_base+24(FP), DX
-	MOVQ   w_base+48(FP), BX
+// func csrMarginsAVX2(z []float64, row []int, col []int32, val []float32, w []float64)
+// Requires: AVX
+TEXT ·csrMarginsAVX2(SB), NOSPLIT, $0-120
+	MOVQ   z_base+0(FP), AX
+	MOVQ   w_base+96(FP), CX
+	MOVQ   row_base+24(FP), DX
+	MOVQ   row_len+32(FP), BX
+	DECQ   BX
+	MOVQ   col_base+48(FP), SI
+	MOVQ   val_base+72(FP), R9
+	VXORPD X0, X0, X0
 
-loop:
-	TESTQ       AX, AX
-	JE          done
-	MOVLQSX     (CX), SI
-	VMOVSS      (DX), X1
-	VFMADD231SS (BX)(SI*4), X1, X0
-	ADDQ        $0x04, CX
-	ADDQ        $0x04, DX
-	DECQ        AX
-	JMP         loop
+row:
+	TESTQ  BX, BX
+	JE     done
+	MOVQ   (DX), DI
+	MOVQ   8(DX), R8
+	ADDQ   $0x08, DX
+	VXORPD Y1, Y1, Y1
+
+dot:
+	LEAQ        4(DI), R10
+	CMPQ        R10, R8
+	JG          dot_rest
+	MOVLQSX     (SI)(DI*4), R11
+	VMOVSD      (CX)(R11*8), X2
+	MOVLQSX     4(SI)(DI*4), R11
+	VMOVHPD     (CX)(R11*8), X2, X2
+	MOVLQSX     8(SI)(DI*4), R11
+	VMOVSD      (CX)(R11*8), X3
+	MOVLQSX     12(SI)(DI*4), R11
+	VMOVHPD     (CX)(R11*8), X3, X3
+	VINSERTF128 $0x01, X3, Y2, Y2
+	VCVTPS2PD   (R9)(DI*4), Y3
+	VMULPD      Y3, Y2, Y2
+	VADDPD      Y2, Y1, Y1
+	MOVQ        R10, DI
+	JMP         dot
+
+dot_rest:
+	VEXTRACTF128 $0x01, Y1, X2
+	LEAQ         2(DI), R10
+	CMPQ         R10, R8
+	JG           dot_last
+	MOVLQSX      (SI)(DI*4), R11
+	VMOVSD       (CX)(R11*8), X3
+	MOVLQSX      4(SI)(DI*4), R11
+	VMOVHPD      (CX)(R11*8), X3, X3
+	VCVTPS2PD    (R9)(DI*4), X4
+	VMULPD       X4, X3, X3
+	VADDPD       X3, X1, X1
+	MOVQ         R10, DI
+	CMPQ         DI, R8
+	JE           dot_fold
+	MOVLQSX      (SI)(DI*4), R8
+	VMOVSD       (CX)(R8*8), X3
+	VCVTSS2SD    (R9)(DI*4), X0, X4
+	VMULSD       X4, X3, X3
+	VADDSD       X3, X2, X2
+	INCQ         DI
+	JMP          dot_fold
+
+dot_last:
+	CMPQ      DI, R8
+	JE        dot_fold
+	MOVLQSX   (SI)(DI*4), R8
+	VMOVSD    (CX)(R8*8), X3
+	VCVTSS2SD (R9)(DI*4), X0, X4
+	VMULSD    X4, X3, X3
+	VADDSD    X3, X1, X1
+	INCQ      DI
+
+dot_fold:
+	VADDPD    X2, X1, X1
+	VPERMILPD $0x01, X1, X2
+	VADDSD    X2, X1, X1
+	VMOVSD    X1, (AX)
+	ADDQ      $0x08, AX
+	DECQ      BX
+	JMP       row
 
 done:
-	MOVSS X0, ret+72(FP)
+	VZEROUPPER
 	RET
 
-// func csrScatterAVX2(a float32, col []int32, val []float32, g []float32)
-// Requires: AVX, FMA3, SSE
-TEXT ·csrScatterAVX2(SB), NOSPLIT, $0-80
-	MOVSS a+0(FP), X0
-	MOVQ  col_len+16(FP), AX
-	MOVQ  col_base+8(FP), CX
-	MOVQ  val_base+32(FP), DX
-	MOVQ  g_base+56(FP), BX
+// func csrAddGradAVX2(g []float64, row []int, col []int32, val []float32, r []float64)
+// Requires: AVX
+TEXT ·csrAddGradAVX2(SB), NOSPLIT, $0-120
+	MOVQ   g_base+0(FP), AX
+	MOVQ   r_base+96(FP), CX
+	MOVQ   row_base+24(FP), DX
+	MOVQ   row_len+32(FP), BX
+	DECQ   BX
+	MOVQ   col_base+48(FP), SI
+	MOVQ   val_base+72(FP), R9
+	VXORPD X0, X0, X0
 
-loop:
-	TESTQ       AX, AX
-	JE          done
-	MOVLQSX     (CX), SI
-	VMOVSS      (BX)(SI*4), X1
-	VFMADD231SS (DX), X0, X1
-	VMOVSS      X1, (BX)(SI*4)
-	ADDQ        $0x04, CX
-	ADDQ        $0x04, DX
-	DECQ        AX
-	JMP         loop
+row:
+	TESTQ  BX, BX
+	JE     done
+	MOVQ   (DX), DI
+	MOVQ   8(DX), R8
+	ADDQ   $0x08, DX
+	VMOVSD (CX), X1
+	ADDQ   $0x08, CX
+
+scatter_four:
+	LEAQ      4(DI), R10
+	CMPQ      R10, R8
+	JG        scatter_four_end
+	MOVLQSX   (SI)(DI*4), R11
+	VCVTSS2SD (R9)(DI*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R11*8), X2, X2
+	VMOVSD    X2, (AX)(R11*8)
+	MOVLQSX   4(SI)(DI*4), R11
+	VCVTSS2SD 4(R9)(DI*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R11*8), X2, X2
+	VMOVSD    X2, (AX)(R11*8)
+	MOVLQSX   8(SI)(DI*4), R11
+	VCVTSS2SD 8(R9)(DI*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R11*8), X2, X2
+	VMOVSD    X2, (AX)(R11*8)
+	MOVLQSX   12(SI)(DI*4), R11
+	VCVTSS2SD 12(R9)(DI*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R11*8), X2, X2
+	VMOVSD    X2, (AX)(R11*8)
+	MOVQ      R10, DI
+	JMP       scatter_four
+
+scatter_four_end:
+scatter_one:
+	LEAQ      1(DI), R10
+	CMPQ      R10, R8
+	JG        scatter_one_end
+	MOVLQSX   (SI)(DI*4), R11
+	VCVTSS2SD (R9)(DI*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R11*8), X2, X2
+	VMOVSD    X2, (AX)(R11*8)
+	MOVQ      R10, DI
+	JMP       scatter_one
+
+scatter_one_end:
+	DECQ BX
+	JMP  row
 
 done:
+	VZEROUPPER
+	RET
+
+// func csrAddHessAVX2(g []float64, row []int, col []int32, val []float32, d []float64, v []float64)
+// Requires: AVX
+TEXT ·csrAddHessAVX2(SB), NOSPLIT, $0-144
+	MOVQ   g_base+0(FP), AX
+	MOVQ   d_base+96(FP), CX
+	MOVQ   v_base+120(FP), DX
+	MOVQ   row_base+24(FP), BX
+	MOVQ   row_len+32(FP), SI
+	DECQ   SI
+	MOVQ   col_base+48(FP), DI
+	MOVQ   val_base+72(FP), R10
+	VXORPD X0, X0, X0
+
+row:
+	TESTQ  SI, SI
+	JE     done
+	MOVQ   (BX), R8
+	MOVQ   8(BX), R9
+	ADDQ   $0x08, BX
+	MOVQ   R8, R11
+	VXORPD Y1, Y1, Y1
+
+dot:
+	LEAQ        4(R8), R12
+	CMPQ        R12, R9
+	JG          dot_rest
+	MOVLQSX     (DI)(R8*4), R13
+	VMOVSD      (DX)(R13*8), X2
+	MOVLQSX     4(DI)(R8*4), R13
+	VMOVHPD     (DX)(R13*8), X2, X2
+	MOVLQSX     8(DI)(R8*4), R13
+	VMOVSD      (DX)(R13*8), X3
+	MOVLQSX     12(DI)(R8*4), R13
+	VMOVHPD     (DX)(R13*8), X3, X3
+	VINSERTF128 $0x01, X3, Y2, Y2
+	VCVTPS2PD   (R10)(R8*4), Y3
+	VMULPD      Y3, Y2, Y2
+	VADDPD      Y2, Y1, Y1
+	MOVQ        R12, R8
+	JMP         dot
+
+dot_rest:
+	VEXTRACTF128 $0x01, Y1, X2
+	LEAQ         2(R8), R12
+	CMPQ         R12, R9
+	JG           dot_last
+	MOVLQSX      (DI)(R8*4), R13
+	VMOVSD       (DX)(R13*8), X3
+	MOVLQSX      4(DI)(R8*4), R13
+	VMOVHPD      (DX)(R13*8), X3, X3
+	VCVTPS2PD    (R10)(R8*4), X4
+	VMULPD       X4, X3, X3
+	VADDPD       X3, X1, X1
+	MOVQ         R12, R8
+	CMPQ         R8, R9
+	JE           dot_fold
+	MOVLQSX      (DI)(R8*4), R12
+	VMOVSD       (DX)(R12*8), X3
+	VCVTSS2SD    (R10)(R8*4), X0, X4
+	VMULSD       X4, X3, X3
+	VADDSD       X3, X2, X2
+	INCQ         R8
+	JMP          dot_fold
+
+dot_last:
+	CMPQ      R8, R9
+	JE        dot_fold
+	MOVLQSX   (DI)(R8*4), R12
+	VMOVSD    (DX)(R12*8), X3
+	VCVTSS2SD (R10)(R8*4), X0, X4
+	VMULSD    X4, X3, X3
+	VADDSD    X3, X1, X1
+	INCQ      R8
+
+dot_fold:
+	VADDPD    X2, X1, X1
+	VPERMILPD $0x01, X1, X2
+	VADDSD    X2, X1, X1
+	VMULSD    (CX), X1, X1
+	ADDQ      $0x08, CX
+	MOVQ      R11, R8
+
+scatter_four:
+	LEAQ      4(R8), R11
+	CMPQ      R11, R9
+	JG        scatter_four_end
+	MOVLQSX   (DI)(R8*4), R12
+	VCVTSS2SD (R10)(R8*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R12*8), X2, X2
+	VMOVSD    X2, (AX)(R12*8)
+	MOVLQSX   4(DI)(R8*4), R12
+	VCVTSS2SD 4(R10)(R8*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R12*8), X2, X2
+	VMOVSD    X2, (AX)(R12*8)
+	MOVLQSX   8(DI)(R8*4), R12
+	VCVTSS2SD 8(R10)(R8*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R12*8), X2, X2
+	VMOVSD    X2, (AX)(R12*8)
+	MOVLQSX   12(DI)(R8*4), R12
+	VCVTSS2SD 12(R10)(R8*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R12*8), X2, X2
+	VMOVSD    X2, (AX)(R12*8)
+	MOVQ      R11, R8
+	JMP       scatter_four
+
+scatter_four_end:
+scatter_one:
+	LEAQ      1(R8), R11
+	CMPQ      R11, R9
+	JG        scatter_one_end
+	MOVLQSX   (DI)(R8*4), R12
+	VCVTSS2SD (R10)(R8*4), X0, X2
+	VMULSD    X1, X2, X2
+	VADDSD    (AX)(R12*8), X2, X2
+	VMOVSD    X2, (AX)(R12*8)
+	MOVQ      R11, R8
+	JMP       scatter_one
+
+scatter_one_end:
+	DECQ SI
+	JMP  row
+
+done:
+	VZEROUPPER
+	RET
+
+// func csrMarginsOnesAVX2(z []float64, row []int, col []int32, w []float64)
+// Requires: AVX
+TEXT ·csrMarginsOnesAVX2(SB), NOSPLIT, $0-96
+	MOVQ z_base+0(FP), AX
+	MOVQ w_base+72(FP), CX
+	MOVQ row_base+24(FP), DX
+	MOVQ row_len+32(FP), BX
+	DECQ BX
+	MOVQ col_base+48(FP), SI
+
+row:
+	TESTQ  BX, BX
+	JE     done
+	MOVQ   (DX), DI
+	MOVQ   8(DX), R8
+	ADDQ   $0x08, DX
+	VXORPD Y0, Y0, Y0
+
+dot:
+	LEAQ        4(DI), R9
+	CMPQ        R9, R8
+	JG          dot_rest
+	MOVLQSX     (SI)(DI*4), R10
+	VMOVSD      (CX)(R10*8), X1
+	MOVLQSX     4(SI)(DI*4), R10
+	VMOVHPD     (CX)(R10*8), X1, X1
+	MOVLQSX     8(SI)(DI*4), R10
+	VMOVSD      (CX)(R10*8), X2
+	MOVLQSX     12(SI)(DI*4), DI
+	VMOVHPD     (CX)(DI*8), X2, X2
+	VINSERTF128 $0x01, X2, Y1, Y1
+	VADDPD      Y1, Y0, Y0
+	MOVQ        R9, DI
+	JMP         dot
+
+dot_rest:
+	VEXTRACTF128 $0x01, Y0, X1
+	LEAQ         2(DI), R9
+	CMPQ         R9, R8
+	JG           dot_last
+	MOVLQSX      (SI)(DI*4), R10
+	VMOVSD       (CX)(R10*8), X2
+	MOVLQSX      4(SI)(DI*4), DI
+	VMOVHPD      (CX)(DI*8), X2, X2
+	VADDPD       X2, X0, X0
+	MOVQ         R9, DI
+	CMPQ         DI, R8
+	JE           dot_fold
+	MOVLQSX      (SI)(DI*4), R8
+	VMOVSD       (CX)(R8*8), X2
+	VADDSD       X2, X1, X1
+	INCQ         DI
+	JMP          dot_fold
+
+dot_last:
+	CMPQ    DI, R8
+	JE      dot_fold
+	MOVLQSX (SI)(DI*4), R8
+	VMOVSD  (CX)(R8*8), X2
+	VADDSD  X2, X0, X0
+	INCQ    DI
+
+dot_fold:
+	VADDPD    X1, X0, X0
+	VPERMILPD $0x01, X0, X1
+	VADDSD    X1, X0, X0
+	VMOVSD    X0, (AX)
+	ADDQ      $0x08, AX
+	DECQ      BX
+	JMP       row
+
+done:
+	VZEROUPPER
+	RET
+
+// func csrAddGradOnesAVX2(g []float64, row []int, col []int32, r []float64)
+// Requires: AVX
+TEXT ·csrAddGradOnesAVX2(SB), NOSPLIT, $0-96
+	MOVQ g_base+0(FP), AX
+	MOVQ r_base+72(FP), CX
+	MOVQ row_base+24(FP), DX
+	MOVQ row_len+32(FP), BX
+	DECQ BX
+	MOVQ col_base+48(FP), SI
+
+row:
+	TESTQ  BX, BX
+	JE     done
+	MOVQ   (DX), DI
+	MOVQ   8(DX), R8
+	ADDQ   $0x08, DX
+	VMOVSD (CX), X0
+	ADDQ   $0x08, CX
+
+scatter_four:
+	LEAQ    4(DI), R9
+	CMPQ    R9, R8
+	JG      scatter_four_end
+	MOVLQSX (SI)(DI*4), R10
+	VADDSD  (AX)(R10*8), X0, X1
+	VMOVSD  X1, (AX)(R10*8)
+	MOVLQSX 4(SI)(DI*4), R10
+	VADDSD  (AX)(R10*8), X0, X1
+	VMOVSD  X1, (AX)(R10*8)
+	MOVLQSX 8(SI)(DI*4), R10
+	VADDSD  (AX)(R10*8), X0, X1
+	VMOVSD  X1, (AX)(R10*8)
+	MOVLQSX 12(SI)(DI*4), DI
+	VADDSD  (AX)(DI*8), X0, X1
+	VMOVSD  X1, (AX)(DI*8)
+	MOVQ    R9, DI
+	JMP     scatter_four
+
+scatter_four_end:
+scatter_one:
+	LEAQ    1(DI), R9
+	CMPQ    R9, R8
+	JG      scatter_one_end
+	MOVLQSX (SI)(DI*4), DI
+	VADDSD  (AX)(DI*8), X0, X1
+	VMOVSD  X1, (AX)(DI*8)
+	MOVQ    R9, DI
+	JMP     scatter_one
+
+scatter_one_end:
+	DECQ BX
+	JMP  row
+
+done:
+	VZEROUPPER
+	RET
+
+// func csrAddHessOnesAVX2(g []float64, row []int, col []int32, d []float64, v []float64)
+// Requires: AVX
+TEXT ·csrAddHessOnesAVX2(SB), NOSPLIT, $0-120
+	MOVQ g_base+0(FP), AX
+	MOVQ d_base+72(FP), CX
+	MOVQ v_base+96(FP), DX
+	MOVQ row_base+24(FP), BX
+	MOVQ row_len+32(FP), SI
+	DECQ SI
+	MOVQ col_base+48(FP), DI
+
+row:
+	TESTQ  SI, SI
+	JE     done
+	MOVQ   (BX), R8
+	MOVQ   8(BX), R9
+	ADDQ   $0x08, BX
+	MOVQ   R8, R10
+	VXORPD Y0, Y0, Y0
+
+dot:
+	LEAQ        4(R8), R11
+	CMPQ        R11, R9
+	JG          dot_rest
+	MOVLQSX     (DI)(R8*4), R12
+	VMOVSD      (DX)(R12*8), X1
+	MOVLQSX     4(DI)(R8*4), R12
+	VMOVHPD     (DX)(R12*8), X1, X1
+	MOVLQSX     8(DI)(R8*4), R12
+	VMOVSD      (DX)(R12*8), X2
+	MOVLQSX     12(DI)(R8*4), R8
+	VMOVHPD     (DX)(R8*8), X2, X2
+	VINSERTF128 $0x01, X2, Y1, Y1
+	VADDPD      Y1, Y0, Y0
+	MOVQ        R11, R8
+	JMP         dot
+
+dot_rest:
+	VEXTRACTF128 $0x01, Y0, X1
+	LEAQ         2(R8), R11
+	CMPQ         R11, R9
+	JG           dot_last
+	MOVLQSX      (DI)(R8*4), R12
+	VMOVSD       (DX)(R12*8), X2
+	MOVLQSX      4(DI)(R8*4), R8
+	VMOVHPD      (DX)(R8*8), X2, X2
+	VADDPD       X2, X0, X0
+	MOVQ         R11, R8
+	CMPQ         R8, R9
+	JE           dot_fold
+	MOVLQSX      (DI)(R8*4), R11
+	VMOVSD       (DX)(R11*8), X2
+	VADDSD       X2, X1, X1
+	INCQ         R8
+	JMP          dot_fold
+
+dot_last:
+	CMPQ    R8, R9
+	JE      dot_fold
+	MOVLQSX (DI)(R8*4), R11
+	VMOVSD  (DX)(R11*8), X2
+	VADDSD  X2, X0, X0
+	INCQ    R8
+
+dot_fold:
+	VADDPD    X1, X0, X0
+	VPERMILPD $0x01, X0, X1
+	VADDSD    X1, X0, X0
+	VMULSD    (CX), X0, X0
+	ADDQ      $0x08, CX
+	MOVQ      R10, R8
+
+scatter_four:
+	LEAQ    4(R8), R10
+	CMPQ    R10, R9
+	JG      scatter_four_end
+	MOVLQSX (DI)(R8*4), R11
+	VADDSD  (AX)(R11*8), X0, X1
+	VMOVSD  X1, (AX)(R11*8)
+	MOVLQSX 4(DI)(R8*4), R11
+	VADDSD  (AX)(R11*8), X0, X1
+	VMOVSD  X1, (AX)(R11*8)
+	MOVLQSX 8(DI)(R8*4), R11
+	VADDSD  (AX)(R11*8), X0, X1
+	VMOVSD  X1, (AX)(R11*8)
+	MOVLQSX 12(DI)(R8*4), R8
+	VADDSD  (AX)(R8*8), X0, X1
+	VMOVSD  X1, (AX)(R8*8)
+	MOVQ    R10, R8
+	JMP     scatter_four
+
+scatter_four_end:
+scatter_one:
+	LEAQ    1(R8), R10
+	CMPQ    R10, R9
+	JG      scatter_one_end
+	MOVLQSX (DI)(R8*4), R8
+	VADDSD  (AX)(R8*8), X0, X1
+	VMOVSD  X1, (AX)(R8*8)
+	MOVQ    R10, R8
+	JMP     scatter_one
+
+scatter_one_end:
+	DECQ SI
+	JMP  row
+
+done:
+	VZEROUPPER
+	RET
+
+// func csrMatVecAVX2(y []float32, row []int, col []int32, val []float32, w []float32)
+// Requires: AVX, FMA3
+TEXT ·csrMatVecAVX2(SB), NOSPLIT, $0-120
+	MOVQ   y_base+0(FP), AX
+	MOVQ   w_base+96(FP), CX
+	MOVQ   row_base+24(FP), DX
+	MOVQ   row_len+32(FP), BX
+	DECQ   BX
+	MOVQ   col_base+48(FP), SI
+	MOVQ   val_base+72(FP), R9
+	VXORPD X0, X0, X0
+
+row:
+	TESTQ  BX, BX
+	JE     done
+	MOVQ   (DX), DI
+	MOVQ   8(DX), R8
+	ADDQ   $0x08, DX
+	VXORPS X0, X0, X0
+
+dot_four:
+	LEAQ        4(DI), R10
+	CMPQ        R10, R8
+	JG          dot_four_end
+	VMOVSS      (R9)(DI*4), X1
+	MOVLQSX     (SI)(DI*4), R11
+	VFMADD231SS (CX)(R11*4), X1, X0
+	VMOVSS      4(R9)(DI*4), X1
+	MOVLQSX     4(SI)(DI*4), R11
+	VFMADD231SS (CX)(R11*4), X1, X0
+	VMOVSS      8(R9)(DI*4), X1
+	MOVLQSX     8(SI)(DI*4), R11
+	VFMADD231SS (CX)(R11*4), X1, X0
+	VMOVSS      12(R9)(DI*4), X1
+	MOVLQSX     12(SI)(DI*4), DI
+	VFMADD231SS (CX)(DI*4), X1, X0
+	MOVQ        R10, DI
+	JMP         dot_four
+
+dot_four_end:
+dot_one:
+	LEAQ        1(DI), R10
+	CMPQ        R10, R8
+	JG          dot_one_end
+	VMOVSS      (R9)(DI*4), X1
+	MOVLQSX     (SI)(DI*4), DI
+	VFMADD231SS (CX)(DI*4), X1, X0
+	MOVQ        R10, DI
+	JMP         dot_one
+
+dot_one_end:
+	VMOVSS X0, (AX)
+	ADDQ   $0x04, AX
+	DECQ   BX
+	JMP    row
+
+done:
+	VZEROUPPER
+	RET
+
+// func csrTMatVecAVX2(g []float32, row []int, col []int32, val []float32, a []float32)
+// Requires: AVX, FMA3
+TEXT ·csrTMatVecAVX2(SB), NOSPLIT, $0-120
+	MOVQ   g_base+0(FP), AX
+	MOVQ   a_base+96(FP), CX
+	MOVQ   row_base+24(FP), DX
+	MOVQ   row_len+32(FP), BX
+	DECQ   BX
+	MOVQ   col_base+48(FP), SI
+	MOVQ   val_base+72(FP), R9
+	VXORPD X0, X0, X0
+
+row:
+	TESTQ  BX, BX
+	JE     done
+	MOVQ   (DX), DI
+	MOVQ   8(DX), R8
+	ADDQ   $0x08, DX
+	VMOVSS (CX), X0
+	ADDQ   $0x04, CX
+
+scatter_four:
+	LEAQ        4(DI), R10
+	CMPQ        R10, R8
+	JG          scatter_four_end
+	MOVLQSX     (SI)(DI*4), R11
+	VMOVSS      (AX)(R11*4), X1
+	VFMADD231SS (R9)(DI*4), X0, X1
+	VMOVSS      X1, (AX)(R11*4)
+	MOVLQSX     4(SI)(DI*4), R11
+	VMOVSS      (AX)(R11*4), X1
+	VFMADD231SS 4(R9)(DI*4), X0, X1
+	VMOVSS      X1, (AX)(R11*4)
+	MOVLQSX     8(SI)(DI*4), R11
+	VMOVSS      (AX)(R11*4), X1
+	VFMADD231SS 8(R9)(DI*4), X0, X1
+	VMOVSS      X1, (AX)(R11*4)
+	MOVLQSX     12(SI)(DI*4), R11
+	VMOVSS      (AX)(R11*4), X1
+	VFMADD231SS 12(R9)(DI*4), X0, X1
+	VMOVSS      X1, (AX)(R11*4)
+	MOVQ        R10, DI
+	JMP         scatter_four
+
+scatter_four_end:
+scatter_one:
+	LEAQ        1(DI), R10
+	CMPQ        R10, R8
+	JG          scatter_one_end
+	MOVLQSX     (SI)(DI*4), R11
+	VMOVSS      (AX)(R11*4), X1
+	VFMADD231SS (R9)(DI*4), X0, X1
+	VMOVSS      X1, (AX)(R11*4)
+	MOVQ        R10, DI
+	JMP         scatter_one
+
+scatter_one_end:
+	DECQ BX
+	JMP  row
+
+done:
+	VZEROUPPER
+	RET
+
+// func maxColumnAVX2(col []int32) uint32
+// Requires: AVX, AVX2
+TEXT ·maxColumnAVX2(SB), NOSPLIT, $0-28
+	VPXOR Y0, Y0, Y0
+	MOVQ  col_base+0(FP), AX
+	MOVQ  col_len+8(FP), CX
+
+loop:
+	CMPQ    CX, $0x08
+	JLT     rest
+	VPMAXUD (AX), Y0, Y0
+	ADDQ    $0x20, AX
+	SUBQ    $0x08, CX
+	JMP     loop
+
+rest:
+	LEAQ         masks<>+128(SB), DX
+	NEGQ         CX
+	VMOVDQU      (DX)(CX*4), Y1
+	VPMASKMOVD   (AX), Y1, Y1
+	VPMAXUD      Y1, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xee, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0x55, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, AX
+	VZEROUPPER
+	MOVL         AX, ret+24(FP)
+	RET
+
+// func csrRowMulAVX2(c []float32, col []int32, val []float32, b []float32)
+// Requires: AVX, FMA3
+TEXT ·csrRowMulAVX2(SB), NOSPLIT, $0-96
+	MOVQ c_base+0(FP), AX
+	MOVQ c_len+8(FP), CX
+	MOVQ col_base+24(FP), DX
+	MOVQ col_len+32(FP), BX
+	MOVQ val_base+48(FP), SI
+	MOVQ b_base+72(FP), DI
+	MOVQ CX, R8
+	SHLQ $0x02, R8
+
+strip32:
+	CMPQ   CX, $0x20
+	JLT    strip32_none
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	XORQ   R9, R9
+
+entry32:
+	CMPQ         R9, BX
+	JGE          end32
+	MOVLQSX      (DX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         DI, R10
+	VBROADCASTSS (SI)(R9*4), Y4
+	VMOVUPS      (R10), Y5
+	VFMADD231PS  Y5, Y4, Y0
+	VMOVUPS      32(R10), Y5
+	VFMADD231PS  Y5, Y4, Y1
+	VMOVUPS      64(R10), Y5
+	VFMADD231PS  Y5, Y4, Y2
+	VMOVUPS      96(R10), Y5
+	VFMADD231PS  Y5, Y4, Y3
+	INCQ         R9
+	JMP          entry32
+
+end32:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	VMOVUPS Y2, 64(AX)
+	VMOVUPS Y3, 96(AX)
+	ADDQ    $0x80, AX
+	ADDQ    $0x80, DI
+	SUBQ    $0x20, CX
+	JMP     strip32
+
+strip32_none:
+strip8:
+	CMPQ   CX, $0x08
+	JLT    strip8_none
+	VXORPS Y0, Y0, Y0
+	XORQ   R9, R9
+
+entry8:
+	CMPQ         R9, BX
+	JGE          end8
+	MOVLQSX      (DX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         DI, R10
+	VBROADCASTSS (SI)(R9*4), Y1
+	VMOVUPS      (R10), Y2
+	VFMADD231PS  Y2, Y1, Y0
+	INCQ         R9
+	JMP          entry8
+
+end8:
+	VMOVUPS Y0, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, DI
+	SUBQ    $0x08, CX
+	JMP     strip8
+
+strip8_none:
+strip4:
+	CMPQ   CX, $0x04
+	JLT    strip4_none
+	VXORPS Y0, Y0, Y0
+	XORQ   R9, R9
+
+entry4:
+	CMPQ         R9, BX
+	JGE          end4
+	MOVLQSX      (DX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         DI, R10
+	VBROADCASTSS (SI)(R9*4), Y1
+	VMOVUPS      (R10), X2
+	VFMADD231PS  X2, X1, X0
+	INCQ         R9
+	JMP          entry4
+
+end4:
+	VMOVUPS X0, (AX)
+	ADDQ    $0x10, AX
+	ADDQ    $0x10, DI
+	SUBQ    $0x04, CX
+	JMP     strip4
+
+strip4_none:
+strip2:
+	CMPQ   CX, $0x02
+	JLT    strip2_none
+	VXORPS Y0, Y0, Y0
+	XORQ   R9, R9
+
+entry2:
+	CMPQ         R9, BX
+	JGE          end2
+	MOVLQSX      (DX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         DI, R10
+	VBROADCASTSS (SI)(R9*4), Y1
+	VMOVSD       (R10), X2
+	VFMADD231PS  X2, X1, X0
+	INCQ         R9
+	JMP          entry2
+
+end2:
+	VMOVSD X0, (AX)
+	ADDQ   $0x08, AX
+	ADDQ   $0x08, DI
+	SUBQ   $0x02, CX
+	JMP    strip2
+
+strip2_none:
+strip1:
+	CMPQ   CX, $0x01
+	JLT    strip1_none
+	VXORPS Y0, Y0, Y0
+	XORQ   R9, R9
+
+entry1:
+	CMPQ         R9, BX
+	JGE          end1
+	MOVLQSX      (DX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         DI, R10
+	VBROADCASTSS (SI)(R9*4), Y1
+	VMOVSS       (R10), X2
+	VFMADD231PS  X2, X1, X0
+	INCQ         R9
+	JMP          entry1
+
+end1:
+	VMOVSS X0, (AX)
+	ADDQ   $0x04, AX
+	ADDQ   $0x04, DI
+	SUBQ   $0x01, CX
+	JMP    strip1
+
+strip1_none:
+	VZEROUPPER
+	RET
+
+// func csrRowAddAVX2(g []float32, col []int32, val []float32, a []float32)
+// Requires: AVX, FMA3
+TEXT ·csrRowAddAVX2(SB), NOSPLIT, $0-96
+	MOVQ g_base+0(FP), AX
+	MOVQ a_base+72(FP), CX
+	MOVQ a_len+80(FP), DX
+	MOVQ col_base+24(FP), BX
+	MOVQ col_len+32(FP), SI
+	MOVQ val_base+48(FP), DI
+	MOVQ DX, R8
+	SHLQ $0x02, R8
+
+strip32:
+	CMPQ    DX, $0x20
+	JLT     strip32_none
+	VMOVUPS (CX), Y0
+	VMOVUPS 32(CX), Y1
+	VMOVUPS 64(CX), Y2
+	VMOVUPS 96(CX), Y3
+	XORQ    R9, R9
+
+entry32:
+	CMPQ         R9, SI
+	JGE          end32
+	MOVLQSX      (BX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         AX, R10
+	VBROADCASTSS (DI)(R9*4), Y4
+	VMOVUPS      (R10), Y5
+	VFMADD231PS  Y0, Y4, Y5
+	VMOVUPS      Y5, (R10)
+	VMOVUPS      32(R10), Y5
+	VFMADD231PS  Y1, Y4, Y5
+	VMOVUPS      Y5, 32(R10)
+	VMOVUPS      64(R10), Y5
+	VFMADD231PS  Y2, Y4, Y5
+	VMOVUPS      Y5, 64(R10)
+	VMOVUPS      96(R10), Y5
+	VFMADD231PS  Y3, Y4, Y5
+	VMOVUPS      Y5, 96(R10)
+	INCQ         R9
+	JMP          entry32
+
+end32:
+	ADDQ $0x80, CX
+	ADDQ $0x80, AX
+	SUBQ $0x20, DX
+	JMP  strip32
+
+strip32_none:
+strip8:
+	CMPQ    DX, $0x08
+	JLT     strip8_none
+	VMOVUPS (CX), Y0
+	XORQ    R9, R9
+
+entry8:
+	CMPQ         R9, SI
+	JGE          end8
+	MOVLQSX      (BX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         AX, R10
+	VBROADCASTSS (DI)(R9*4), Y1
+	VMOVUPS      (R10), Y2
+	VFMADD231PS  Y0, Y1, Y2
+	VMOVUPS      Y2, (R10)
+	INCQ         R9
+	JMP          entry8
+
+end8:
+	ADDQ $0x20, CX
+	ADDQ $0x20, AX
+	SUBQ $0x08, DX
+	JMP  strip8
+
+strip8_none:
+strip4:
+	CMPQ    DX, $0x04
+	JLT     strip4_none
+	VMOVUPS (CX), X0
+	XORQ    R9, R9
+
+entry4:
+	CMPQ         R9, SI
+	JGE          end4
+	MOVLQSX      (BX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         AX, R10
+	VBROADCASTSS (DI)(R9*4), Y1
+	VMOVUPS      (R10), X2
+	VFMADD231PS  X0, X1, X2
+	VMOVUPS      X2, (R10)
+	INCQ         R9
+	JMP          entry4
+
+end4:
+	ADDQ $0x10, CX
+	ADDQ $0x10, AX
+	SUBQ $0x04, DX
+	JMP  strip4
+
+strip4_none:
+strip2:
+	CMPQ   DX, $0x02
+	JLT    strip2_none
+	VMOVSD (CX), X0
+	XORQ   R9, R9
+
+entry2:
+	CMPQ         R9, SI
+	JGE          end2
+	MOVLQSX      (BX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         AX, R10
+	VBROADCASTSS (DI)(R9*4), Y1
+	VMOVSD       (R10), X2
+	VFMADD231PS  X0, X1, X2
+	VMOVSD       X2, (R10)
+	INCQ         R9
+	JMP          entry2
+
+end2:
+	ADDQ $0x08, CX
+	ADDQ $0x08, AX
+	SUBQ $0x02, DX
+	JMP  strip2
+
+strip2_none:
+strip1:
+	CMPQ   DX, $0x01
+	JLT    strip1_none
+	VMOVSS (CX), X0
+	XORQ   R9, R9
+
+entry1:
+	CMPQ         R9, SI
+	JGE          end1
+	MOVLQSX      (BX)(R9*4), R10
+	IMULQ        R8, R10
+	ADDQ         AX, R10
+	VBROADCASTSS (DI)(R9*4), Y1
+	VMOVSS       (R10), X2
+	VFMADD231PS  X0, X1, X2
+	VMOVSS       X2, (R10)
+	INCQ         R9
+	JMP          entry1
+
+end1:
+	ADDQ $0x04, CX
+	ADDQ $0x04, AX
+	SUBQ $0x01, DX
+	JMP  strip1
+
+strip1_none:
+	VZEROUPPER
 	RET

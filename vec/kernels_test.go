@@ -93,14 +93,17 @@ func (s *source) trespass() error {
 	return nil
 }
 
-// bits64 is a float64 as two float32, for one kind of output.
-func bits64(v float64) []float32 {
-	b := math.Float64bits(v)
-	if v != v {
-		b = math.Float64bits(math.NaN())
+// bits64 is each float64 as three float32, for one kind of output: halves that look like NaN would lose bits.
+func bits64(v ...float64) []float32 {
+	var out []float32
+	for _, v := range v {
+		b := math.Float64bits(v)
+		if v != v {
+			b = math.Float64bits(math.NaN())
+		}
+		out = append(out, float32(b>>44), float32(b>>22&(1<<22-1)), float32(b&(1<<22-1)))
 	}
-	// Halves that look like NaN would lose bits, so spread over three.
-	return []float32{float32(b >> 44), float32(b >> 22 & (1<<22 - 1)), float32(b & (1<<22 - 1))}
+	return out
 }
 
 // kernelCase runs one exported function on n elements or so and gives all that it wrote.
@@ -250,6 +253,42 @@ var kernelCases = []kernelCase{
 		g := s.numbers(cols * width)
 		CSRTMatMul(g, row, col, val, s.numbers(rows*width), width)
 		return g
+	}},
+	{"CSRMargins", func(s *source, n int) []float32 {
+		rows, cols := s.r.IntN(20), n+1
+		row, col, val := s.csr(rows, cols)
+		z, w := make([]float64, rows), widen(s.numbers(cols))
+		CSRMargins(z, row, col, val, w)
+		out := bits64(z...)
+		CSRMargins(z, row, col, nil, w)
+		return append(out, bits64(z...)...)
+	}},
+	{"CSRAddGrad", func(s *source, n int) []float32 {
+		rows, cols := s.r.IntN(20), n+1
+		row, col, val := s.csr(rows, cols)
+		g, r := widen(s.numbers(cols)), widen(s.numbers(rows))
+		CSRAddGrad(g, row, col, val, r)
+		CSRAddGrad(g, row, col, nil, r)
+		return bits64(g...)
+	}},
+	{"CSRAddHess", func(s *source, n int) []float32 {
+		rows, cols := s.r.IntN(20), n+1
+		row, col, val := s.csr(rows, cols)
+		g, d, v := widen(s.numbers(cols)), widen(s.numbers(rows)), widen(s.numbers(cols))
+		CSRAddHess(g, row, col, val, d, v)
+		CSRAddHess(g, row, col, nil, d, v)
+		return bits64(g...)
+	}},
+	{"LogLoss", func(s *source, n int) []float32 {
+		z, class := widen(s.numbers(n)), make([]int32, n)
+		for i := range z {
+			class[i] = int32(s.r.IntN(2))
+			z[i] *= 10
+		}
+		r, d := make([]float64, n), make([]float64, n)
+		l1 := LogLoss(r, nil, z, class)
+		l2 := LogLoss(z, d, z, class)
+		return append(append(append(bits64(l1, l2), bits64(r...)...), bits64(d...)...), bits64(z...)...)
 	}},
 	{"Momentum", func(s *source, n int) []float32 {
 		x, g, v := s.numbers(n), s.numbers(n), s.numbers(n)

@@ -9,11 +9,9 @@ import "fmt"
 
 // CSRMatVec is y[i] = the sum of val*w[col] over row i, one chain of FMA from 0 in the order stored.
 func CSRMatVec(y []float32, row []int, col []int32, val, w []float32) {
-	checkCSR("CSRMatVec", row, col, val, len(y), len(w))
-	for i := range y {
-		lo, hi := row[i], row[i+1]
-		y[i] = csrDot(col[lo:hi], val[lo:hi], w)
-	}
+	sized("CSRMatVec", "val", len(val), len(col))
+	checkCSR("CSRMatVec", row, col, len(y), len(w))
+	csrMatVec(y, row, col, val, w)
 }
 
 // CSRMatMul is c[i,:] = the sum of val*b[col,:] over row i, for b with n columns: for each element one chain of
@@ -25,14 +23,11 @@ func CSRMatMul(c []float32, row []int, col []int32, val, b []float32, n int) {
 	}
 	rows := csrRows("CSRMatMul", row)
 	sized("CSRMatMul", "c", len(c), rows*n)
-	checkCSR("CSRMatMul", row, col, val, rows, wholeRows("CSRMatMul", "b", len(b), n))
+	sized("CSRMatMul", "val", len(val), len(col))
+	checkCSR("CSRMatMul", row, col, rows, wholeRows("CSRMatMul", "b", len(b), n))
 	for i := 0; i < rows; i++ {
-		ci := c[i*n : (i+1)*n]
-		clear(ci)
-		for p := row[i]; p < row[i+1]; p++ {
-			j := int(col[p]) * n
-			axpy(val[p], b[j:j+n], ci)
-		}
+		lo, hi := row[i], row[i+1]
+		csrRowMul(c[i*n:(i+1)*n], col[lo:hi], val[lo:hi], b)
 	}
 }
 
@@ -41,20 +36,15 @@ func CSRMatMul(c []float32, row []int, col []int32, val, b []float32, n int) {
 func CSRTMatMul(g []float32, row []int, col []int32, val, a []float32, n int) {
 	rows := csrRows("CSRTMatMul", row)
 	sized("CSRTMatMul", "a", len(a), rows*n)
-	checkCSR("CSRTMatMul", row, col, val, rows, wholeRows("CSRTMatMul", "g", len(g), n))
+	sized("CSRTMatMul", "val", len(val), len(col))
+	checkCSR("CSRTMatMul", row, col, rows, wholeRows("CSRTMatMul", "g", len(g), n))
 	if n == 1 {
-		for i := 0; i < rows; i++ {
-			lo, hi := row[i], row[i+1]
-			csrScatter(a[i], col[lo:hi], val[lo:hi], g)
-		}
+		csrTMatVec(g, row, col, val, a)
 		return
 	}
 	for i := 0; i < rows; i++ {
-		ai := a[i*n : (i+1)*n]
-		for p := row[i]; p < row[i+1]; p++ {
-			j := int(col[p]) * n
-			axpy(val[p], ai, g[j:j+n])
-		}
+		lo, hi := row[i], row[i+1]
+		csrRowAdd(g, col[lo:hi], val[lo:hi], a[i*n:(i+1)*n])
 	}
 }
 
@@ -73,15 +63,18 @@ func wholeRows(op, name string, have, n int) int {
 }
 
 // checkCSR panics unless the matrix is whole: the kernels index without looking.
-func checkCSR(op string, row []int, col []int32, val []float32, rows, cols int) {
+func checkCSR(op string, row []int, col []int32, rows, cols int) {
 	sized(op, "row", len(row), rows+1)
-	sized(op, "val", len(val), len(col))
 	for i := range rows {
 		if lo, hi := row[i], row[i+1]; lo < 0 || lo > hi || hi > len(col) {
 			panic(fmt.Sprintf("vec.%s: row %d is %d:%d of %d entries", op, i, lo, hi, len(col)))
 		}
 	}
-	for p, c := range col[row[0]:row[rows]] {
+	used := col[row[0]:row[rows]]
+	if len(used) == 0 || int(maxColumn(used)) < cols {
+		return
+	}
+	for p, c := range used {
 		if uint32(c) >= uint32(cols) {
 			panic(fmt.Sprintf("vec.%s: entry %d is in column %d of %d", op, row[0]+p, c, cols))
 		}

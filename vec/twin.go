@@ -224,17 +224,3 @@ func rmspropTwin(x, g, v []float32, scale, nlr, alpha, c, eps float32) {
 
 // sqrt is correctly rounded: float64 has more than twice the bits.
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
-
-func csrDotTwin(col []int32, val, w []float32) float32 {
-	var s float32
-	for p, c := range col {
-		s = FMA(val[p], w[c], s)
-	}
-	return s
-}
-
-func csrScatterTwin(a float32, col []int32, val, g []float32) {
-	for p, c := range col {
-		g[c] = FMA(val[p], a, g[c])
-	}
-}

@@ -48,6 +48,8 @@ func functions() {
 		}, v[1], v[2])
 	})
 
+	logLoss()
+
 	text("expShift", "func(e, x []float32, m float64)", "is e = exp(x - m).")
 	a, err := Param("m").Resolve()
 	if err != nil {
@@ -63,6 +65,78 @@ func functions() {
 			return exp(d[0])
 		}, v[1])
 	})
+}
+
+// logLoss takes four samples a turn, as many as there are whole turns of; its twin does the rest.
+func logLoss() {
+	text("logLoss", "func(lanes *[4]float64, r, d, z []float64, class []int32)", "adds losses to four lanes and writes their derivatives.")
+	lanes := Load(Param("lanes"), GP64())
+	r, d, z, class, n := base("r"), base("d"), base("z"), base("class"), length("z")
+	second := length("d")
+	acc, one := YMM(), YMM()
+	VMOVUPD(Mem{Base: lanes}, acc)
+	VMOVUPD(double(1), one)
+	Label("loop")
+	CMPQ(n, Imm(4))
+	JLT(LabelRef("done"))
+	sign, m := YMM(), YMM()
+	VPMOVSXDQ(Mem{Base: class}, sign)
+	VPCMPEQQ(quad(1), sign, sign)
+	VPANDN(quad(signBit), sign, sign) // the sign bit where the class is not 1
+	VXORPD(Mem{Base: z}, sign, m)
+
+	a, u := YMM(), YMM()
+	VORPD(quad(signBit), m, a) // -|m|
+	atLeast(-coef.ExpMax, a)
+	e := exp(a)
+	VADDPD(one, e, u)
+	q, p := YMM(), YMM()
+	VDIVPD(u, one, q)
+	VMULPD(q, e, p)
+
+	// log(1+e), as log1pUnit.
+	big, f, t := YMM(), YMM(), YMM()
+	VCMPPD(Imm(13), double(coef.Sqrt2Less1), e, big) // GE, false for NaN
+	VMULPD(double(0.5), e, f)
+	VSUBPD(double(0.5), f, f)
+	VBLENDVPD(big, f, e, f)
+	VADDPD(double(2), f, t)
+	VDIVPD(t, f, f) // s
+	VMULPD(f, f, t)
+	h := horner(coef.Atanh[:], t)
+	VADDPD(f, f, f)
+	VMULPD(h, f, f)
+	VANDPD(double(coef.Ln2), big, big)
+	VADDPD(big, f, f)
+
+	// |m| where m is negative.
+	up := YMM()
+	VXORPD(up, up, up)
+	VANDPD(quad(signBit-1), m, t)
+	VBLENDVPD(m, t, up, up)
+	VADDPD(up, f, f)
+	VADDPD(f, acc, acc)
+
+	VBLENDVPD(m, q, p, t)
+	VXORPD(sign, t, t)
+	VXORPD(quad(signBit), t, t)
+	VMOVUPD(t, Mem{Base: r})
+	TESTQ(second, second)
+	JE(LabelRef("next"))
+	VMULPD(q, p, p)
+	VMOVUPD(p, Mem{Base: d})
+	ADDQ(Imm(32), d)
+	Label("next")
+	for _, x := range []GPVirtual{r, z} {
+		ADDQ(Imm(32), x)
+	}
+	ADDQ(Imm(16), class)
+	SUBQ(Imm(4), n)
+	JMP(LabelRef("loop"))
+	Label("done")
+	VMOVUPD(acc, Mem{Base: lanes})
+	VZEROUPPER()
+	RET()
 }
 
 // inDouble applies f to the two halves of eight float32 each, widened, and narrows the results.

@@ -12,6 +12,9 @@ const (
 	InvSqrt2Pi = 0.3989422804014327
 )
 
+// Sqrt2Less1 is sqrt(2) - 1.
+const Sqrt2Less1 = 0.41421356237309503
+
 // Round is 1.5 * 2^52: adding it to a float64 below 2^51 in magnitude rounds that to an integer, which the low
 // bits of the sum then hold in two's complement.
 const Round = 6755399441055744.0
