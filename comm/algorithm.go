@@ -38,6 +38,11 @@ const (
 	// all-reduce algorithms for clusters of workstations, 2009). Each chunk is added in another order, so its bits
 	// depend on P; Choose never takes it. 2(P-1) rounds and messages and 2(P-1)/P S bytes a rank; scratch 2/P S.
 	Ring
+	// Hierarchical lays the ranks out in rows, one a host of the tree (Tree.On), so that all but the exchange between
+	// ranks of one number stays inside a host: see Torus. Hosts may have different numbers of ranks: chunks are then as
+	// many as the smallest has ranks, and the first ranks of each host own them. With one host it does what Direct
+	// does; with one rank a host, too.
+	Hierarchical
 	// Torus lays the ranks out in rows of neighbours: reduce-scatter along the rows, all-reduce along the columns,
 	// all-gather along the rows (Mikami et al., Massively distributed SGD, arXiv 1811.05233, section 2.2). Where the
 	// paper runs rings, which add in an order of their own, every exchange here is direct and each rank of a column
@@ -47,16 +52,11 @@ const (
 	// (three when two rows of one subtree each swap whole chunks), (k+1)(C-1) + (q+1)(R-1) messages and, in units of
 	// S, (k+1)(C-1)/C + (q+1)(R-1)/P a rank. Without a number of rows, squareRows chooses it.
 	Torus
-	// Hierarchical is Torus with a row for each host of the tree (Tree.On), so that all but the exchange between
-	// ranks of one number stays inside a host. Hosts may have different numbers of ranks: chunks are then as many as
-	// the smallest has ranks, and the first ranks of each host own them. With one host it does what Direct does; with
-	// one rank a host, too.
-	Hierarchical
 
 	numKinds = iota
 )
 
-var algorithmNames = [numKinds]string{"auto", "direct", "doubling", "gather", "tree", "ring", "torus", "hierarchical"}
+var algorithmNames = [numKinds]string{"auto", "direct", "doubling", "gather", "tree", "ring", "hierarchical", "torus"}
 
 // AlgorithmNames returns what ParseAlgorithm knows, without parameters.
 func AlgorithmNames() []string { return append([]string(nil), algorithmNames[:]...) }

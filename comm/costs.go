@@ -32,6 +32,9 @@ type Costs struct {
 	Cache                   int
 	BetaBeyond, GammaBeyond float64
 
+	// Busy says that moving bytes is the processors' own work, which takes their time from computing.
+	Busy bool
+
 	Far Wires // between hosts
 }
 
@@ -92,17 +95,22 @@ func (s terms) sum() (sum float64) {
 
 // Choose returns the algorithm that costs least for a vector of so many bytes, by the model of Costs: of those that give
 // the bits of the canonical order, fit t and need no parameter. It never chooses Ring. The result of the sum has the
-// same bits whatever it chooses. Of equals it takes the first in the order of the constants. Explain shows why.
+// same bits whatever it chooses. Where another than Direct would win by less than a fiftieth, it is Direct, whose segments
+// overlap rounds and additions, which the model does not count. Explain shows why.
 func Choose(c Costs, t Tree, bytes int) Algorithm {
-	best, least := Direct, 0.0
 	works := t.works()
-	for a := Direct; a < numKinds; a++ {
+	best, direct := Direct, c.of(works[Direct], bytes).sum()
+	least := direct
+	for a := Direct + 1; a < numKinds; a++ {
 		if !a.Canonical() || !a.Fits(t) {
 			continue
 		}
-		if s := c.of(works[a], bytes).sum(); a == Direct || s < least {
+		if s := c.of(works[a], bytes).sum(); s < least {
 			best, least = a, s
 		}
+	}
+	if direct-least < direct/50 {
+		return Direct
 	}
 	return best
 }
@@ -123,7 +131,7 @@ type Explanation struct {
 	Leaves    int        `json:"leaves"`
 	Hosts     int        `json:"hosts"`
 	Bytes     int        `json:"bytes"`
-	Estimates []Estimate `json:"estimates"` // those that may be chosen, fastest first, then the others
+	Estimates []Estimate `json:"estimates"` // the choice, then what else may be chosen by time, then what may not
 	Choice    Algorithm  `json:"-"`
 	Chosen    string     `json:"chosen"`
 	Reason    string     `json:"reason"`
@@ -139,13 +147,19 @@ func Explain(c Costs, t Tree, bytes int) Explanation {
 			s.Note = "does not fit: " + err.Error()
 		} else {
 			s.Time, s.Work = c.Time(a, t, bytes), a.Work(t)
-			if !a.Canonical() {
+			switch {
+			case a == Hierarchical && t.p.hosts == nil:
+				s.Note = "on one host it does what direct does"
+			case !a.Canonical():
 				s.Note = "by name only: its bits depend on the number of workers"
 			}
 		}
 		e.Estimates = append(e.Estimates, s)
 	}
 	slices.SortStableFunc(e.Estimates, func(a, b Estimate) int {
+		if first := e.Choice; (a.Algorithm == first) != (b.Algorithm == first) {
+			return cmp.Compare(btoi(b.Algorithm == first), btoi(a.Algorithm == first))
+		}
 		if (a.Note == "") != (b.Note == "") {
 			return cmp.Compare(len(a.Note), len(b.Note))
 		}
@@ -155,18 +169,28 @@ func Explain(c Costs, t Tree, bytes int) Explanation {
 	return e
 }
 
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // reason says in what the choice beats the runner-up most.
 func (e Explanation) reason() string {
 	if e.Ranks == 1 {
 		return "one worker has nothing to exchange"
 	}
-	first, second := e.Estimates[0], e.Estimates[1]
-	if second.Note != "" {
+	first := e.Estimates[0]
+	at := slices.IndexFunc(e.Estimates, func(s Estimate) bool { return s.Work != first.Work })
+	if at < 0 || e.Estimates[at].Note != "" {
 		return "nothing else fits"
 	}
+	second := e.Estimates[at]
+	next := fmt.Sprintf("the next best is %s at %v", second.Name, second.Time)
 	a, b := e.Costs.of(first.Work, e.Bytes), e.Costs.of(second.Work, e.Bytes)
-	if a.sum() == b.sum() {
-		return fmt.Sprintf("%s does the same work", second.Name)
+	if a.sum() >= b.sum()*49/50 && e.Choice == Direct {
+		return "as fast as any, and its rounds overlap; " + next
 	}
 	most := 0
 	for i := range a {
@@ -175,17 +199,17 @@ func (e Explanation) reason() string {
 		}
 	}
 	w, v := first.Work, second.Work
-	what := [...]string{
-		fmt.Sprintf("%d rounds, not %d", w.Rounds, v.Rounds),
-		fmt.Sprintf("%d messages, not %d", w.Messages, v.Messages),
-		fmt.Sprintf("%.3g vectors sent, not %.3g", w.Bytes, v.Bytes),
-		fmt.Sprintf("%.3g vectors added, not %.3g", w.Added, v.Added),
-		fmt.Sprintf("%.3g vectors between hosts, not %.3g", w.FarBytes, v.FarBytes),
-	}[most]
-	if most == termRounds && w.Rounds == v.Rounds {
-		what = fmt.Sprintf("%d rounds between hosts, not %d", w.FarRounds, v.FarRounds)
+	rounds := fmt.Sprintf("rounds %d, not %d", w.Rounds, v.Rounds)
+	if e.Hosts > 1 {
+		rounds += fmt.Sprintf(", of them between hosts %d, not %d", w.FarRounds, v.FarRounds)
 	}
-	return fmt.Sprintf("%s, the next best is %s at %v", what, second.Name, second.Time)
+	return [...]string{
+		rounds,
+		fmt.Sprintf("messages %d, not %d", w.Messages, v.Messages),
+		fmt.Sprintf("vectors sent %.3g, not %.3g", w.Bytes, v.Bytes),
+		fmt.Sprintf("vectors added or copied %.3g, not %.3g", w.Added, v.Added),
+		fmt.Sprintf("vectors between hosts %.3g, not %.3g", w.FarBytes, v.FarBytes),
+	}[most] + "; " + next
 }
 
 // String is a table for people.
@@ -219,9 +243,9 @@ func (c Costs) String() string {
 // others. Beyond Cache they are fitted to Direct at 4 and 32 MiB.
 var (
 	InprocCosts = Costs{Name: "inproc", Alpha: 1.6e-6, Message: 0.25e-6, Beta: 0.036e-9, Gamma: 0.018e-9,
-		Cache: 1 << 20, BetaBeyond: 0.11e-9, GammaBeyond: 0.05e-9, Far: gigabit}
+		Cache: 1 << 20, BetaBeyond: 0.11e-9, GammaBeyond: 0.05e-9, Busy: true, Far: gigabit}
 	ShmCosts = Costs{Name: "shm", Alpha: 1.5e-6, Message: 0.45e-6, Beta: 0.17e-9, Gamma: 0.018e-9,
-		Cache: 1 << 20, BetaBeyond: 0.23e-9, GammaBeyond: 0.05e-9, Far: gigabit}
+		Cache: 1 << 20, BetaBeyond: 0.23e-9, GammaBeyond: 0.05e-9, Busy: true, Far: gigabit}
 	TCPCosts = Costs{Name: "tcp", Alpha: 40e-6, Message: 5e-6, Beta: 0.95e-9, Gamma: 0.018e-9,
 		Cache: 1 << 20, BetaBeyond: 1e-9, GammaBeyond: 0.05e-9, Far: gigabit}
 )
