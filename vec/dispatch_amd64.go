@@ -9,7 +9,7 @@ import (
 )
 
 // useAVX2 is read everywhere and written at start (and by tests, which train both ways).
-var useAVX2 = cpu.X86.HasAVX2 && cpu.X86.HasFMA && os.Getenv("COVEY_NOASM") != "1"
+var useAVX2 = cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C && os.Getenv("COVEY_NOASM") != "1"
 
 func add(dst, x []float32) {
 	if useAVX2 {

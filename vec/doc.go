@@ -23,7 +23,7 @@
 //
 // # Kernels and twins
 //
-// On amd64 with AVX2 and FMA the work is done by assembly that vec/gen writes (go generate ./vec; vec/gen/check.sh
+// On amd64 with AVX2, FMA and F16C the work is done by assembly that vec/gen writes (go generate ./vec; vec/gen/check.sh
 // tells whether the committed files are what the generator writes). Each kernel has a portable twin in Go, used on
 // every other processor, when the environment variable COVEY_NOASM is 1 at start, and in builds with the tag
 // noasm. Kernels reports which are in use. The twins of matrix products pay for FMA in software: 1.5 GFLOP/s a thread

@@ -48,6 +48,13 @@ var golden = map[string]string{
 	"CSRAddGrad":    "6a62fdddf3517515",
 	"CSRAddHess":    "b25ab1fd0eefa5a1",
 	"LogLoss":       "a3d3fb59ff4bcb24",
+	"Half":          "ccec8fc27359760a",
+	"Bfloat":        "a4630ab83f747b4f",
+	"Pack":          "4b09cdeb27c4f7b1",
+	"PackSigns":     "c016096135ddfeba",
+	"Quantize":      "cf1fdabc391b3faa",
+	"Lookup":        "b60aac9c9cfe759c",
+	"Extremes":      "90795573f12a072f",
 }
 
 func TestGolden(t *testing.T) {

@@ -130,6 +130,12 @@ func dotAVX2(x []float32, y []float32) float32
 //go:noescape
 func squaresAVX2(x []float32) float64
 
+// magnitudesAVX2 is the sum of |x[i]|.
+// See magnitudesTwin for the contract.
+//
+//go:noescape
+func magnitudesAVX2(x []float32) float64
+
 // sumRowsAVX2 is db = or += the sum of dy's rows.
 // See sumRowsTwin for the contract.
 //
@@ -217,3 +223,105 @@ func csrRowMulAVX2(c []float32, col []int32, val []float32, b []float32)
 //
 //go:noescape
 func csrRowAddAVX2(g []float32, col []int32, val []float32, a []float32)
+
+// toHalfAVX2 is h = x in binary16.
+// See toHalfTwin for the contract.
+//
+//go:noescape
+func toHalfAVX2(h []uint16, x []float32)
+
+// fromHalfAVX2 is x = h in binary16.
+// See fromHalfTwin for the contract.
+//
+//go:noescape
+func fromHalfAVX2(x []float32, h []uint16)
+
+// toBfloatAVX2 is h = x in bfloat16.
+// See toBfloatTwin for the contract.
+//
+//go:noescape
+func toBfloatAVX2(h []uint16, x []float32)
+
+// fromBfloatAVX2 is x = h in bfloat16.
+// See fromBfloatTwin for the contract.
+//
+//go:noescape
+func fromBfloatAVX2(x []float32, h []uint16)
+
+// pack1AVX2 packs codes of 1 bit.
+// See packTwin for the contract.
+//
+//go:noescape
+func pack1AVX2(dst []byte, code []uint8)
+
+// pack2AVX2 packs codes of 2 bits.
+// See packTwin for the contract.
+//
+//go:noescape
+func pack2AVX2(dst []byte, code []uint8)
+
+// pack4AVX2 packs codes of 4 bits.
+// See packTwin for the contract.
+//
+//go:noescape
+func pack4AVX2(dst []byte, code []uint8)
+
+// unpack1AVX2 unpacks codes of 1 bit.
+// See unpackTwin for the contract.
+//
+//go:noescape
+func unpack1AVX2(code []uint8, src []byte)
+
+// unpack2AVX2 unpacks codes of 2 bits.
+// See unpackTwin for the contract.
+//
+//go:noescape
+func unpack2AVX2(code []uint8, src []byte)
+
+// unpack4AVX2 unpacks codes of 4 bits.
+// See unpackTwin for the contract.
+//
+//go:noescape
+func unpack4AVX2(code []uint8, src []byte)
+
+// packSignsAVX2 packs sign bits.
+// See packSignsTwin for the contract.
+//
+//go:noescape
+func packSignsAVX2(dst []byte, x []float32)
+
+// unpackSignsAVX2 is x = scale or -scale.
+// See unpackSignsTwin for the contract.
+//
+//go:noescape
+func unpackSignsAVX2(x []float32, src []byte, scale float32)
+
+// quantizeAVX2 is the code of the level below or above.
+// See quantizeTwin for the contract.
+//
+//go:noescape
+func quantizeAVX2(code []uint8, x []float32, u []float32, lo float32, inv float32, first float32, last float32, zero int)
+
+// quantizeNearAVX2 is the code of the nearest level.
+// See quantizeNearTwin for the contract.
+//
+//go:noescape
+func quantizeNearAVX2(code []uint8, x []float32, lo float32, inv float32, first float32, last float32, zero int)
+
+// dequantizeAVX2 is x = fma(code-zero, step, lo).
+// See dequantizeTwin for the contract.
+//
+//go:noescape
+func dequantizeAVX2(x []float32, code []uint8, lo float32, step float32, zero int)
+
+// maxAbsAVX2 is the largest |x|, as bits.
+// See maxAbsTwin for the contract.
+//
+//go:noescape
+func maxAbsAVX2(x []float32) uint32
+
+// minMaxAVX2 is the smallest and the largest x, as ordered integers.
+// See minMaxTwin for the contract.
+//
+//go:noescape
+func minMaxAVX2(x []float32) (lo int32, hi int32)

@@ -2516,6 +2516,78 @@ fold:
 	MOVSD        X0, ret+24(FP)
 	RET
 
+// func magnitudesAVX2(x []float32) float64
+// Requires: AVX, SSE2
+TEXT ·magnitudesAVX2(SB), NOSPLIT, $0-32
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+
+loop:
+	CMPQ         AX, $0x10
+	JLT          tail
+	VMOVUPS      (CX), Y4
+	VCVTPS2PD    X4, Y5
+	VEXTRACTF128 $0x01, Y4, X4
+	VCVTPS2PD    X4, Y4
+	VANDPD       q7fffffffffffffff<>+0(SB), Y5, Y5
+	VADDPD       Y5, Y0, Y0
+	VANDPD       q7fffffffffffffff<>+0(SB), Y4, Y4
+	VADDPD       Y4, Y1, Y1
+	VMOVUPS      32(CX), Y4
+	VCVTPS2PD    X4, Y5
+	VEXTRACTF128 $0x01, Y4, X4
+	VCVTPS2PD    X4, Y4
+	VANDPD       q7fffffffffffffff<>+0(SB), Y5, Y5
+	VADDPD       Y5, Y2, Y2
+	VANDPD       q7fffffffffffffff<>+0(SB), Y4, Y4
+	VADDPD       Y4, Y3, Y3
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, AX
+	JMP          loop
+
+tail:
+	TESTQ        AX, AX
+	JE           fold
+	LEAQ         masks<>+128(SB), DX
+	MOVQ         AX, BX
+	NEGQ         BX
+	VMOVDQU      (DX)(BX*4), Y4
+	VMASKMOVPS   (CX), Y4, Y4
+	VCVTPS2PD    X4, Y5
+	VEXTRACTF128 $0x01, Y4, X4
+	VCVTPS2PD    X4, Y4
+	VANDPD       q7fffffffffffffff<>+0(SB), Y5, Y5
+	VADDPD       Y5, Y0, Y0
+	VANDPD       q7fffffffffffffff<>+0(SB), Y4, Y4
+	VADDPD       Y4, Y1, Y1
+	LEAQ         masks<>+128(SB), DX
+	NEGQ         AX
+	VMOVDQU      32(DX)(AX*4), Y4
+	VMASKMOVPS   32(CX), Y4, Y4
+	VCVTPS2PD    X4, Y5
+	VEXTRACTF128 $0x01, Y4, X4
+	VCVTPS2PD    X4, Y4
+	VANDPD       q7fffffffffffffff<>+0(SB), Y5, Y5
+	VADDPD       Y5, Y2, Y2
+	VANDPD       q7fffffffffffffff<>+0(SB), Y4, Y4
+	VADDPD       Y4, Y3, Y3
+
+fold:
+	VADDPD       Y2, Y0, Y0
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDSD       X1, X0, X0
+	VZEROUPPER
+	MOVSD        X0, ret+24(FP)
+	RET
+
 // func sumRowsAVX2(db []float32, dy []float32, rows int, acc bool)
 // Requires: AVX
 TEXT ·sumRowsAVX2(SB), NOSPLIT, $0-57
@@ -3985,4 +4057,988 @@ end1:
 
 strip1_none:
 	VZEROUPPER
+	RET
+
+// func toHalfAVX2(h []uint16, x []float32)
+// Requires: AVX, F16C
+TEXT ·toHalfAVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ h_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVUPS   (DX), Y0
+	VCVTPS2PH $0x00, Y0, (CX)
+	VMOVUPS   32(DX), Y0
+	VCVTPS2PH $0x00, Y0, 16(CX)
+	VMOVUPS   64(DX), Y0
+	VCVTPS2PH $0x00, Y0, 32(CX)
+	VMOVUPS   96(DX), Y0
+	VCVTPS2PH $0x00, Y0, 48(CX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x80, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func fromHalfAVX2(x []float32, h []uint16)
+// Requires: AVX, F16C
+TEXT ·fromHalfAVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+8(FP), AX
+	MOVQ x_base+0(FP), CX
+	MOVQ h_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VCVTPH2PS (DX), Y0
+	VMOVUPS   Y0, (CX)
+	VCVTPH2PS 16(DX), Y0
+	VMOVUPS   Y0, 32(CX)
+	VCVTPH2PS 32(DX), Y0
+	VMOVUPS   Y0, 64(CX)
+	VCVTPH2PS 48(DX), Y0
+	VMOVUPS   Y0, 96(CX)
+	ADDQ      $0x80, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func toBfloatAVX2(h []uint16, x []float32)
+// Requires: AVX, AVX2
+TEXT ·toBfloatAVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ h_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVDQU   (DX), Y0
+	VPSRLD    $0x10, Y0, Y1
+	VPAND     l1<>+0(SB), Y1, Y1
+	VPADDD    l7fff<>+0(SB), Y1, Y1
+	VPADDD    Y0, Y1, Y1
+	VPSRLD    $0x10, Y1, Y1
+	VCMPPS    $0x03, Y0, Y0, Y2
+	VPSRLD    $0x10, Y0, Y0
+	VPOR      l40<>+0(SB), Y0, Y0
+	VPBLENDVB Y2, Y0, Y1, Y1
+	VMOVDQU   32(DX), Y0
+	VPSRLD    $0x10, Y0, Y2
+	VPAND     l1<>+0(SB), Y2, Y2
+	VPADDD    l7fff<>+0(SB), Y2, Y2
+	VPADDD    Y0, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VCMPPS    $0x03, Y0, Y0, Y3
+	VPSRLD    $0x10, Y0, Y0
+	VPOR      l40<>+0(SB), Y0, Y0
+	VPBLENDVB Y3, Y0, Y2, Y2
+	VPACKUSDW Y2, Y1, Y1
+	VPERMQ    $0xd8, Y1, Y1
+	VMOVDQU   Y1, (CX)
+	VMOVDQU   64(DX), Y0
+	VPSRLD    $0x10, Y0, Y1
+	VPAND     l1<>+0(SB), Y1, Y1
+	VPADDD    l7fff<>+0(SB), Y1, Y1
+	VPADDD    Y0, Y1, Y1
+	VPSRLD    $0x10, Y1, Y1
+	VCMPPS    $0x03, Y0, Y0, Y2
+	VPSRLD    $0x10, Y0, Y0
+	VPOR      l40<>+0(SB), Y0, Y0
+	VPBLENDVB Y2, Y0, Y1, Y1
+	VMOVDQU   96(DX), Y0
+	VPSRLD    $0x10, Y0, Y2
+	VPAND     l1<>+0(SB), Y2, Y2
+	VPADDD    l7fff<>+0(SB), Y2, Y2
+	VPADDD    Y0, Y2, Y2
+	VPSRLD    $0x10, Y2, Y2
+	VCMPPS    $0x03, Y0, Y0, Y3
+	VPSRLD    $0x10, Y0, Y0
+	VPOR      l40<>+0(SB), Y0, Y0
+	VPBLENDVB Y3, Y0, Y2, Y2
+	VPACKUSDW Y2, Y1, Y1
+	VPERMQ    $0xd8, Y1, Y1
+	VMOVDQU   Y1, 32(CX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x80, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA l1<>+0(SB)/4, $0x00000001
+DATA l1<>+4(SB)/4, $0x00000001
+DATA l1<>+8(SB)/4, $0x00000001
+DATA l1<>+12(SB)/4, $0x00000001
+DATA l1<>+16(SB)/4, $0x00000001
+DATA l1<>+20(SB)/4, $0x00000001
+DATA l1<>+24(SB)/4, $0x00000001
+DATA l1<>+28(SB)/4, $0x00000001
+GLOBL l1<>(SB), RODATA|NOPTR, $32
+
+DATA l7fff<>+0(SB)/4, $0x00007fff
+DATA l7fff<>+4(SB)/4, $0x00007fff
+DATA l7fff<>+8(SB)/4, $0x00007fff
+DATA l7fff<>+12(SB)/4, $0x00007fff
+DATA l7fff<>+16(SB)/4, $0x00007fff
+DATA l7fff<>+20(SB)/4, $0x00007fff
+DATA l7fff<>+24(SB)/4, $0x00007fff
+DATA l7fff<>+28(SB)/4, $0x00007fff
+GLOBL l7fff<>(SB), RODATA|NOPTR, $32
+
+DATA l40<>+0(SB)/4, $0x00000040
+DATA l40<>+4(SB)/4, $0x00000040
+DATA l40<>+8(SB)/4, $0x00000040
+DATA l40<>+12(SB)/4, $0x00000040
+DATA l40<>+16(SB)/4, $0x00000040
+DATA l40<>+20(SB)/4, $0x00000040
+DATA l40<>+24(SB)/4, $0x00000040
+DATA l40<>+28(SB)/4, $0x00000040
+GLOBL l40<>(SB), RODATA|NOPTR, $32
+
+// func fromBfloatAVX2(x []float32, h []uint16)
+// Requires: AVX, AVX2
+TEXT ·fromBfloatAVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+8(FP), AX
+	MOVQ x_base+0(FP), CX
+	MOVQ h_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VPMOVZXWD (DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVDQU   Y0, (CX)
+	VPMOVZXWD 16(DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVDQU   Y0, 32(CX)
+	VPMOVZXWD 32(DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVDQU   Y0, 64(CX)
+	VPMOVZXWD 48(DX), Y0
+	VPSLLD    $0x10, Y0, Y0
+	VMOVDQU   Y0, 96(CX)
+	ADDQ      $0x80, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func pack1AVX2(dst []byte, code []uint8)
+// Requires: AVX, AVX2
+TEXT ·pack1AVX2(SB), NOSPLIT, $0-48
+	MOVQ code_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ code_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVDQU   (DX), Y0
+	VPSLLW    $0x07, Y0, Y0
+	VPMOVMSKB Y0, BX
+	MOVL      BX, (CX)
+	ADDQ      $0x04, CX
+	ADDQ      $0x20, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA weights2<>+0(SB)/1, $0x01
+DATA weights2<>+1(SB)/1, $0x04
+DATA weights2<>+2(SB)/1, $0x01
+DATA weights2<>+3(SB)/1, $0x04
+DATA weights2<>+4(SB)/1, $0x01
+DATA weights2<>+5(SB)/1, $0x04
+DATA weights2<>+6(SB)/1, $0x01
+DATA weights2<>+7(SB)/1, $0x04
+DATA weights2<>+8(SB)/1, $0x01
+DATA weights2<>+9(SB)/1, $0x04
+DATA weights2<>+10(SB)/1, $0x01
+DATA weights2<>+11(SB)/1, $0x04
+DATA weights2<>+12(SB)/1, $0x01
+DATA weights2<>+13(SB)/1, $0x04
+DATA weights2<>+14(SB)/1, $0x01
+DATA weights2<>+15(SB)/1, $0x04
+DATA weights2<>+16(SB)/1, $0x01
+DATA weights2<>+17(SB)/1, $0x04
+DATA weights2<>+18(SB)/1, $0x01
+DATA weights2<>+19(SB)/1, $0x04
+DATA weights2<>+20(SB)/1, $0x01
+DATA weights2<>+21(SB)/1, $0x04
+DATA weights2<>+22(SB)/1, $0x01
+DATA weights2<>+23(SB)/1, $0x04
+DATA weights2<>+24(SB)/1, $0x01
+DATA weights2<>+25(SB)/1, $0x04
+DATA weights2<>+26(SB)/1, $0x01
+DATA weights2<>+27(SB)/1, $0x04
+DATA weights2<>+28(SB)/1, $0x01
+DATA weights2<>+29(SB)/1, $0x04
+DATA weights2<>+30(SB)/1, $0x01
+DATA weights2<>+31(SB)/1, $0x04
+GLOBL weights2<>(SB), RODATA|NOPTR, $32
+
+// func pack2AVX2(dst []byte, code []uint8)
+// Requires: AVX, AVX2
+TEXT ·pack2AVX2(SB), NOSPLIT, $0-48
+	MOVQ code_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ code_base+24(FP), DX
+
+loop:
+	CMPQ         AX, $0x20
+	JLT          done
+	VMOVDQU      (DX), Y0
+	VPAND        three<>+0(SB), Y0, Y0
+	VPMADDUBSW   weights2<>+0(SB), Y0, Y0
+	VPMADDWD     l100001<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSDW    X1, X0, X0
+	VPACKUSWB    X0, X0, X0
+	VMOVQ        X0, (CX)
+	ADDQ         $0x08, CX
+	ADDQ         $0x20, DX
+	SUBQ         $0x20, AX
+	JMP          loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA three<>+0(SB)/1, $0x03
+DATA three<>+1(SB)/1, $0x03
+DATA three<>+2(SB)/1, $0x03
+DATA three<>+3(SB)/1, $0x03
+DATA three<>+4(SB)/1, $0x03
+DATA three<>+5(SB)/1, $0x03
+DATA three<>+6(SB)/1, $0x03
+DATA three<>+7(SB)/1, $0x03
+DATA three<>+8(SB)/1, $0x03
+DATA three<>+9(SB)/1, $0x03
+DATA three<>+10(SB)/1, $0x03
+DATA three<>+11(SB)/1, $0x03
+DATA three<>+12(SB)/1, $0x03
+DATA three<>+13(SB)/1, $0x03
+DATA three<>+14(SB)/1, $0x03
+DATA three<>+15(SB)/1, $0x03
+DATA three<>+16(SB)/1, $0x03
+DATA three<>+17(SB)/1, $0x03
+DATA three<>+18(SB)/1, $0x03
+DATA three<>+19(SB)/1, $0x03
+DATA three<>+20(SB)/1, $0x03
+DATA three<>+21(SB)/1, $0x03
+DATA three<>+22(SB)/1, $0x03
+DATA three<>+23(SB)/1, $0x03
+DATA three<>+24(SB)/1, $0x03
+DATA three<>+25(SB)/1, $0x03
+DATA three<>+26(SB)/1, $0x03
+DATA three<>+27(SB)/1, $0x03
+DATA three<>+28(SB)/1, $0x03
+DATA three<>+29(SB)/1, $0x03
+DATA three<>+30(SB)/1, $0x03
+DATA three<>+31(SB)/1, $0x03
+GLOBL three<>(SB), RODATA|NOPTR, $32
+
+DATA l100001<>+0(SB)/4, $0x00100001
+DATA l100001<>+4(SB)/4, $0x00100001
+DATA l100001<>+8(SB)/4, $0x00100001
+DATA l100001<>+12(SB)/4, $0x00100001
+DATA l100001<>+16(SB)/4, $0x00100001
+DATA l100001<>+20(SB)/4, $0x00100001
+DATA l100001<>+24(SB)/4, $0x00100001
+DATA l100001<>+28(SB)/4, $0x00100001
+GLOBL l100001<>(SB), RODATA|NOPTR, $32
+
+DATA nibble<>+0(SB)/1, $0x0f
+DATA nibble<>+1(SB)/1, $0x0f
+DATA nibble<>+2(SB)/1, $0x0f
+DATA nibble<>+3(SB)/1, $0x0f
+DATA nibble<>+4(SB)/1, $0x0f
+DATA nibble<>+5(SB)/1, $0x0f
+DATA nibble<>+6(SB)/1, $0x0f
+DATA nibble<>+7(SB)/1, $0x0f
+DATA nibble<>+8(SB)/1, $0x0f
+DATA nibble<>+9(SB)/1, $0x0f
+DATA nibble<>+10(SB)/1, $0x0f
+DATA nibble<>+11(SB)/1, $0x0f
+DATA nibble<>+12(SB)/1, $0x0f
+DATA nibble<>+13(SB)/1, $0x0f
+DATA nibble<>+14(SB)/1, $0x0f
+DATA nibble<>+15(SB)/1, $0x0f
+DATA nibble<>+16(SB)/1, $0x0f
+DATA nibble<>+17(SB)/1, $0x0f
+DATA nibble<>+18(SB)/1, $0x0f
+DATA nibble<>+19(SB)/1, $0x0f
+DATA nibble<>+20(SB)/1, $0x0f
+DATA nibble<>+21(SB)/1, $0x0f
+DATA nibble<>+22(SB)/1, $0x0f
+DATA nibble<>+23(SB)/1, $0x0f
+DATA nibble<>+24(SB)/1, $0x0f
+DATA nibble<>+25(SB)/1, $0x0f
+DATA nibble<>+26(SB)/1, $0x0f
+DATA nibble<>+27(SB)/1, $0x0f
+DATA nibble<>+28(SB)/1, $0x0f
+DATA nibble<>+29(SB)/1, $0x0f
+DATA nibble<>+30(SB)/1, $0x0f
+DATA nibble<>+31(SB)/1, $0x0f
+GLOBL nibble<>(SB), RODATA|NOPTR, $32
+
+// func pack4AVX2(dst []byte, code []uint8)
+// Requires: AVX, AVX2
+TEXT ·pack4AVX2(SB), NOSPLIT, $0-48
+	MOVQ code_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ code_base+24(FP), DX
+
+loop:
+	CMPQ         AX, $0x20
+	JLT          done
+	VMOVDQU      (DX), Y0
+	VPAND        nibble<>+0(SB), Y0, Y0
+	VPMADDUBSW   weights4<>+0(SB), Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPACKUSWB    X1, X0, X0
+	VMOVDQU      X0, (CX)
+	ADDQ         $0x10, CX
+	ADDQ         $0x20, DX
+	SUBQ         $0x20, AX
+	JMP          loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA weights4<>+0(SB)/1, $0x01
+DATA weights4<>+1(SB)/1, $0x10
+DATA weights4<>+2(SB)/1, $0x01
+DATA weights4<>+3(SB)/1, $0x10
+DATA weights4<>+4(SB)/1, $0x01
+DATA weights4<>+5(SB)/1, $0x10
+DATA weights4<>+6(SB)/1, $0x01
+DATA weights4<>+7(SB)/1, $0x10
+DATA weights4<>+8(SB)/1, $0x01
+DATA weights4<>+9(SB)/1, $0x10
+DATA weights4<>+10(SB)/1, $0x01
+DATA weights4<>+11(SB)/1, $0x10
+DATA weights4<>+12(SB)/1, $0x01
+DATA weights4<>+13(SB)/1, $0x10
+DATA weights4<>+14(SB)/1, $0x01
+DATA weights4<>+15(SB)/1, $0x10
+DATA weights4<>+16(SB)/1, $0x01
+DATA weights4<>+17(SB)/1, $0x10
+DATA weights4<>+18(SB)/1, $0x01
+DATA weights4<>+19(SB)/1, $0x10
+DATA weights4<>+20(SB)/1, $0x01
+DATA weights4<>+21(SB)/1, $0x10
+DATA weights4<>+22(SB)/1, $0x01
+DATA weights4<>+23(SB)/1, $0x10
+DATA weights4<>+24(SB)/1, $0x01
+DATA weights4<>+25(SB)/1, $0x10
+DATA weights4<>+26(SB)/1, $0x01
+DATA weights4<>+27(SB)/1, $0x10
+DATA weights4<>+28(SB)/1, $0x01
+DATA weights4<>+29(SB)/1, $0x10
+DATA weights4<>+30(SB)/1, $0x01
+DATA weights4<>+31(SB)/1, $0x10
+GLOBL weights4<>(SB), RODATA|NOPTR, $32
+
+DATA bits<>+0(SB)/1, $0x01
+DATA bits<>+1(SB)/1, $0x02
+DATA bits<>+2(SB)/1, $0x04
+DATA bits<>+3(SB)/1, $0x08
+DATA bits<>+4(SB)/1, $0x10
+DATA bits<>+5(SB)/1, $0x20
+DATA bits<>+6(SB)/1, $0x40
+DATA bits<>+7(SB)/1, $0x80
+DATA bits<>+8(SB)/1, $0x01
+DATA bits<>+9(SB)/1, $0x02
+DATA bits<>+10(SB)/1, $0x04
+DATA bits<>+11(SB)/1, $0x08
+DATA bits<>+12(SB)/1, $0x10
+DATA bits<>+13(SB)/1, $0x20
+DATA bits<>+14(SB)/1, $0x40
+DATA bits<>+15(SB)/1, $0x80
+DATA bits<>+16(SB)/1, $0x01
+DATA bits<>+17(SB)/1, $0x02
+DATA bits<>+18(SB)/1, $0x04
+DATA bits<>+19(SB)/1, $0x08
+DATA bits<>+20(SB)/1, $0x10
+DATA bits<>+21(SB)/1, $0x20
+DATA bits<>+22(SB)/1, $0x40
+DATA bits<>+23(SB)/1, $0x80
+DATA bits<>+24(SB)/1, $0x01
+DATA bits<>+25(SB)/1, $0x02
+DATA bits<>+26(SB)/1, $0x04
+DATA bits<>+27(SB)/1, $0x08
+DATA bits<>+28(SB)/1, $0x10
+DATA bits<>+29(SB)/1, $0x20
+DATA bits<>+30(SB)/1, $0x40
+DATA bits<>+31(SB)/1, $0x80
+GLOBL bits<>(SB), RODATA|NOPTR, $32
+
+// func unpack1AVX2(code []uint8, src []byte)
+// Requires: AVX, AVX2
+TEXT ·unpack1AVX2(SB), NOSPLIT, $0-48
+	MOVQ code_len+8(FP), AX
+	MOVQ code_base+0(FP), CX
+	MOVQ src_base+24(FP), DX
+
+loop:
+	CMPQ         AX, $0x20
+	JLT          done
+	VPBROADCASTD (DX), Y0
+	VPSHUFB      eightfold<>+0(SB), Y0, Y0
+	VPAND        bits<>+0(SB), Y0, Y0
+	VPCMPEQB     bits<>+0(SB), Y0, Y0
+	VPAND        one<>+0(SB), Y0, Y0
+	VMOVDQU      Y0, (CX)
+	ADDQ         $0x20, CX
+	ADDQ         $0x04, DX
+	SUBQ         $0x20, AX
+	JMP          loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA eightfold<>+0(SB)/1, $0x00
+DATA eightfold<>+1(SB)/1, $0x00
+DATA eightfold<>+2(SB)/1, $0x00
+DATA eightfold<>+3(SB)/1, $0x00
+DATA eightfold<>+4(SB)/1, $0x00
+DATA eightfold<>+5(SB)/1, $0x00
+DATA eightfold<>+6(SB)/1, $0x00
+DATA eightfold<>+7(SB)/1, $0x00
+DATA eightfold<>+8(SB)/1, $0x01
+DATA eightfold<>+9(SB)/1, $0x01
+DATA eightfold<>+10(SB)/1, $0x01
+DATA eightfold<>+11(SB)/1, $0x01
+DATA eightfold<>+12(SB)/1, $0x01
+DATA eightfold<>+13(SB)/1, $0x01
+DATA eightfold<>+14(SB)/1, $0x01
+DATA eightfold<>+15(SB)/1, $0x01
+DATA eightfold<>+16(SB)/1, $0x02
+DATA eightfold<>+17(SB)/1, $0x02
+DATA eightfold<>+18(SB)/1, $0x02
+DATA eightfold<>+19(SB)/1, $0x02
+DATA eightfold<>+20(SB)/1, $0x02
+DATA eightfold<>+21(SB)/1, $0x02
+DATA eightfold<>+22(SB)/1, $0x02
+DATA eightfold<>+23(SB)/1, $0x02
+DATA eightfold<>+24(SB)/1, $0x03
+DATA eightfold<>+25(SB)/1, $0x03
+DATA eightfold<>+26(SB)/1, $0x03
+DATA eightfold<>+27(SB)/1, $0x03
+DATA eightfold<>+28(SB)/1, $0x03
+DATA eightfold<>+29(SB)/1, $0x03
+DATA eightfold<>+30(SB)/1, $0x03
+DATA eightfold<>+31(SB)/1, $0x03
+GLOBL eightfold<>(SB), RODATA|NOPTR, $32
+
+DATA one<>+0(SB)/1, $0x01
+DATA one<>+1(SB)/1, $0x01
+DATA one<>+2(SB)/1, $0x01
+DATA one<>+3(SB)/1, $0x01
+DATA one<>+4(SB)/1, $0x01
+DATA one<>+5(SB)/1, $0x01
+DATA one<>+6(SB)/1, $0x01
+DATA one<>+7(SB)/1, $0x01
+DATA one<>+8(SB)/1, $0x01
+DATA one<>+9(SB)/1, $0x01
+DATA one<>+10(SB)/1, $0x01
+DATA one<>+11(SB)/1, $0x01
+DATA one<>+12(SB)/1, $0x01
+DATA one<>+13(SB)/1, $0x01
+DATA one<>+14(SB)/1, $0x01
+DATA one<>+15(SB)/1, $0x01
+DATA one<>+16(SB)/1, $0x01
+DATA one<>+17(SB)/1, $0x01
+DATA one<>+18(SB)/1, $0x01
+DATA one<>+19(SB)/1, $0x01
+DATA one<>+20(SB)/1, $0x01
+DATA one<>+21(SB)/1, $0x01
+DATA one<>+22(SB)/1, $0x01
+DATA one<>+23(SB)/1, $0x01
+DATA one<>+24(SB)/1, $0x01
+DATA one<>+25(SB)/1, $0x01
+DATA one<>+26(SB)/1, $0x01
+DATA one<>+27(SB)/1, $0x01
+DATA one<>+28(SB)/1, $0x01
+DATA one<>+29(SB)/1, $0x01
+DATA one<>+30(SB)/1, $0x01
+DATA one<>+31(SB)/1, $0x01
+GLOBL one<>(SB), RODATA|NOPTR, $32
+
+// func unpack2AVX2(code []uint8, src []byte)
+// Requires: AVX, AVX2
+TEXT ·unpack2AVX2(SB), NOSPLIT, $0-48
+	MOVQ code_len+8(FP), AX
+	MOVQ code_base+0(FP), CX
+	MOVQ src_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VPMOVZXBD (DX), Y0
+	VPSLLD    $0x06, Y0, Y2
+	VPOR      Y2, Y0, Y1
+	VPSLLD    $0x0c, Y0, Y2
+	VPOR      Y2, Y1, Y1
+	VPSLLD    $0x12, Y0, Y2
+	VPOR      Y2, Y1, Y1
+	VPAND     three<>+0(SB), Y1, Y1
+	VMOVDQU   Y1, (CX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x08, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func unpack4AVX2(code []uint8, src []byte)
+// Requires: AVX
+TEXT ·unpack4AVX2(SB), NOSPLIT, $0-48
+	MOVQ code_len+8(FP), AX
+	MOVQ code_base+0(FP), CX
+	MOVQ src_base+24(FP), DX
+
+loop:
+	CMPQ       AX, $0x20
+	JLT        done
+	VMOVDQU    (DX), X0
+	VPSRLW     $0x04, X0, X1
+	VPAND      nibble<>+0(SB), X0, X0
+	VPAND      nibble<>+0(SB), X1, X1
+	VPUNPCKLBW X1, X0, X2
+	VMOVDQU    X2, (CX)
+	VPUNPCKHBW X1, X0, X2
+	VMOVDQU    X2, 16(CX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x10, DX
+	SUBQ       $0x20, AX
+	JMP        loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func packSignsAVX2(dst []byte, x []float32)
+// Requires: AVX
+TEXT ·packSignsAVX2(SB), NOSPLIT, $0-48
+	MOVQ x_len+32(FP), AX
+	MOVQ dst_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVUPS   (DX), Y0
+	VMOVMSKPS Y0, BX
+	MOVB      BL, (CX)
+	VMOVUPS   32(DX), Y0
+	VMOVMSKPS Y0, BX
+	MOVB      BL, 1(CX)
+	VMOVUPS   64(DX), Y0
+	VMOVMSKPS Y0, BX
+	MOVB      BL, 2(CX)
+	VMOVUPS   96(DX), Y0
+	VMOVMSKPS Y0, BX
+	MOVB      BL, 3(CX)
+	ADDQ      $0x04, CX
+	ADDQ      $0x80, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func unpackSignsAVX2(x []float32, src []byte, scale float32)
+// Requires: AVX, AVX2
+TEXT ·unpackSignsAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS scale+48(FP), Y0
+	VMOVDQU      bits32<>+0(SB), Y1
+	VMOVDQU      l80000000<>+0(SB), Y2
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	MOVQ         src_base+24(FP), DX
+
+loop:
+	CMPQ         AX, $0x20
+	JLT          done
+	VPBROADCASTB (DX), Y3
+	VPAND        Y1, Y3, Y3
+	VPCMPEQD     Y1, Y3, Y3
+	VPAND        Y2, Y3, Y3
+	VXORPS       Y0, Y3, Y3
+	VMOVUPS      Y3, (CX)
+	VPBROADCASTB 1(DX), Y3
+	VPAND        Y1, Y3, Y3
+	VPCMPEQD     Y1, Y3, Y3
+	VPAND        Y2, Y3, Y3
+	VXORPS       Y0, Y3, Y3
+	VMOVUPS      Y3, 32(CX)
+	VPBROADCASTB 2(DX), Y3
+	VPAND        Y1, Y3, Y3
+	VPCMPEQD     Y1, Y3, Y3
+	VPAND        Y2, Y3, Y3
+	VXORPS       Y0, Y3, Y3
+	VMOVUPS      Y3, 64(CX)
+	VPBROADCASTB 3(DX), Y3
+	VPAND        Y1, Y3, Y3
+	VPCMPEQD     Y1, Y3, Y3
+	VPAND        Y2, Y3, Y3
+	VXORPS       Y0, Y3, Y3
+	VMOVUPS      Y3, 96(CX)
+	ADDQ         $0x80, CX
+	ADDQ         $0x04, DX
+	SUBQ         $0x20, AX
+	JMP          loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA bits32<>+0(SB)/4, $0x00000001
+DATA bits32<>+4(SB)/4, $0x00000002
+DATA bits32<>+8(SB)/4, $0x00000004
+DATA bits32<>+12(SB)/4, $0x00000008
+DATA bits32<>+16(SB)/4, $0x00000010
+DATA bits32<>+20(SB)/4, $0x00000020
+DATA bits32<>+24(SB)/4, $0x00000040
+DATA bits32<>+28(SB)/4, $0x00000080
+GLOBL bits32<>(SB), RODATA|NOPTR, $32
+
+DATA l80000000<>+0(SB)/4, $0x80000000
+DATA l80000000<>+4(SB)/4, $0x80000000
+DATA l80000000<>+8(SB)/4, $0x80000000
+DATA l80000000<>+12(SB)/4, $0x80000000
+DATA l80000000<>+16(SB)/4, $0x80000000
+DATA l80000000<>+20(SB)/4, $0x80000000
+DATA l80000000<>+24(SB)/4, $0x80000000
+DATA l80000000<>+28(SB)/4, $0x80000000
+GLOBL l80000000<>(SB), RODATA|NOPTR, $32
+
+// func quantizeAVX2(code []uint8, x []float32, u []float32, lo float32, inv float32, first float32, last float32, zero int)
+// Requires: AVX, AVX2
+TEXT ·quantizeAVX2(SB), NOSPLIT, $0-96
+	VBROADCASTSS lo+72(FP), Y0
+	VBROADCASTSS inv+76(FP), Y1
+	VBROADCASTSS first+80(FP), Y2
+	VBROADCASTSS last+84(FP), Y3
+	MOVQ         zero+88(FP), AX
+	VMOVD        AX, X4
+	VPBROADCASTD X4, Y4
+	MOVQ         x_len+32(FP), AX
+	MOVQ         code_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+	MOVQ         u_base+48(FP), BX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVUPS   (DX), Y5
+	VSUBPS    Y0, Y5, Y5
+	VMULPS    Y1, Y5, Y5
+	VMAXPS    Y2, Y5, Y5
+	VMINPS    Y3, Y5, Y5
+	VROUNDPS  $0x01, Y5, Y6
+	VSUBPS    Y6, Y5, Y5
+	VMOVUPS   (BX), Y7
+	VCMPPS    $0x01, Y5, Y7, Y7
+	VCVTPS2DQ Y6, Y6
+	VPSUBD    Y7, Y6, Y6
+	VPADDD    Y4, Y6, Y6
+	VMOVUPS   32(DX), Y5
+	VSUBPS    Y0, Y5, Y5
+	VMULPS    Y1, Y5, Y5
+	VMAXPS    Y2, Y5, Y5
+	VMINPS    Y3, Y5, Y5
+	VROUNDPS  $0x01, Y5, Y7
+	VSUBPS    Y7, Y5, Y5
+	VMOVUPS   32(BX), Y8
+	VCMPPS    $0x01, Y5, Y8, Y8
+	VCVTPS2DQ Y7, Y7
+	VPSUBD    Y8, Y7, Y7
+	VPADDD    Y4, Y7, Y7
+	VMOVUPS   64(DX), Y5
+	VSUBPS    Y0, Y5, Y5
+	VMULPS    Y1, Y5, Y5
+	VMAXPS    Y2, Y5, Y5
+	VMINPS    Y3, Y5, Y5
+	VROUNDPS  $0x01, Y5, Y8
+	VSUBPS    Y8, Y5, Y5
+	VMOVUPS   64(BX), Y9
+	VCMPPS    $0x01, Y5, Y9, Y9
+	VCVTPS2DQ Y8, Y8
+	VPSUBD    Y9, Y8, Y8
+	VPADDD    Y4, Y8, Y8
+	VMOVUPS   96(DX), Y5
+	VSUBPS    Y0, Y5, Y5
+	VMULPS    Y1, Y5, Y5
+	VMAXPS    Y2, Y5, Y5
+	VMINPS    Y3, Y5, Y5
+	VROUNDPS  $0x01, Y5, Y9
+	VSUBPS    Y9, Y5, Y5
+	VMOVUPS   96(BX), Y10
+	VCMPPS    $0x01, Y5, Y10, Y10
+	VCVTPS2DQ Y9, Y9
+	VPSUBD    Y10, Y9, Y9
+	VPADDD    Y4, Y9, Y9
+	VPACKUSDW Y7, Y6, Y6
+	VPACKUSDW Y9, Y8, Y8
+	VPACKUSWB Y8, Y6, Y6
+	VMOVDQU   fours<>+0(SB), Y5
+	VPERMD    Y6, Y5, Y6
+	VMOVDQU   Y6, (CX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x80, DX
+	ADDQ      $0x80, BX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA fours<>+0(SB)/4, $0x00000000
+DATA fours<>+4(SB)/4, $0x00000004
+DATA fours<>+8(SB)/4, $0x00000001
+DATA fours<>+12(SB)/4, $0x00000005
+DATA fours<>+16(SB)/4, $0x00000002
+DATA fours<>+20(SB)/4, $0x00000006
+DATA fours<>+24(SB)/4, $0x00000003
+DATA fours<>+28(SB)/4, $0x00000007
+GLOBL fours<>(SB), RODATA|NOPTR, $32
+
+// func quantizeNearAVX2(code []uint8, x []float32, lo float32, inv float32, first float32, last float32, zero int)
+// Requires: AVX, AVX2
+TEXT ·quantizeNearAVX2(SB), NOSPLIT, $0-72
+	VBROADCASTSS lo+48(FP), Y0
+	VBROADCASTSS inv+52(FP), Y1
+	VBROADCASTSS first+56(FP), Y2
+	VBROADCASTSS last+60(FP), Y3
+	MOVQ         zero+64(FP), AX
+	VMOVD        AX, X4
+	VPBROADCASTD X4, Y4
+	MOVQ         x_len+32(FP), AX
+	MOVQ         code_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVUPS   (DX), Y5
+	VSUBPS    Y0, Y5, Y5
+	VMULPS    Y1, Y5, Y5
+	VMAXPS    Y2, Y5, Y5
+	VMINPS    Y3, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VPADDD    Y4, Y5, Y5
+	VMOVUPS   32(DX), Y6
+	VSUBPS    Y0, Y6, Y6
+	VMULPS    Y1, Y6, Y6
+	VMAXPS    Y2, Y6, Y6
+	VMINPS    Y3, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VPADDD    Y4, Y6, Y6
+	VMOVUPS   64(DX), Y7
+	VSUBPS    Y0, Y7, Y7
+	VMULPS    Y1, Y7, Y7
+	VMAXPS    Y2, Y7, Y7
+	VMINPS    Y3, Y7, Y7
+	VCVTPS2DQ Y7, Y7
+	VPADDD    Y4, Y7, Y7
+	VMOVUPS   96(DX), Y8
+	VSUBPS    Y0, Y8, Y8
+	VMULPS    Y1, Y8, Y8
+	VMAXPS    Y2, Y8, Y8
+	VMINPS    Y3, Y8, Y8
+	VCVTPS2DQ Y8, Y8
+	VPADDD    Y4, Y8, Y8
+	VPACKUSDW Y6, Y5, Y5
+	VPACKUSDW Y8, Y7, Y7
+	VPACKUSWB Y7, Y5, Y5
+	VMOVDQU   fours<>+0(SB), Y6
+	VPERMD    Y5, Y6, Y5
+	VMOVDQU   Y5, (CX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x80, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func dequantizeAVX2(x []float32, code []uint8, lo float32, step float32, zero int)
+// Requires: AVX, AVX2, FMA3
+TEXT ·dequantizeAVX2(SB), NOSPLIT, $0-64
+	VBROADCASTSS lo+48(FP), Y0
+	VBROADCASTSS step+52(FP), Y1
+	MOVQ         zero+56(FP), AX
+	VMOVD        AX, X2
+	VPBROADCASTD X2, Y2
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	MOVQ         code_base+24(FP), DX
+
+loop:
+	CMPQ        AX, $0x20
+	JLT         done
+	VPMOVZXBD   (DX), Y3
+	VPSUBD      Y2, Y3, Y3
+	VCVTDQ2PS   Y3, Y3
+	VFMADD213PS Y0, Y1, Y3
+	VMOVUPS     Y3, (CX)
+	VPMOVZXBD   8(DX), Y3
+	VPSUBD      Y2, Y3, Y3
+	VCVTDQ2PS   Y3, Y3
+	VFMADD213PS Y0, Y1, Y3
+	VMOVUPS     Y3, 32(CX)
+	VPMOVZXBD   16(DX), Y3
+	VPSUBD      Y2, Y3, Y3
+	VCVTDQ2PS   Y3, Y3
+	VFMADD213PS Y0, Y1, Y3
+	VMOVUPS     Y3, 64(CX)
+	VPMOVZXBD   24(DX), Y3
+	VPSUBD      Y2, Y3, Y3
+	VCVTDQ2PS   Y3, Y3
+	VFMADD213PS Y0, Y1, Y3
+	VMOVUPS     Y3, 96(CX)
+	ADDQ        $0x80, CX
+	ADDQ        $0x20, DX
+	SUBQ        $0x20, AX
+	JMP         loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func maxAbsAVX2(x []float32) uint32
+// Requires: AVX, AVX2
+TEXT ·maxAbsAVX2(SB), NOSPLIT, $0-28
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VMOVDQU l7fffffff<>+0(SB), Y4
+	MOVQ    x_len+8(FP), AX
+	MOVQ    x_base+0(FP), CX
+
+loop:
+	CMPQ    AX, $0x20
+	JLT     done
+	VPAND   (CX), Y4, Y5
+	VPMAXUD Y5, Y0, Y0
+	VPAND   32(CX), Y4, Y5
+	VPMAXUD Y5, Y1, Y1
+	VPAND   64(CX), Y4, Y5
+	VPMAXUD Y5, Y2, Y2
+	VPAND   96(CX), Y4, Y5
+	VPMAXUD Y5, Y3, Y3
+	ADDQ    $0x80, CX
+	SUBQ    $0x20, AX
+	JMP     loop
+
+done:
+	VPMAXUD      Y1, Y0, Y0
+	VPMAXUD      Y3, Y2, Y2
+	VPMAXUD      Y2, Y0, Y0
+	VEXTRACTI128 $0x01, Y0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0xee, X0, X1
+	VPMAXUD      X1, X0, X0
+	VPSHUFD      $0x55, X0, X1
+	VPMAXUD      X1, X0, X0
+	VMOVD        X0, AX
+	VZEROUPPER
+	MOVL         AX, ret+24(FP)
+	RET
+
+// func minMaxAVX2(x []float32) (lo int32, hi int32)
+// Requires: AVX, AVX2
+TEXT ·minMaxAVX2(SB), NOSPLIT, $0-32
+	VXORPS  Y0, Y0, Y0
+	VXORPS  Y1, Y1, Y1
+	VXORPS  Y2, Y2, Y2
+	VXORPS  Y3, Y3, Y3
+	VMOVDQU l80000000<>+0(SB), Y0
+	VMOVDQU l7fffffff<>+0(SB), Y2
+	VMOVDQU l80000000<>+0(SB), Y1
+	VMOVDQU l7fffffff<>+0(SB), Y3
+	MOVQ    x_len+8(FP), AX
+	MOVQ    x_base+0(FP), CX
+
+loop:
+	CMPQ    AX, $0x20
+	JLT     done
+	VMOVDQU (CX), Y4
+	VPSRAD  $0x1f, Y4, Y5
+	VPSRLD  $0x01, Y5, Y5
+	VPXOR   Y5, Y4, Y4
+	VPMAXSD Y4, Y0, Y0
+	VPMINSD Y4, Y2, Y2
+	VMOVDQU 32(CX), Y4
+	VPSRAD  $0x1f, Y4, Y5
+	VPSRLD  $0x01, Y5, Y5
+	VPXOR   Y5, Y4, Y4
+	VPMAXSD Y4, Y1, Y1
+	VPMINSD Y4, Y3, Y3
+	VMOVDQU 64(CX), Y4
+	VPSRAD  $0x1f, Y4, Y5
+	VPSRLD  $0x01, Y5, Y5
+	VPXOR   Y5, Y4, Y4
+	VPMAXSD Y4, Y0, Y0
+	VPMINSD Y4, Y2, Y2
+	VMOVDQU 96(CX), Y4
+	VPSRAD  $0x1f, Y4, Y5
+	VPSRLD  $0x01, Y5, Y5
+	VPXOR   Y5, Y4, Y4
+	VPMAXSD Y4, Y1, Y1
+	VPMINSD Y4, Y3, Y3
+	ADDQ    $0x80, CX
+	SUBQ    $0x20, AX
+	JMP     loop
+
+done:
+	VPMAXSD      Y1, Y0, Y0
+	VPMINSD      Y3, Y2, Y2
+	VEXTRACTI128 $0x01, Y2, X1
+	VPMINSD      X1, X2, X2
+	VPSHUFD      $0xee, X2, X1
+	VPMINSD      X1, X2, X2
+	VPSHUFD      $0x55, X2, X1
+	VPMINSD      X1, X2, X2
+	VMOVD        X2, AX
+	VEXTRACTI128 $0x01, Y0, X1
+	VPMAXSD      X1, X0, X0
+	VPSHUFD      $0xee, X0, X1
+	VPMAXSD      X1, X0, X0
+	VPSHUFD      $0x55, X0, X1
+	VPMAXSD      X1, X0, X0
+	VMOVD        X0, CX
+	VZEROUPPER
+	MOVL         AX, lo+24(FP)
+	MOVL         CX, hi+28(FP)
 	RET

@@ -13,8 +13,8 @@ import (
 // withKernels runs f with the assembly or with the twins.
 func withKernels(t *testing.T, assembly bool, f func()) {
 	t.Helper()
-	if assembly && !(cpu.X86.HasAVX2 && cpu.X86.HasFMA) {
-		t.Skip("this processor has no AVX2 and FMA: there is nothing to compare the twins with")
+	if assembly && !(cpu.X86.HasAVX2 && cpu.X86.HasFMA && cpu.X86.HasF16C) {
+		t.Skip("this processor has no AVX2, FMA and F16C: there is nothing to compare the twins with")
 	}
 	was := useAVX2
 	useAVX2 = assembly

@@ -22,6 +22,7 @@ func main() {
 	matrices()
 	transposes()
 	sparse()
+	codes()
 	Generate()
 }
 

@@ -22,16 +22,26 @@ func sums() {
 	lanes32(n, []GPVirtual{x, y}, func(i int, v []VecVirtual) { VFMADD231PS(v[0], v[1], acc[i]) })
 	foldReturn(acc)
 
-	text("squares", "func(x []float32) float64", "is the sum of x[i]^2.")
-	acc = zeros(4)
-	n, x = length("x"), base("x")
+	doubles("squares", "is the sum of x[i]^2.", func(v, acc VecVirtual) { VFMADD231PD(v, v, acc) })
+	doubles("magnitudes", "is the sum of |x[i]|.", func(v, acc VecVirtual) {
+		VANDPD(quad(signBit-1), v, v)
+		VADDPD(v, acc, acc)
+	})
+	sumRows()
+}
+
+// doubles is the kernel of a sum in float64 over 16 lanes; term adds four elements to an accumulator.
+func doubles(name, doc string, term func(v, acc VecVirtual)) {
+	text(name, "func(x []float32) float64", doc)
+	acc := zeros(4)
+	n, x := length("x"), base("x")
 	eight := func(i int, v VecVirtual) {
 		lo, hi := YMM(), YMM()
 		VCVTPS2PD(v.AsX(), lo)
 		VEXTRACTF128(Imm(1), v, hi.AsX())
 		VCVTPS2PD(hi.AsX(), hi)
-		VFMADD231PD(lo, lo, acc[2*i])
-		VFMADD231PD(hi, hi, acc[2*i+1])
+		term(lo, acc[2*i])
+		term(hi, acc[2*i+1])
 	}
 	Label("loop")
 	CMPQ(n, Imm(16))
@@ -64,8 +74,6 @@ func sums() {
 	VZEROUPPER()
 	Store(acc[0].AsX(), ReturnIndex(0))
 	RET()
-
-	sumRows()
 }
 
 // lanes32 feeds 32 elements a turn to four accumulators, the last ones followed by zeros.
