@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -76,6 +77,9 @@ func TestGather(t *testing.T) {
 	seen := map[int]bool{}
 	for i, m := range members {
 		seen[m.Welcome.Rank] = true
+		if hosts := m.Welcome.Hosts; len(hosts) != 4 || hosts[0] == "" || hosts[3] != HostID() {
+			t.Errorf("hosts %q", hosts)
+		}
 		if i < 2 && m.Welcome.Rank != i {
 			t.Errorf("who asked for rank %d got %d", i, m.Welcome.Rank)
 		}
@@ -123,6 +127,38 @@ func TestGather(t *testing.T) {
 	})
 	if heard[KindEvent] != 1 || heard[KindReport] != 1 || heard[KindError] != 1 || heard[""] != 4 {
 		t.Errorf("heard %v", heard)
+	}
+}
+
+// Workers that somebody starts on other hosts are numbered host by host, however they come; those that the launcher
+// started keep their ranks, and who joins on the launcher's host comes next to them.
+func TestRanksGoHostByHost(t *testing.T) {
+	for _, c := range []struct{ came, want string }{
+		{"a0 a1 b b b", "a0 a1 b b b"},
+		{"a0 c b c b c", "a0 c c c b b"},
+		{"a0 b c a b", "a0 a b b c"},
+		{"b a a", "b a a"},
+		{"c a c a", "c c a a"},
+	} {
+		var seats []*member
+		for r, came := range strings.Fields(c.came) {
+			seats = append(seats, &member{rank: r, host: came[:1], any: len(came) == 1})
+		}
+		byHost(seats)
+		var got []string
+		for r, m := range seats {
+			who := m.host
+			if !m.any {
+				who += fmt.Sprint(r)
+			}
+			got = append(got, who)
+			if m.rank != r {
+				t.Errorf("%s: the member of rank %d is told %d", c.came, r, m.rank)
+			}
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v, want %s", c.came, got, c.want)
+		}
 	}
 }
 

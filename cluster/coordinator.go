@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,8 @@ type member struct {
 	rank int
 	addr string
 	name string
+	host string // its HostID
+	any  bool   // it asked for no rank
 }
 
 // Listen opens the door. Without certificates only loopback addresses are allowed, and who joins must hold the token.
@@ -62,9 +65,10 @@ func NewToken() string {
 const handshake = 5 * time.Second
 
 // Gather waits until size workers are there, or ctx ends, and welcomes them. Members that ask for a rank get it; the
-// others get the free ranks in the order in which they came. Strangers and garbage are turned away and change nothing.
-// arrived, which may be nil, hears of each worker.
-func (c *Coordinator) Gather(ctx context.Context, size int, w Welcome, arrived func(rank int, name string)) error {
+// others get the free ranks, host by host and otherwise in the order in which they came. Strangers and garbage are turned
+// away and change nothing. arrived, which may be nil, hears of each worker as it comes: whether it asked for a rank, as
+// those do that the launcher starts, and who it is.
+func (c *Coordinator) Gather(ctx context.Context, size int, w Welcome, arrived func(asked bool, name string)) error {
 	stop := context.AfterFunc(ctx, func() { c.ln.Close() })
 	defer stop()
 	w.Size, w.Secret = size, NewToken()
@@ -109,7 +113,7 @@ func (c *Coordinator) Gather(ctx context.Context, size int, w Welcome, arrived f
 			}
 			n++
 			if arrived != nil {
-				arrived(m.rank, m.name)
+				arrived(!m.any, m.name)
 			}
 		case <-ctx.Done():
 			for _, m := range seats {
@@ -124,8 +128,9 @@ func (c *Coordinator) Gather(ctx context.Context, size int, w Welcome, arrived f
 		}
 	}
 	c.ln.Close() // nobody else joins this run
+	byHost(seats)
 	for _, m := range seats {
-		w.Peers = append(w.Peers, m.addr)
+		w.Peers, w.Hosts = append(w.Peers, m.addr), append(w.Hosts, m.host)
 	}
 	for r, m := range seats {
 		w := w
@@ -168,7 +173,7 @@ func (c *Coordinator) greet(ctx context.Context, k *conn) (*member, error) {
 	case (c.token != "" && !c.tls || hello.Proof != "") && !hmac.Equal([]byte(hello.Proof), []byte(prove(c.token, nonce))):
 		return refuse("wrong token: give the one that covey train printed, as --token or in COVEY_TOKEN")
 	}
-	m := &member{c: k, rank: -1, addr: hello.Addr, name: hello.Name}
+	m := &member{c: k, rank: -1, addr: hello.Addr, name: hello.Name, host: hello.Host, any: hello.Want == nil}
 	if hello.Want != nil {
 		m.rank = *hello.Want
 	}
@@ -191,6 +196,41 @@ func seat(seats []*member, m *member, local int) bool {
 		}
 	}
 	return false
+}
+
+// byHost numbers the members that asked for no rank host by host, among the ranks that they have together: first those
+// on a host of others, in the order of those, then host by host as the first of each came.
+func byHost(seats []*member) {
+	var hosts []string
+	for _, m := range seats {
+		if !slices.Contains(hosts, m.host) {
+			hosts = append(hosts, m.host)
+		}
+	}
+	var free []int
+	var movable []*member
+	for r, m := range seats {
+		if m.any {
+			free, movable = append(free, r), append(movable, m)
+		}
+	}
+	slices.SortStableFunc(movable, func(a, b *member) int {
+		return slices.Index(hosts, a.host) - slices.Index(hosts, b.host)
+	})
+	for i, m := range movable {
+		m.rank, seats[free[i]] = free[i], m
+	}
+}
+
+// Names says, by rank, who the members are, for people. Call it after Gather.
+func (c *Coordinator) Names() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := make([]string, len(c.members))
+	for r, m := range c.members {
+		names[r] = m.name
+	}
+	return names
 }
 
 // Hear calls hear, one call at a time, with everything that the members say, and with a message of Kind "" when one's

@@ -79,7 +79,7 @@ func Join(ctx context.Context, nc net.Conn, token, peers string, want int, clock
 	}
 	err = k.bounded(ctx, func() error {
 		host, _ := os.Hostname()
-		hello := Message{Kind: KindHello, Version: version, Addr: peers, Name: fmt.Sprintf("%s, process %d", host, os.Getpid())}
+		hello := Message{Kind: KindHello, Version: version, Addr: peers, Host: HostID(), Name: fmt.Sprintf("%s, process %d", host, os.Getpid())}
 		if token != "" {
 			hello.Proof = prove(token, ch.Nonce)
 		}
@@ -111,8 +111,8 @@ func Join(ctx context.Context, nc net.Conn, token, peers string, want int, clock
 }
 
 func (w Welcome) check() error {
-	if w.Size < 1 || w.Rank < 0 || w.Rank >= w.Size || len(w.Peers) != w.Size {
-		return fmt.Errorf("cluster: a welcome to rank %d of %d with %d addresses", w.Rank, w.Size, len(w.Peers))
+	if w.Size < 1 || w.Rank < 0 || w.Rank >= w.Size || len(w.Peers) != w.Size || len(w.Hosts) != w.Size {
+		return fmt.Errorf("cluster: a welcome to rank %d of %d with %d addresses on %d hosts", w.Rank, w.Size, len(w.Peers), len(w.Hosts))
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // version is checked when a worker joins: workers of one run are the same program.
-const version = 1
+const version = 2
 
 // maxMessage bounds one message; the largest is a welcome, with a job and the addresses of all workers.
 const maxMessage = 1 << 20
@@ -36,6 +36,7 @@ type Message struct {
 	Want    *int   `json:"want,omitempty"`  // the rank that the member was started as
 	Addr    string `json:"addr,omitempty"`  // where the member listens for its peers
 	Name    string `json:"name,omitempty"`  // host and process, for people
+	Host    string `json:"host,omitempty"`  // see HostID
 
 	Welcome *Welcome `json:"welcome,omitempty"`
 
@@ -65,6 +66,7 @@ type Welcome struct {
 	Generation uint32            `json:"generation"`
 	Secret     string            `json:"secret"`           // hex; peers prove to each other that they hold it
 	Peers      []string          `json:"peers"`            // addresses by rank
+	Hosts      []string          `json:"hosts"`            // by rank, the HostID of the host that it is on
 	Job        []byte            `json:"job"`              // as YAML
 	Places     map[string]string `json:"places,omitempty"` // who set each key of the job, for errors
 	Resume     string            `json:"resume,omitempty"`

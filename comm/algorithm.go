@@ -221,20 +221,24 @@ func (h Hosts) span(i, ranks int) (lo, hi int) {
 	return int(h[i]), ranks
 }
 
-// validate panics on what cannot be hosts of so many ranks, which only our bug can make.
-func (h Hosts) validate(ranks int) {
+// Check returns an error unless h can be the hosts of so many ranks.
+func (h Hosts) Check(ranks int) error {
 	for i, r := range h {
 		if (i == 0) != (r == 0) || i > 0 && r <= h[i-1] || int(r) >= ranks {
-			panic(fmt.Sprintf("comm: hosts %v of %d ranks", h, ranks))
+			return fmt.Errorf("comm: hosts that begin at ranks %v of %d: want 0 and then larger and larger ones", h, ranks)
 		}
 	}
+	return nil
 }
 
 // On returns t with its ranks placed on hosts. Where they are changes no bit of a sum; Hierarchical and Choose go by it.
+// It panics on hosts that Check refuses.
 func (t Tree) On(h Hosts) Tree {
-	h.validate(t.Ranks())
+	if err := h.Check(t.Ranks()); err != nil {
+		panic(err)
+	}
 	if len(h) < 2 {
-		h = nil
+		return newTree(t.p.leaves, t.p.runs, nil)
 	}
 	return newTree(t.p.leaves, t.p.runs, h)
 }

@@ -52,9 +52,14 @@ type Exact struct {
 // rank.
 const scatterBytes = 64 << 10
 
-// Scatters implements Scatterer: from 64 KiB on, unless another algorithm was asked for.
+// Scatters implements Scatterer: from 64 KiB on, unless another algorithm was asked for or, with several hosts, a sum
+// by Hierarchical sends so much less between them that it is the better way.
 func (e *Exact) Scatters(n int) bool {
-	return e.Group.Size() > 1 && 4*n >= scatterBytes && (e.Algorithm == comm.Auto || e.Algorithm == comm.Direct)
+	if e.Group.Size() == 1 || 4*n < scatterBytes {
+		return false
+	}
+	return e.Algorithm == comm.Direct ||
+		e.Algorithm == comm.Auto && comm.Choose(comm.CostsOf(e.Group), e.Tree, 4*n) != comm.Hierarchical
 }
 
 // Update implements Scatterer. This rank's part is comm.Chunk of the vector.

@@ -38,6 +38,7 @@ type Config struct {
 	// Strategy makes a worker's own; nil: allreduce.
 	Strategy  func() strategy.Strategy
 	Algorithm comm.Algorithm // of the exact sum; zero: chosen by size
+	Hosts     comm.Hosts     // where the ranks are; nil: on one host
 	Bucket    int            // bytes of gradient reduced in one go; 0: by what the transport costs
 	Replicate bool           // every worker updates all parameters, rather than its part of them (and sends those out)
 	Ahead     bool           // prepare batches on a goroutine of their own: pays when there is a core to spare for it
@@ -123,6 +124,8 @@ func (c *Config) fill(workers int) error {
 		return bad("save", "%d is negative", c.SaveEvery)
 	case c.Keep < 0:
 		return bad("keep", "%d is negative", c.Keep)
+	case c.Hosts.Check(workers) != nil:
+		return &ConfigError{Key: "workers", Err: c.Hosts.Check(workers)}
 	case c.Bucket < 0:
 		return bad("bucket", "%d bytes", c.Bucket)
 	case !(c.Rate > 0):

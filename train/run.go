@@ -98,7 +98,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if r.schedule, err = c.schedule(r.total); err != nil {
 		return nil, err
 	}
-	tree := comm.NewTree(c.Microshards, g.Size())
+	tree := comm.NewTree(c.Microshards, g.Size()).On(c.Hosts)
 	r.books = newSampleBooks(c.Train.Len())
 	r.strategy = c.Strategy()
 	r.w = &strategy.Worker{

@@ -78,6 +78,14 @@ func TestWorkersDoNotChangeTheBits(t *testing.T) {
 					break
 				}
 			}
+			if n < 3 {
+				continue
+			}
+			c.Algorithm, c.Hosts = comm.Hierarchical, comm.Hosts{0, 2}
+			if r, err := train.Local(t.Context(), n, timeout, c); err != nil || r.Weights != want || r.BytesSent != r.BytesExpected {
+				t.Errorf("%s, %d workers on hosts %v: %+v, %v", optimizer, n, c.Hosts, r, err)
+			}
+			c.Hosts = nil
 		}
 	}
 }

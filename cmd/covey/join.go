@@ -194,6 +194,7 @@ func (w *worker) train(ctx context.Context) error {
 	}
 	defer g.Close()
 	conf.Stop, conf.Ahead = w.stop.Load, j.Ahead(local)
+	conf.Hosts = comm.HostsOf(you.Hosts)
 	if you.Rank == 0 {
 		conf.Dir, conf.Resume = j.Run, you.Resume
 		conf.Events = eventsTo(func(e event) { w.m.Event(e) })

@@ -77,14 +77,17 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 		clock.Go(func() { f.ended(p) })
 	}
 	welcome := cluster.Welcome{Generation: 1, Job: j.YAML(), Places: j.Places(), Resume: from, Local: local}
-	err = c.Gather(gather, j.Workers, welcome, func(rank int, name string) {
-		if rank >= local {
-			w.say("worker %d has joined: %s", rank, name)
+	err = c.Gather(gather, j.Workers, welcome, func(asked bool, name string) {
+		if !asked {
+			w.say("joined: %s", name)
 		}
 	})
 	if err != nil {
 		cluster.Kill(procs)
 		return nil, err
+	}
+	for r, name := range c.Names()[local:] {
+		w.note("worker %d is %s", local+r, name)
 	}
 	f.gathered()
 	c.Hear(f.hear)
