@@ -19,17 +19,33 @@ import (
 )
 
 func benchCommand() *cobra.Command {
+	explain := false
 	c := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure this machine: collectives, matrix products, training steps",
 		Long: `Measure how fast this machine does the work of training. Each measurement checks its results first. Times are
 medians over blocks of calls, with the fastest and the slowest block beside them.` + "\n" + exitHelp,
 		Example: `  covey bench allreduce --workers 2 --transport shm --sizes 1KiB,64KiB,4MiB
+  covey bench --explain
   covey bench gemm --shapes 512,128x784x128 --form nn,nt,tn
   covey bench step --model mlp:128 --batch 256 --workers 1,2 --json`,
 		Args: cobra.ArbitraryArgs,
-		RunE: verb,
+		RunE: func(c *cobra.Command, args []string) error {
+			if !explain || len(args) > 0 {
+				return verb(c, args)
+			}
+			all, _, err := c.Find([]string{"allreduce"})
+			if err == nil {
+				all.SetContext(c.Context())
+				err = all.Flags().Set("explain", "true")
+			}
+			if err != nil {
+				return err
+			}
+			return all.RunE(all, nil)
+		},
 	}
+	c.Flags().BoolVar(&explain, "explain", false, "the same as covey bench allreduce --explain")
 	for _, op := range bench.Collectives {
 		c.AddCommand(benchCollectiveCommand(op))
 	}

@@ -18,6 +18,7 @@ type benchCollective struct {
 	op        string
 	sizes     string
 	algorithm string
+	explain   bool
 }
 
 func benchCollectiveCommand(op string) *cobra.Command {
@@ -42,6 +43,7 @@ receive by that time, which shows how near a link is to its limit whatever the n
 	c.Flags().StringVar(&o.sizes, "sizes", "1KiB,16KiB,256KiB,4MiB,64MiB", "sizes in bytes")
 	if op == "allreduce" {
 		c.Flags().StringVar(&o.algorithm, "algorithm", "auto", "how to move the bytes: "+strings.Join(comm.AlgorithmNames(), ", "))
+		c.Flags().BoolVar(&o.explain, "explain", false, "time nothing: print what each algorithm is expected to cost, which is chosen and why")
 	}
 	o.addWorkerFlags(c, "2")
 	o.addFlags(c)
@@ -76,6 +78,9 @@ func (o *benchCollective) run(c *cobra.Command) error {
 				return usagef("--algorithm: %w", err)
 			}
 		}
+	}
+	if o.explain {
+		return o.explained(c, groups, what)
 	}
 	t := o.table(c, len(groups)*len(what.Sizes), benchColumn{"workers", "", 7}, benchColumn{"size", "", 10},
 		benchColumn{"time", "us", 10}, benchColumn{"fastest", "us", 10}, benchColumn{"slowest", "us", 10},

@@ -28,6 +28,7 @@ type benchTask struct {
 	Collective *bench.Collective `json:",omitempty"`
 	Job        []byte            `json:",omitempty"` // as YAML
 	Places     map[string]string `json:",omitempty"`
+	Explain    bool              `json:",omitempty"` // say how the collective's algorithm is chosen, and time nothing
 	Effort     bench.Effort
 	Timeout    time.Duration
 }
@@ -43,6 +44,9 @@ func (t benchTask) run(ctx context.Context, meet func() (comm.Group, error), loc
 			return err
 		}
 		defer g.Close()
+		if t.Explain {
+			return explain(ctx, g, what.Sizes, tell)
+		}
 		_, err = what.Run(ctx, g, func(r bench.Row) { tell(r) })
 		return err
 	}
