@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the integration tests need beyond Go: PyTorch, scikit-learn and safetensors as references, qemu-user to
-# run arm64 binaries, iproute2 for network namespaces. On Debian, as root. What is there already is left alone.
+# run arm64 binaries, iproute2 for network namespaces, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
 set -euo pipefail
 
 need=()
@@ -13,10 +13,5 @@ if ((${#need[@]})); then
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
 fi
 
-# Debian's PyTorch wants Debian's numpy, and scikit-learn a newer one: those live in an environment of their own, where
-# internal/python looks for them.
-venv="${XDG_CACHE_HOME:-$HOME/.cache}/covey-python"
-if ! "$venv/bin/python3" -c 'import sklearn, safetensors.numpy' 2>/dev/null; then
-	/usr/bin/python3 -m venv --clear "$venv"
-	"$venv/bin/pip" install --quiet --disable-pip-version-check numpy==2.2.6 scipy==1.15.3 scikit-learn==1.7.2 safetensors==0.6.2
-fi
+# The systems that Covey is compared with, and the Python with scikit-learn and safetensors that internal/python looks for.
+"$(dirname "$0")/../bench/peers/setup.sh" products allreduce-shm

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Installs the peers that bench/peers compares with, and builds covey. On Debian 12, as root; what is there is left alone.
+#
+#   setup.sh                  everything
+#   setup.sh products ...     what these comparisons need (see run.py for the names)
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cache="${XDG_CACHE_HOME:-$HOME/.cache}"
+all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling)
+names=("$@")
+((${#names[@]})) || names=("${all[@]}")
+
+fail() {
+	echo "bench/peers/setup.sh: $*" >&2
+	exit 1
+}
+wants() { # whether one of these comparisons is to be run
+	for n in "${names[@]}"; do for w in "$@"; do [[ $n == "$w" ]] && return 0; done; done
+	return 1
+}
+for n in "${names[@]}"; do
+	[[ " ${all[*]} " == *" $n "* ]] || fail "no comparison $n (${all[*]})"
+done
+
+# From the distribution: OpenMPI 4.1.4, MPICH 4.0.2, PyTorch 1.13.0 with OpenBLAS 0.3.21, oneDNN 2.6.3, LIBLINEAR 2.3.0.
+# The versions that are there when a comparison runs stand in its results.
+need=()
+have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok installed'; }
+want() { for p in "$@"; do have "$p" || need+=("$p"); done; }
+want gcc libc6-dev python3 python3-venv
+if wants allreduce-shm allreduce-tcp; then want openmpi-bin libopenmpi-dev mpich libmpich-dev; fi
+if wants products step accuracy allreduce-tcp; then want python3-torch libopenblas0-pthread; fi
+if wants products; then want libdnnl-dev; fi
+if wants logistic; then want liblinear-tools; fi
+if wants link; then want iproute2; fi
+if ((${#need[@]})); then
+	command -v apt-get >/dev/null || fail "needs ${need[*]}: this is not Debian, install them by hand"
+	[[ $(id -u) == 0 ]] || fail "needs ${need[*]}: run it as root, or install them with apt-get"
+	apt-get -o DPkg::Lock::Timeout=600 update -qq || fail "apt-get update failed"
+	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends "${need[@]}" >/dev/null ||
+		fail "apt-get could not install ${need[*]}"
+fi
+
+environment() { # environment NAME TEST PACKAGE...: a virtual environment in which a line of Python runs
+	local dir="$cache/$1" test="$2"
+	shift 2
+	"$dir/bin/python3" -c "$test" 2>/dev/null && return
+	/usr/bin/python3 -m venv --clear "$dir" || fail "python3 -m venv $dir failed"
+	"$dir/bin/pip" install --quiet --disable-pip-version-check "$@" || fail "pip could not install $*"
+	"$dir/bin/python3" -c "$test" || fail "$dir does not work"
+}
+# Debian's PyTorch wants Debian's numpy, and scikit-learn a newer one, so that one is here.
+environment covey-python 'import sklearn, safetensors.numpy, matplotlib' \
+	numpy==2.2.6 scipy==1.15.3 scikit-learn==1.7.2 safetensors==0.6.2 matplotlib==3.10.7
+if wants step; then
+	TF_CPP_MIN_LOG_LEVEL=3 environment covey-bench-tf 'import tensorflow' tensorflow-cpu==2.21.0
+fi
+
+CGO_ENABLED=0 go build -o "$cache/covey-bench-build/covey" ./cmd/covey || fail "covey does not build"
