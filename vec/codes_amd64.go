@@ -163,3 +163,10 @@ func magnitudes(x []float32) float64 {
 	}
 	return magnitudesTwin(x)
 }
+
+func aboveBlocks(idx []int32, val, x []float32, below int32) (found, read int) {
+	if useAVX2 {
+		return aboveBlocksAVX2(idx, val, x, below)
+	}
+	return 0, 0
+}

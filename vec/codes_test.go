@@ -416,3 +416,8 @@ func BenchmarkCodes(b *testing.B) {
 		}
 	})
 }
+
+// unsafeInts is x's memory as integers.
+func unsafeInts(x []float32) []int32 {
+	return unsafe.Slice((*int32)(unsafe.Pointer(unsafe.SliceData(x))), len(x))
+}

@@ -70,6 +70,40 @@ func ExampleLogLoss() {
 	// Output: 0.6265 [-0.2689 0.2689]
 }
 
+// What a top-k compressor sends: indices and values, which the other side adds up.
+func ExampleTopK() {
+	g := []float32{0.1, -3, 0, 2, -0.5}
+	idx, v := make([]int32, 2), make([]float32, 2)
+	vec.TopK(idx, g)
+	vec.Gather(v, g, idx)
+	sum := make([]float32, 5)
+	vec.ScatterAdd(sum, idx, v)
+	fmt.Println(idx, sum)
+	// Output: [1 3] [0 -3 0 2 0]
+}
+
+func ExampleQuantize() {
+	g := []float32{0.1, -3, 0, 2, -0.5}
+	u := []float32{0.9, 0.1, 0.5, 0.5, 0.2} // random numbers
+	grid := vec.Grid{Step: vec.MaxAbs(g) / 7, Zero: 7, Top: 14}
+	code, packed := make([]uint8, 5), make([]byte, vec.PackedLen(5, 4))
+	vec.Quantize(code, g, u, grid)
+	vec.Pack(packed, code, 4)
+
+	vec.Unpack(code, packed, 4)
+	vec.Dequantize(g, code, grid)
+	fmt.Printf("%x %.3g\n", packed, g)
+	// Output: 07c706 [0 -3 0 2.14 -0.429]
+}
+
+func ExampleToHalf() {
+	h, x := make([]uint16, 2), make([]float32, 2)
+	vec.ToHalf(h, []float32{1.0 / 3, 1e6})
+	vec.FromHalf(x, h)
+	fmt.Println(x)
+	// Output: [0.33325195 +Inf]
+}
+
 func ExampleAdam() {
 	x, m, v := []float32{1}, []float32{0}, []float32{0}
 	// The first step moves by the learning rate, whatever the gradient's size.

@@ -55,6 +55,8 @@ var golden = map[string]string{
 	"Quantize":      "cf1fdabc391b3faa",
 	"Lookup":        "b60aac9c9cfe759c",
 	"Extremes":      "90795573f12a072f",
+	"TopK":          "f998be42d1e80c4d",
+	"Above":         "d51fa4fb10e697a3",
 }
 
 func TestGolden(t *testing.T) {

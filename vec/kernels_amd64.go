@@ -325,3 +325,8 @@ func maxAbsAVX2(x []float32) uint32
 //
 //go:noescape
 func minMaxAVX2(x []float32) (lo int32, hi int32)
+
+// aboveBlocksAVX2 is above for blocks of 32 elements, as long as there is room for 32.
+//
+//go:noescape
+func aboveBlocksAVX2(idx []int32, val []float32, x []float32, below int32) (found int, read int)

@@ -46,6 +46,7 @@ func codes() {
 	packs()
 	quantizers()
 	extremes()
+	above()
 }
 
 func halves() {
