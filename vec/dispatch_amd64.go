@@ -170,28 +170,3 @@ func momentum(x, g, v []float32, scale, nlr, mu, c float32, nest bool) {
 		momentumAVX2(x, g, v, scale, nlr, mu, c)
 	}
 }
-
-func tile(c []float32, ldc int, a []float32, ai, ap int, b []float32, bp, kc int, add bool) {
-	if useAVX2 {
-		tileAVX2(&c[0], ldc, &a[0], ai, ap, &b[0], bp, kc, add)
-		return
-	}
-	tileTwin(c, ldc, a, ai, ap, b, bp, kc, add)
-}
-
-// transpose writes dst[p*dp+i] = src[i*si+p] for some of the w rows and of the kc elements, and says for how many
-// rows (at least one) and for how many elements of each.
-func transpose(dst []float32, dp int, src []float32, w, si, kc int) (rows, elements int) {
-	elements = kc &^ 7
-	switch {
-	case !useAVX2 || elements == 0:
-		return 1, 0
-	case w >= 8:
-		transpose8AVX2(&dst[0], dp, &src[0], si, elements)
-		return 8, elements
-	case w == 6:
-		transpose6AVX2(&dst[0], dp, &src[0], si, elements)
-		return 6, elements
-	}
-	return 1, 0
-}

@@ -29,10 +29,3 @@ func rmsprop(x, g, v []float32, scale, nlr, alpha, c, eps float32) {
 func momentum(x, g, v []float32, scale, nlr, mu, c float32, nest bool) {
 	momentumTwin(x, g, v, scale, nlr, mu, c, nest)
 }
-
-func tile(c []float32, ldc int, a []float32, ai, ap int, b []float32, bp, kc int, add bool) {
-	tileTwin(c, ldc, a, ai, ap, b, bp, kc, add)
-}
-
-// transpose leaves everything to its caller: one row, no element done.
-func transpose([]float32, int, []float32, int, int, int) (rows, elements int) { return 1, 0 }

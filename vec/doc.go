@@ -23,19 +23,18 @@
 //
 // # Kernels and twins
 //
-// On amd64 with AVX2, FMA and F16C the work is done by assembly that vec/gen writes (go generate ./vec; vec/gen/check.sh
-// tells whether the committed files are what the generator writes). Each kernel has a portable twin in Go, used on
-// every other processor, when the environment variable COVEY_NOASM is 1 at start, and in builds with the tag
-// noasm. Kernels reports which are in use. The twins of matrix products pay for FMA in software: 1.5 GFLOP/s a thread
-// on a processor whose kernels reach 100. The other twins are 5 to 100 times slower.
+// On amd64 with AVX2, FMA and F16C the work is done by assembly that vec/gen writes (go generate ./vec;
+// vec/gen/check.sh tells whether the committed files are what the generator writes). Matrix products have kernels for AVX-512 and, on
+// arm64, for NEON too. Each kernel has a portable twin in Go, used on every other processor, when the environment
+// variable COVEY_NOASM is 1 at start, and in builds with the tag noasm; COVEY_NOASM=avx512 leaves out AVX-512 alone.
+// Kernels reports which are in use. The twins of matrix products pay for FMA in software: 1.5 GFLOP/s a thread on a
+// processor whose kernels reach 100. The other twins are 5 to 100 times slower.
 package vec
 
 //go:generate go -C gen run . -out ../kernels_amd64.s -stubs ../kernels_amd64.go -pkg vec
+//go:generate go -C gen run . -products -out ../products_amd64.s -stubs ../products_amd64.go -pkg vec
+//go:generate go -C gen run . -neon ../products_arm64.s
 
-// Kernels says what does the work: "avx2" or "portable".
-func Kernels() string {
-	if useAVX2 {
-		return "avx2"
-	}
-	return "portable"
-}
+// Kernels says what does the work: "avx512" (matrix products, and avx2 for the rest), "avx2", "neon" (matrix products,
+// and Go for the rest) or "portable".
+func Kernels() string { return kernels() }

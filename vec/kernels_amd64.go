@@ -142,22 +142,6 @@ func magnitudesAVX2(x []float32) float64
 //go:noescape
 func sumRowsAVX2(db []float32, dy []float32, rows int, acc bool)
 
-// tileAVX2 is c = or += the chains of a tile of 6 by 16.
-// See tileTwin for the contract.
-//
-//go:noescape
-func tileAVX2(c *float32, ldc int, a *float32, ai int, ap int, b *float32, bp int, kc int, add bool)
-
-// transpose6AVX2 is dst[p*dp+i] = src[i*si+p] for as many i as its name says and p below kc, a multiple of 8.
-//
-//go:noescape
-func transpose6AVX2(dst *float32, dp int, src *float32, si int, kc int)
-
-// transpose8AVX2 is dst[p*dp+i] = src[i*si+p] for as many i as its name says and p below kc, a multiple of 8.
-//
-//go:noescape
-func transpose8AVX2(dst *float32, dp int, src *float32, si int, kc int)
-
 // csrMarginsAVX2 is z = X w.
 // See csrMarginsTwin for the contract.
 //

@@ -19,16 +19,24 @@ import (
 const BlockK = 256
 
 const (
-	tileM = 6
-	tileN = 16
-	// A panel of b in a block is BlockK*tileN*4 = 16 KiB and stays in the first cache; a block of a is 192 KiB
-	// and stays in the second.
-	blockM = 32 * tileM
-	blockN = 64 * tileN
-	// Packing pays when a panel is read often: a's by at least directN columns of c, b's by directM rows.
-	directN = 256
-	directM = 4 * tileM
+	// blockN is how many columns of b are packed at a time, BlockK*blockN*4 = 512 KiB, half of a second cache.
+	blockN = 512
+	// groupA is how many panels of a are packed at a time where the numbers of a column lie side by side, so that whole
+	// lines of the cache are read.
+	groupA  = 8
+	maxRows = 14
+	// rowA is how far apart the rows of a panel of a are: not a power of two, which would put them all in the same few
+	// places of the first cache.
+	rowA = BlockK + 16
 )
+
+// tileShape is what the micro-kernel can do: a tile has at most so many rows and columns. Where it is narrow, panels
+// may be half as wide. Where it is wide, a tile of one row may also have exactly four times as many columns, and one of
+// up to three rows exactly twice as many. Where it is padded, it reads whole vectors of b even where columns end.
+type tileShape struct {
+	rows, cols           int
+	narrow, wide, padded bool
+}
 
 // gemm is one product: c, m by n with rows ldc apart, and the element strides of a's (i,p) and b's (p,j).
 type gemm struct {
@@ -38,7 +46,9 @@ type gemm struct {
 	ai, ap   int
 	bp, bj   int
 	acc      bool
-	rlo, rhi int // the part of c that a task computes
+	bias     []float32 // added at the end, unless nil
+	relu     bool      // and then what is below 0 becomes 0
+	rlo, rhi int       // the part of c that a task computes
 	clo, chi int
 	group    *sync.WaitGroup // told when a part handed to another thread is done
 }
@@ -46,19 +56,34 @@ type gemm struct {
 // MatMul is c = a b, or c += a b with acc, for c [m,n], a [m,k] and b [k,n]. c overlaps neither a nor b.
 func MatMul(c, a, b []float32, m, n, k int, acc bool) {
 	checkMat("MatMul", c, a, b, m, n, k)
-	product(c, a, b, m, n, k, k, 1, n, 1, acc)
+	g := gemm{c: c, a: a, b: b, m: m, n: n, k: k, ai: k, ap: 1, bp: n, bj: 1, acc: acc}
+	g.product()
 }
 
 // MatMulNT is c = a b', or c += a b' with acc, for c [m,n], a [m,k] and b [n,k]. c overlaps neither a nor b.
 func MatMulNT(c, a, b []float32, m, n, k int, acc bool) {
 	checkMat("MatMulNT", c, a, b, m, n, k)
-	product(c, a, b, m, n, k, k, 1, 1, k, acc)
+	g := gemm{c: c, a: a, b: b, m: m, n: n, k: k, ai: k, ap: 1, bp: 1, bj: k, acc: acc}
+	g.product()
 }
 
 // MatMulTN is c = a' b, or c += a' b with acc, for c [m,n], a [k,m] and b [k,n]. c overlaps neither a nor b.
 func MatMulTN(c, a, b []float32, m, n, k int, acc bool) {
 	checkMat("MatMulTN", c, a, b, m, n, k)
-	product(c, a, b, m, n, k, 1, m, n, 1, acc)
+	g := gemm{c: c, a: a, b: b, m: m, n: n, k: k, ai: 1, ap: m, bp: n, bj: 1, acc: acc}
+	g.product()
+}
+
+// Dense is c = a b' + bias, for c [m,n], a [m,k], b [n,k] and a bias of n that is added to each row, or nil. With relu,
+// what is below 0 then becomes 0. The bits are those of MatMulNT, AddBias and ReLU one after the other. c overlaps
+// nothing else.
+func Dense(c, a, b, bias []float32, m, n, k int, relu bool) {
+	checkMat("Dense", c, a, b, m, n, k)
+	if bias != nil {
+		sized("Dense", "bias", len(bias), n)
+	}
+	g := gemm{c: c, a: a, b: b, m: m, n: n, k: k, ai: k, ap: 1, bp: 1, bj: k, bias: bias, relu: relu}
+	g.product()
 }
 
 func checkMat(op string, c, a, b []float32, m, n, k int) {
@@ -70,18 +95,22 @@ func checkMat(op string, c, a, b []float32, m, n, k int) {
 	sized(op, "b", len(b), k*n)
 }
 
-func product(c, a, b []float32, m, n, k, ai, ap, bp, bj int, acc bool) {
-	if m == 0 || n == 0 {
+func (g *gemm) product() {
+	if g.m == 0 || g.n == 0 {
 		return
 	}
-	if k == 0 {
-		if !acc {
-			clear(c)
-		}
+	if g.k == 0 {
+		g.nothing()
 		return
 	}
-	g := gemm{c: c, a: a, b: b, m: m, n: n, k: k, ldc: n, ai: ai, ap: ap, bp: bp, bj: bj, acc: acc, rhi: m, chi: n}
-	if t := Threads(); t > 1 && m*n*k >= parallelMin {
+	if g.n == 1 && g.bias == nil {
+		// One column is one row of the transposed product, and is then computed many elements at a time.
+		g.a, g.b = g.b, g.a
+		g.m, g.n = 1, g.m
+		g.ai, g.ap, g.bp, g.bj = g.bj, g.bp, g.ap, g.ai
+	}
+	g.ldc, g.rhi, g.chi = g.n, g.m, g.n
+	if t := Threads(); t > 1 && g.m*g.n*g.k >= parallelMin {
 		g.split(t)
 		return
 	}
@@ -90,139 +119,213 @@ func product(c, a, b []float32, m, n, k, ai, ap, bp, bj int, acc bool) {
 	putScratch(w)
 }
 
+// nothing is a product over no element.
+func (g *gemm) nothing() {
+	if !g.acc {
+		clear(g.c)
+	}
+	if g.bias != nil {
+		AddBias(g.c, g.bias, g.m)
+	}
+	if g.relu {
+		ReLU(g.c, g.c)
+	}
+}
+
 // scratch is the memory that one thread packs into.
 type scratch struct {
 	b    [BlockK * blockN]float32
-	a    [blockM * BlockK]float32
-	tile [tileM * tileN]float32
+	a    [groupA * maxRows * BlockK]float32
+	rows [8 * rowA]float32
 	next *scratch
-}
-
-// panels says where a block's panels are: panel r of width w at x[r*step:], vector i element p of it at i*si+p*sp
-// from there. The last panel, if it is not whole, is at edge, packed over zeros.
-type panels struct {
-	x, edge []float32
-	step    int
-	si, sp  int
-}
-
-// packed copies a block of n vectors of kc elements, vector i element p at src[i*si+p*sp].
-func packed(dst, src []float32, n, kc, si, sp, width int) panels {
-	packPanels(dst, src, n, kc, si, sp, width)
-	return panels{x: dst, edge: dst[n/width*width*kc:], step: width * kc, si: 1, sp: width}
-}
-
-// direct reads the same block where it is; only an edge is packed.
-func direct(dst, src []float32, n, kc, si, sp, width int) panels {
-	if rest := n % width; rest > 0 {
-		packPanels(dst, src[(n-rest)*si:], rest, kc, si, sp, width)
-	}
-	return panels{x: src, edge: dst, step: width * si, si: si, sp: sp}
 }
 
 // run computes rows rlo to rhi and columns clo to chi. What it packs and what it reads in place changes no result.
 func (g *gemm) run(w *scratch) {
-	packA, packB := packed, packed
-	if n := g.chi - g.clo; n <= tileN || n <= directN && g.ap == 1 {
-		packA = direct
+	s := shape()
+	rows, cols := g.rhi-g.rlo, g.chi-g.clo
+	// Tiles of equal height; panels as wide as a tile.
+	height := parts(rows, s.rows, 1)
+	width := s.cols
+	switch {
+	case s.narrow && cols <= s.cols/2:
+		width = s.cols / 2
+	case s.wide && rows == 1:
+		width = 4 * s.cols
+	case s.wide && rows <= 3:
+		width = 2 * s.cols
 	}
-	if g.bj == 1 && g.rhi-g.rlo <= directM {
-		packB = direct
-	}
-	for jc := g.clo; jc < g.chi; jc += blockN {
-		nc := min(blockN, g.chi-jc)
+	nc := parts(cols, blockN, width)
+	for jc := g.clo; jc < g.chi; jc += nc {
 		for pc := 0; pc < g.k; pc += BlockK {
-			kc := min(BlockK, g.k-pc)
-			b := packB(w.b[:], g.b[pc*g.bp+jc*g.bj:], nc, kc, g.bj, g.bp, tileN)
-			add := g.acc || pc > 0
-			for ic := g.rlo; ic < g.rhi; ic += blockM {
-				mc := min(blockM, g.rhi-ic)
-				a := packA(w.a[:], g.a[ic*g.ai+pc*g.ap:], mc, kc, g.ai, g.ap, tileM)
-				g.block(w, &a, &b, ic, mc, jc, nc, kc, add)
-			}
+			t := block{gemm: g, tileShape: s, w: w, jc: jc, pc: pc, height: height, width: width,
+				nc: min(nc, g.chi-jc), kc: min(BlockK, g.k-pc)}
+			t.add = g.acc || pc > 0
+			t.last = pc+BlockK >= g.k
+			t.run()
 		}
 	}
 }
 
-// block multiplies two blocks, tile by tile.
-func (g *gemm) block(w *scratch, pa, pb *panels, ic, mc, jc, nc, kc int, add bool) {
-	for jr := 0; jr < nc; jr += tileN {
-		cols := min(tileN, nc-jr)
-		b, bp := pb.edge, tileN
-		if cols == tileN {
-			b, bp = pb.x[jr/tileN*pb.step:], pb.sp
-		}
-		for ir := 0; ir < mc; ir += tileM {
-			rows := min(tileM, mc-ir)
-			a, ai, ap := pa.edge, 1, tileM
-			if rows == tileM {
-				a, ai, ap = pa.x[ir/tileM*pa.step:], pa.si, pa.sp
-			}
-			c := g.c[(ic+ir)*g.ldc+jc+jr:]
-			if rows == tileM && cols == tileN {
-				tile(c, g.ldc, a, ai, ap, b, bp, kc, add)
-				continue
-			}
-			// An edge: the whole tile aside, over packed zeros, and of it what exists.
-			tile(w.tile[:], tileN, a, ai, ap, b, bp, kc, false)
-			for i := 0; i < rows; i++ {
-				ci, ti := c[i*g.ldc:i*g.ldc+cols], w.tile[i*tileN:i*tileN+cols]
-				if add {
-					for j, v := range ti {
-						ci[j] += v
-					}
-				} else {
-					copy(ci, ti)
-				}
-			}
-		}
-	}
+// parts cuts n into as few parts of at most most as there can be and gives their size, a multiple of unit, which
+// divides most.
+func parts(n, most, unit int) int {
+	count := (n + most - 1) / most
+	return (n + count*unit - 1) / (count * unit) * unit
 }
 
-// packPanels copies n vectors of kc elements, vector i element p at src[i*si+p*sp], into panels of width wide:
-// element p of a panel's vectors side by side, and zeros where the last panel has no vector.
-func packPanels(dst, src []float32, n, kc, si, sp, width int) {
-	for i := 0; i < n; i += width {
-		w := min(width, n-i)
-		d := dst[i*kc : (i+width)*kc]
-		s := src[i*si:]
-		if w < width {
-			clear(d)
+// block is the product of rows rlo to rhi of a, elements pc to pc+kc, with the same elements of columns jc to jc+nc
+// of b.
+type block struct {
+	*gemm
+	tileShape
+	w              *scratch
+	jc, nc, pc, kc int
+	height, width  int  // of a tile
+	add            bool // to what c holds
+	last           bool // of the blocks along k
+}
+
+// run goes through the panels of a, each of which stays in the first cache while all panels of b pass from the
+// second. Those are packed as the first panel of a meets them.
+func (t *block) run() {
+	rows := t.rhi - t.rlo
+	direct := t.bj == 1 && rows <= 2*t.height // b is read where it lies
+	whole := t.nc
+	if t.padded {
+		whole = t.nc / t.width * t.width
+	}
+	// A panel of a is read again and again: it pays to bring it close together, unless it is small anyway.
+	packA := t.nc > 2*t.width && (t.ap != 1 || t.kc >= 64)
+	group := 1
+	if t.ai == 1 {
+		group = groupA
+	}
+	for ir := 0; ir < rows; ir += t.height {
+		p := panel{i: t.rlo + ir, rows: min(t.height, rows-ir)}
+		p.a, p.ai, p.ap = t.a[p.i*t.ai+t.pc*t.ap:], t.ai, t.ap
+		if packA {
+			p.a, p.ai, p.ap = t.packA(ir, rows, p.rows, group)
 		}
-		if si == 1 {
-			packSide(d, s, w, kc, sp, width)
+		if direct {
+			t.tiles(&p, 0, whole, t.b[t.pc*t.bp+t.jc:], t.bp, t.width)
+			if whole < t.nc {
+				t.tiles(&p, whole, t.nc-whole, t.packB(whole, 0), t.width, 0)
+			}
 			continue
 		}
-		for v := 0; v < w; {
-			rows, done := 1, 0
-			if sp == 1 {
-				rows, done = transpose(d[v:], width, s[v*si:], w-v, si, kc)
-			}
-			for r := range rows {
-				sv, dv := s[(v+r)*si:], d[v+r:]
-				for p := done; p < kc; p++ {
-					dv[p*width] = sv[p*sp]
+		if ir == 0 {
+			for jr := 0; jr < t.nc; jr += t.width {
+				at := jr
+				if rows <= t.height {
+					at = 0 // nobody will ask for it again
 				}
+				t.tiles(&p, jr, min(t.width, t.nc-jr), t.packB(jr, at), t.width, 0)
 			}
-			v += rows
+			continue
+		}
+		t.tiles(&p, 0, t.nc, t.w.b[:], t.width, t.width*t.kc)
+	}
+}
+
+// panel is rows of a, from row i of c on.
+type panel struct {
+	a       []float32
+	ai, ap  int
+	i, rows int
+}
+
+// tiles multiplies a panel of a with columns j to j+cols, whose panels lie step apart in b.
+func (t *block) tiles(p *panel, j, cols int, b []float32, bp, step int) {
+	for cols > 0 {
+		// As many whole tiles as there are; of the rest, the widest that fits.
+		width := t.width
+		for width > t.tileShape.cols && width > cols {
+			width /= 2
+		}
+		width = min(width, cols)
+		count := 1
+		if width == t.width {
+			count = cols / width
+		}
+		var bias []float32
+		if t.last && t.bias != nil {
+			bias = t.bias[t.jc+j:]
+		}
+		tiles(t.c[p.i*t.ldc+t.jc+j:], t.ldc, p.a, p.ai, p.ap, b, bp, step, count, p.rows, width, t.kc, t.add, bias, t.relu && t.last)
+		j, cols = j+count*width, cols-count*width
+		if width == t.width && cols > 0 {
+			b = b[count*step:]
+		} else {
+			b = b[width:]
 		}
 	}
 }
 
-// packSide copies vectors that lie side by side.
-func packSide(d, s []float32, w, kc, sp, width int) {
-	switch w {
-	case tileM:
-		for p := 0; p < kc; p++ {
-			*(*[tileM]float32)(d[p*width:]) = *(*[tileM]float32)(s[p*sp:])
+// packB packs the panel of b at column jr to column at of the scratch.
+func (t *block) packB(jr, at int) []float32 {
+	b := t.w.b[at*t.kc : (at+t.width)*t.kc]
+	t.w.pack(b, t.b[t.pc*t.bp+(t.jc+jr)*t.bj:], min(t.width, t.nc-jr), t.kc, t.bj, t.bp, t.width)
+	return b
+}
+
+// packA packs the panel of a at row ir, or, where its columns are contiguous, every group of panels as the first is
+// asked for.
+func (t *block) packA(ir, rows, mc, group int) (a []float32, ai, ap int) {
+	if t.ap == 1 {
+		for i := range mc {
+			copy(t.w.a[i*rowA:i*rowA+t.kc], t.a[(t.rlo+ir+i)*t.ai+t.pc:])
 		}
-	case tileN:
-		for p := 0; p < kc; p++ {
-			*(*[tileN]float32)(d[p*width:]) = *(*[tileN]float32)(s[p*sp:])
-		}
-	default:
-		for p := 0; p < kc; p++ {
-			copy(d[p*width:p*width+w], s[p*sp:])
+		return t.w.a[:], rowA, 1
+	}
+	n := ir / t.height % group
+	if n == 0 {
+		for r := ir; r < min(rows, ir+group*t.height); r += t.height {
+			sides(t.w.a[(r-ir)*t.kc:], t.height, t.a[(t.rlo+r)*t.ai+t.pc*t.ap:], t.ap, min(t.height, rows-r), t.kc)
 		}
 	}
+	return t.w.a[n*t.height*t.kc:], 1, t.height
+}
+
+// pack copies n vectors of kc elements, vector i element p at src[i*si+p*sp], side by side: element p of vector i to
+// dst[p*width+i], and zeros beside them up to width.
+func (w *scratch) pack(dst, src []float32, n, kc, si, sp, width int) {
+	if n < width {
+		clear(dst)
+	}
+	if si == 1 {
+		sides(dst, width, src, sp, n, kc)
+		return
+	}
+	for v := 0; v < n; {
+		rows, done := 1, 0
+		if sp == 1 {
+			rows, done = w.transpose(dst[v:], width, src[v*si:], n-v, si, kc)
+		}
+		for r := range rows {
+			sv, dv := src[(v+r)*si:], dst[v+r:]
+			for p := done; p < kc; p++ {
+				dv[p*width] = sv[p*sp]
+			}
+		}
+		v += rows
+	}
+}
+
+// transpose writes dst[p*dp+i] = src[i*si+p] for some of the n rows and of the kc elements, and says for how many
+// rows (at least one) and for how many elements of each. Rows that fall on each other's places in the first cache are
+// copied to better ones first.
+func (w *scratch) transpose(dst []float32, dp int, src []float32, n, si, kc int) (rows, elements int) {
+	elements = kc &^ 7
+	if !transposes() || elements == 0 || n < 8 {
+		return 1, 0
+	}
+	if si%1024 == 0 {
+		for i := range 8 {
+			copy(w.rows[i*rowA:i*rowA+elements], src[i*si:])
+		}
+		src, si = w.rows[:], rowA
+	}
+	transpose8(dst, dp, src, si, elements)
+	return 8, elements
 }

@@ -65,6 +65,76 @@ func TestMatMulIsItsContract(t *testing.T) {
 	}
 }
 
+// TestProductsOfAllKernels compares the sets of kernels with each other over shapes that end within tiles, panels and
+// blocks, and looks for numbers read or written beside the matrices.
+func TestProductsOfAllKernels(t *testing.T) {
+	const seed = 16
+	r := rng.New(seed, "shapes")
+	sides := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 43, 63, 64, 65, 100, 128, 129, 200}
+	depths := []int{1, 2, 3, 4, 7, 8, 10, 17, 64, 100, 256, 257, 300}
+	for round := range 500 {
+		m, n, k := sides[r.IntN(len(sides))], sides[r.IntN(len(sides))], depths[r.IntN(len(depths))]
+		switch round % 25 {
+		case 0:
+			n = 500 + r.IntN(200) // two blocks of columns
+			m, k = min(m, 16), min(k, 100)
+		case 1:
+			m, n, k = 1+r.IntN(17), 16, 1024 // rows that fall on each other in the cache
+		}
+		dense, acc, relu := round%4 == 0, round%3 == 0, round%8 == 0
+		var want []float32
+		eachProduct(func(kernels string) {
+			src := newSource(seed, round%numKinds, uint64(round))
+			a, b, c := src.numbers(m*k), src.numbers(k*n), src.numbers(m*n)
+			if dense {
+				Dense(c, a, b, src.numbers(n), m, n, k, relu)
+			} else {
+				mats[round%3].f(c, a, b, m, n, k, acc)
+			}
+			if err := src.trespass(); err != nil {
+				t.Fatalf("seed %d, round %d, %dx%dx%d, %s: %v", seed, round, m, n, k, kernels, err)
+			}
+			if want == nil {
+				want = c
+			} else if err := sameBits(c, want); err != nil {
+				t.Fatalf("seed %d, round %d, %dx%dx%d, dense %v, acc %v: %s against portable: %v", seed, round, m, n, k, dense, acc, kernels, err)
+			}
+		})
+	}
+}
+
+// TestDenseIsItsParts: the bits of a product, AddBias and ReLU one after the other.
+func TestDenseIsItsParts(t *testing.T) {
+	const seed = 17
+	eachProduct(func(kernels string) {
+		for round, s := range [][3]int{{1, 1, 1}, {2, 3, 0}, {7, 17, 3}, {14, 32, 256}, {5, 3, 257}, {30, 70, 600}, {1, 300, 20}, {9, 1, 40}, {3, 100, 5}} {
+			m, n, k := s[0], s[1], s[2]
+			for kind := range numKinds {
+				src := newSource(seed, kind, uint64(round))
+				a, b, bias, c, want := src.numbers(m*k), src.numbers(k*n), src.numbers(n), src.raw(m*n), src.raw(m*n)
+				MatMulNT(want, a, b, m, n, k, false)
+				Dense(c, a, b, nil, m, n, k, false)
+				if err := sameBits(c, want); err != nil {
+					t.Errorf("%s, %v, kind %d: no bias: %v", kernels, s, kind, err)
+				}
+				AddBias(want, bias, m)
+				Dense(c, a, b, bias, m, n, k, false)
+				if err := sameBits(c, want); err != nil {
+					t.Errorf("%s, %v, kind %d: bias: %v", kernels, s, kind, err)
+				}
+				ReLU(want, want)
+				Dense(c, a, b, bias, m, n, k, true)
+				if err := sameBits(c, want); err != nil {
+					t.Errorf("%s, %v, kind %d: bias and ReLU: %v", kernels, s, kind, err)
+				}
+				if err := src.trespass(); err != nil {
+					t.Errorf("%s, %v, kind %d: %v", kernels, s, kind, err)
+				}
+			}
+		}
+	})
+}
+
 // TestMatMulError holds each element to the bound of its sums: a chain of BlockK roundings, then one a block
 // (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, section 3.1, with FMA's one rounding a
 // term): |error| <= gamma |a| |b|, gamma = s u/(1 - s u), s = min(k, BlockK) + blocks, u = 2^-24.

@@ -76,11 +76,12 @@ func (q *queue) serve() {
 
 // split computes g by up to t threads, cutting the side that has more tiles.
 func (g *gemm) split(t int) {
-	rows, cols := (g.m+tileM-1)/tileM, (g.n+tileN-1)/tileN
+	k := shape()
+	rows, cols := (g.m+k.rows-1)/k.rows, (g.n+k.cols-1)/k.cols
 	byRow := rows >= cols
-	tiles, width := cols, tileN
+	tiles, width := cols, k.cols
 	if byRow {
-		tiles, width = rows, tileM
+		tiles, width = rows, k.rows
 	}
 	t = min(t, tiles)
 	s := takeSplit(t)

@@ -1,4 +1,5 @@
-// Command gen writes vec's AVX2 and FMA kernels with avo. Run it as go generate ./vec from the repository's root.
+// Command gen writes vec's kernels for AVX2 and FMA, and those of matrix products for AVX-512 and NEON too. All but
+// the last come from avo. Run it as go generate ./vec from the repository's root.
 // It is a module of its own, so that Covey does not depend on avo.
 //
 // Each kernel computes the very operations of its twin in vec/twin.go, in the same order for each element. Kernels
@@ -6,6 +7,8 @@
 package main
 
 import (
+	"flag"
+	"log"
 	"math"
 
 	. "github.com/mmcloughlin/avo/build"
@@ -14,15 +17,29 @@ import (
 )
 
 func main() {
+	products := flag.Bool("products", false, "write the kernels of matrix products instead of all others")
+	arm := flag.String("neon", "", "write the kernel of matrix products for arm64 to this `file`, and nothing else")
+	flag.Parse()
+	if *arm != "" {
+		if err := neon(*arm); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	ConstraintExpr("!noasm")
-	elementwise()
-	functions()
-	steps()
-	sums()
-	matrices()
-	transposes()
-	sparse()
-	codes()
+	if *products {
+		avx512.tile()
+		avx2.tile()
+		sides()
+		transposes()
+	} else {
+		elementwise()
+		functions()
+		steps()
+		sums()
+		sparse()
+		codes()
+	}
 	Generate()
 }
 
