@@ -100,10 +100,10 @@ func (c Collective) allReduce(ctx context.Context, g comm.Group, n int, row *Row
 	tree := comm.NewTree(ranks, ranks)
 	a := c.Algorithm
 	if a == comm.Auto {
-		a = comm.Choose(comm.CostsOf(g), tree, n)
+		a = comm.ChooseOn(g, tree, n)
 	}
 	row.Algorithm = a.String()
-	x := make([]float32, n/4)
+	x := comm.Alloc(g, n/4)
 	parts := [][]float32{x}
 	call = func() error { return comm.AllReduceBy(ctx, g, tree, parts, c.Algorithm) }
 	check = func() error {

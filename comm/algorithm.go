@@ -16,7 +16,7 @@ type Algorithm uint32 // from below: 8 bits of kind, 24 of parameter
 
 // The algorithms.
 const (
-	// Auto lets Choose decide.
+	// Auto is what ChooseOn says: Shared where the ranks share memory, and what Choose says elsewhere.
 	Auto Algorithm = iota
 	// Direct is reduce-scatter, then all-gather: the owner of each chunk gets everybody's parts of it, adds them in
 	// tree order and sends the result to all. Any P. Two rounds, (k+1)(P-1) messages and (k+1)(P-1)/P S bytes a rank;
@@ -52,11 +52,17 @@ const (
 	// (three when two rows of one subtree each swap whole chunks), (k+1)(C-1) + (q+1)(R-1) messages and, in units of
 	// S, (k+1)(C-1)/C + (q+1)(R-1)/P a rank. Without a number of rows, squareRows chooses it.
 	Torus
+	// Shared moves no messages: the ranks read and write each other's vectors where they are, in memory that they share
+	// (see Board). Any P, on transports that have such memory. To 64 KiB over all parts of everybody each adds everything:
+	// one meeting, (K-k) S bytes read from others a rank. Beyond, each adds its chunk and writes the sum to all: two
+	// meetings, (K-k+P-1)/P S bytes read from and written to others. No scratch but for vectors outside of the shared
+	// memory, see Alloc.
+	Shared
 
 	numKinds = iota
 )
 
-var algorithmNames = [numKinds]string{"auto", "direct", "doubling", "gather", "tree", "ring", "hierarchical", "torus"}
+var algorithmNames = [numKinds]string{"auto", "direct", "doubling", "gather", "tree", "ring", "hierarchical", "torus", "shared"}
 
 // AlgorithmNames returns what ParseAlgorithm knows, without parameters.
 func AlgorithmNames() []string { return append([]string(nil), algorithmNames[:]...) }
@@ -100,7 +106,7 @@ func (a Algorithm) String() string {
 }
 
 // ParseAlgorithm returns the algorithm of a name: auto, direct, doubling, gather, tree, ring, torus or torus:rows=R,
-// hierarchical or hierarchical:hosts=H.
+// hierarchical or hierarchical:hosts=H, shared.
 func ParseAlgorithm(text string) (Algorithm, error) {
 	s, err := spec.Parse(text)
 	if err != nil {
@@ -136,6 +142,8 @@ func (a Algorithm) Fits(t Tree) bool {
 		return false
 	case a == Doubling:
 		return t.p.perfect
+	case a == Shared:
+		return t.most() <= maxVectors
 	case ranks == 1:
 		return true
 	case a.kind() == Torus:
@@ -161,6 +169,9 @@ func (a Algorithm) Check(t Tree) error {
 		return fmt.Errorf("%v needs 2 to %d rows with %d workers; torus:rows=%d is the nearest to a square", a, ranks/2, ranks, squareRows(ranks))
 	case Hierarchical:
 		return fmt.Errorf("%v has more hosts than there are workers, %d; hierarchical alone takes the hosts as they are", a, ranks)
+	}
+	if a == Shared {
+		return fmt.Errorf("%v takes at most %d parts a worker; %d leaves over %d workers make more: direct fits all", a, maxVectors, t.Leaves(), ranks)
 	}
 	return fmt.Errorf("there is no %v; direct fits all", a)
 }

@@ -1,6 +1,10 @@
 package comm
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/covey-ml/covey/vec"
+)
 
 // Allocator is asked for at run time: a Group that can place vectors where its other ranks can reach them.
 type Allocator interface {
@@ -16,12 +20,18 @@ type Allocator interface {
 // gradients) are made by it, once: what comes from a group's own memory is not given back before the process ends,
 // and may be used after the group is closed.
 func Alloc(g Group, n int) []float32 {
-	if a, ok := g.(Allocator); ok && n > 0 {
-		if x := a.Alloc(n); x != nil {
-			return x
-		}
+	if x := allocIn(g, n); x != nil {
+		return x
 	}
 	return alignedFloats(n)
+}
+
+// allocIn returns n zeros of g's own memory, or nil.
+func allocIn(g Group, n int) []float32 {
+	if a, ok := g.(Allocator); ok && n > 0 {
+		return a.Alloc(n)
+	}
+	return nil
 }
 
 // line is how vectors are aligned, in bytes: a cache line, and the longest vector register.
@@ -36,3 +46,7 @@ func alignedFloats(n int) []float32 {
 	}
 	return x[skip : skip+n : skip+n]
 }
+
+// AlignedBytes returns n zero bytes of the heap, a multiple of 4, that begin at a multiple of 64: for a transport's
+// scratch.
+func AlignedBytes(n int) []byte { return vec.Bytes(alignedFloats(n / word)) }

@@ -29,19 +29,29 @@ func AllReduceBy(ctx context.Context, g Group, t Tree, parts [][]float32, a Algo
 	}
 	n := len(parts[0])
 	if a == Auto {
-		a = Choose(CostsOf(g), t, word*n)
+		a = ChooseOn(g, t, word*n)
 	}
 	if !a.Fits(t) {
 		return fmt.Errorf("comm: all-reduce: %w", a.Check(t))
 	}
-	c, err := enter(ctx, g, OpAllReduce)
+	var b *Board
+	if a == Shared && n > 0 && g.Size() > 1 {
+		if b = boardFor(g, t); b == nil {
+			return fmt.Errorf("comm: all-reduce by %v needs ranks that share memory (transport shm or inproc); auto takes what there is", a)
+		}
+	}
+	c, err := enter(ctx, g, OpAllReduce, b)
 	if err != nil {
 		return err
 	}
-	Announce(g, OpAllReduce, AllReduceBill(a, t, c.rank, n))
+	c.announce(AllReduceBill(a, t, c.rank, n))
 	switch {
 	case n == 0 || len(t.AllParts()) == 0:
 	case c.size == 1: // its leaves make one part
+	case b != nil && staged(t, n):
+		err = b.sumStaged(c, t, parts, 0, n)
+	case b != nil:
+		err = b.swap(c, swap{t: t, parts: parts, x: parts[0], n: n})
 	case a == Direct:
 		err = c.direct(t, parts, parts[0], nil)
 	case a == Doubling:

@@ -22,11 +22,11 @@ func AllReduce64(ctx context.Context, g Group, t Tree, parts [][]float64) error 
 		return err
 	}
 	n := len(parts[0])
-	c, err := enter(ctx, g, OpAllReduce)
+	c, err := enter(ctx, g, OpAllReduce, nil)
 	if err != nil {
 		return err
 	}
-	Announce(g, OpAllReduce, AllReduce64Bill(t, c.rank, n))
+	c.announce(AllReduce64Bill(t, c.rank, n))
 	switch {
 	case n == 0 || len(t.AllParts()) == 0 || c.size == 1:
 	case gathers64(t, n):

@@ -62,7 +62,8 @@ func chunkBill(n, ranks, times int, less int, except ...Rank) (big, rest Lot) {
 	return big, rest
 }
 
-// AllReduceBill is what rank r sends in an all-reduce of n elements.
+// AllReduceBill is what rank r sends in an all-reduce of n elements; by Shared, what it reads from other ranks' memory
+// and writes to it, a message a vector.
 func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 	ranks := t.Ranks()
 	parts := len(t.Parts(r))
@@ -91,6 +92,11 @@ func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 			return Bill{b[0], {t.count(lo, hi), word * n}}
 		}
 		return b
+	case Shared:
+		if staged(t, n) {
+			return Bill{{len(t.AllParts()) - parts, word * n}}
+		}
+		return UpdateBill(a, t, r, n)
 	case Ring:
 		big, rest := chunkBill(n, ranks, 2, 1, (r+1)%Rank(ranks), (r+2)%Rank(ranks))
 		return Bill{big, rest}
@@ -98,6 +104,28 @@ func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 		return t.grid(a).bill(t, r, n)
 	}
 	return Bill{}
+}
+
+// UpdateBill is what rank r sends in an Update of n elements, by Direct, or, by Shared, reads from others and writes to
+// them: its chunk of each of their parts, and of each of their results.
+func UpdateBill(a Algorithm, t Tree, r Rank, n int) Bill {
+	if t.Ranks() == 1 || n == 0 || a != Shared {
+		return AllReduceBill(Direct, t, r, n)
+	}
+	b := chunkReadBill(t, r, n)
+	if b[0].Size > 0 {
+		b[0].Messages += t.Ranks() - 1
+	}
+	return b
+}
+
+// chunkReadBill is what rank r reads in shared memory when it adds its chunk.
+func chunkReadBill(t Tree, r Rank, n int) Bill {
+	lo, hi := Chunk(n, t.Ranks(), r)
+	if lo == hi {
+		return Bill{}
+	}
+	return Bill{{len(t.AllParts()) - len(t.Parts(r)), word * (hi - lo)}}
 }
 
 // segments cuts messages of one size into those of SegmentBytes, which are counted, and what remains.

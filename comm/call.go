@@ -14,6 +14,7 @@ type call struct {
 	ctx     context.Context
 	g       Group
 	poster  Poster // nil when g takes no posts
+	board   *Board // not nil once the call has taken it
 	op      Op
 	rank    Rank
 	size    int
@@ -32,8 +33,8 @@ type wait struct {
 
 var calls = sync.Pool{New: func() any { return &call{} }}
 
-// enter begins a collective.
-func enter(ctx context.Context, g Group, op Op) (*call, error) {
+// enter begins a collective; b is the board that it goes by, or nil.
+func enter(ctx context.Context, g Group, op Op, b *Board) (*call, error) {
 	if p, ok := g.(Poisoner); ok {
 		if e := p.Poisoned(); e != nil {
 			return nil, e
@@ -42,18 +43,45 @@ func enter(ctx context.Context, g Group, op Op) (*call, error) {
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("comm: %v: %w", op, context.Cause(ctx))
 	}
+	if b != nil {
+		if err := b.take(op); err != nil {
+			return nil, err
+		}
+	}
 	c := calls.Get().(*call)
+	c.board = b
 	c.ctx, c.g, c.op, c.rank, c.size, c.touched = ctx, g, op, g.Rank(), g.Size(), false
 	c.poster, _ = g.(Poster)
 	return c, nil
 }
 
+// announce tells the group's ledger what this rank is going to send, or, on a board, to read and write.
+func (c *call) announce(bill Bill) {
+	if c.board == nil {
+		Announce(c.g, c.op, bill)
+	} else if k, ok := c.g.(booker); ok {
+		k.book(c.op, Entry{ExpectedMessages: bill.Messages(), Expected: bill.Payload()})
+	}
+}
+
 // leave ends a collective: it returns nil, or the error that the group now has.
 func (c *call) leave(err error) error {
-	if err != nil {
+	if b := c.board; b != nil {
+		failed := err != nil && c.touched
+		if failed {
+			b.giveUp()
+		}
+		if err != nil {
+			err = c.fail(err)
+		}
+		if failed {
+			b.settle()
+		}
+		b.release(c.g, c.op)
+	} else if err != nil {
 		err = c.fail(err)
 	}
-	c.ctx, c.g, c.poster = nil, nil, nil
+	c.ctx, c.g, c.poster, c.board = nil, nil, nil, nil
 	clear(c.waits)
 	c.waits = c.waits[:0]
 	calls.Put(c)

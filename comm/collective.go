@@ -17,12 +17,26 @@ func ReduceScatter(ctx context.Context, g Group, t Tree, parts [][]float32) erro
 	if err := checkParts(OpReduceScatter, g, t, parts); err != nil {
 		return err
 	}
-	c, err := enter(ctx, g, OpReduceScatter)
+	n := len(parts[0])
+	var b *Board
+	if n > 0 && g.Size() > 1 {
+		b = boardFor(g, t)
+	}
+	c, err := enter(ctx, g, OpReduceScatter, b)
 	if err != nil {
 		return err
 	}
-	Announce(g, c.op, ReduceScatterBill(t, c.rank, len(parts[0])))
-	if c.size > 1 {
+	switch {
+	case b != nil:
+		c.announce(chunkReadBill(t, c.rank, n))
+		if staged(t, n) {
+			lo, hi := Chunk(n, c.size, c.rank)
+			err = b.sumStaged(c, t, parts, lo, hi)
+		} else {
+			err = b.swap(c, swap{t: t, parts: parts, n: n})
+		}
+	case c.size > 1:
+		c.announce(ReduceScatterBill(t, c.rank, n))
 		err = c.direct(t, parts, nil, nil)
 	}
 	return c.leave(err)
@@ -31,11 +45,18 @@ func ReduceScatter(ctx context.Context, g Group, t Tree, parts [][]float32) erro
 // AllGather fills x on every rank: rank r brings its Chunk of x, in place, and gets all others. One round, P-1
 // messages and (P-1)/P S bytes a rank. Errors are as for AllReduce.
 func AllGather(ctx context.Context, g Group, x []float32) error {
-	c, err := enter(ctx, g, OpAllGather)
+	var b *Board
+	if len(x) > 0 && g.Size() > 1 {
+		b = boardOf(g)
+	}
+	c, err := enter(ctx, g, OpAllGather, b)
 	if err != nil {
 		return err
 	}
-	Announce(g, c.op, AllGatherBill(c.size, c.rank, len(x)))
+	c.announce(AllGatherBill(c.size, c.rank, len(x))) // a rank writes on a board what it would send
+	if b != nil {
+		return c.leave(b.swap(c, swap{x: x, n: len(x)}))
+	}
 	c.postGather(x)
 	if err = c.sendGather(x); err == nil {
 		err = c.all(0)
@@ -69,11 +90,11 @@ func (c *call) sendGather(x []float32) error {
 // have room; the result at this rank is a copy of mine. Two rounds (lengths, then bytes), 2(P-1) messages and
 // (P-1)(8 + len(mine)) bytes a rank. Errors are as for AllReduce.
 func AllGatherBytes(ctx context.Context, g Group, mine []byte, into [][]byte) ([][]byte, error) {
-	c, err := enter(ctx, g, OpAllGather)
+	c, err := enter(ctx, g, OpAllGather, nil)
 	if err != nil {
 		return nil, err
 	}
-	Announce(g, c.op, AllGatherBytesBill(c.size, len(mine)))
+	c.announce(AllGatherBytesBill(c.size, len(mine)))
 	for len(into) < c.size {
 		into = append(into, nil)
 	}
@@ -137,12 +158,22 @@ func Broadcast(ctx context.Context, g Group, root Rank, p []byte) error {
 	if root < 0 || int(root) >= g.Size() {
 		return fmt.Errorf("comm: broadcast from rank %d of a group of %d", root, g.Size())
 	}
-	c, err := enter(ctx, g, OpBroadcast)
+	var b *Board
+	if len(p) > 0 && g.Size() > 1 {
+		b = boardOf(g)
+	}
+	c, err := enter(ctx, g, OpBroadcast, b)
 	if err != nil {
 		return err
 	}
+	if b != nil {
+		if c.rank != root {
+			c.announce(Bill{{1, len(p)}})
+		}
+		return c.leave(b.broadcast(c, root, p))
+	}
 	if len(p) > 0 {
-		Announce(g, c.op, BroadcastBill(c.size, root, c.rank, len(p)))
+		c.announce(BroadcastBill(c.size, root, c.rank, len(p)))
 		if v := (int(c.rank) - int(root) + c.size) % c.size; v > 0 {
 			parent := Rank((v - v&-v + int(root)) % c.size)
 			err = c.wait(c.post(parent, 0, p))
@@ -162,13 +193,13 @@ func AllToAll(ctx context.Context, g Group, send, recv [][]byte) error {
 	if len(send) != g.Size() || len(recv) != g.Size() || len(send[me]) != len(recv[me]) {
 		return fmt.Errorf("comm: all-to-all of a group of %d with %d slices to send and %d to fill, %v bytes for itself", g.Size(), len(send), len(recv), selfLen(send, recv, me))
 	}
-	c, err := enter(ctx, g, OpAllToAll)
+	c, err := enter(ctx, g, OpAllToAll, nil)
 	if err != nil {
 		return err
 	}
 	for r, p := range send {
 		if Rank(r) != me && len(p) > 0 {
-			Announce(g, c.op, Bill{{1, len(p)}})
+			c.announce(Bill{{1, len(p)}})
 		}
 	}
 	copy(recv[me], send[me])
@@ -202,11 +233,18 @@ func selfLen(send, recv [][]byte, me Rank) (n [2]int) {
 // algorithms for barrier synchronization, 1988): ceil(log2 P) rounds, as many empty messages a rank. Errors are as
 // for AllReduce.
 func Barrier(ctx context.Context, g Group) error {
-	c, err := enter(ctx, g, OpBarrier)
+	var b *Board
+	if g.Size() > 1 {
+		b = boardOf(g)
+	}
+	c, err := enter(ctx, g, OpBarrier, b)
 	if err != nil {
 		return err
 	}
-	Announce(g, c.op, BarrierBill(c.size))
+	if b != nil {
+		return c.leave(b.barrier(c))
+	}
+	c.announce(BarrierBill(c.size))
 	p := Rank(c.size)
 	for i, d := uint32(0), Rank(1); d < p; i, d = i+1, d<<1 {
 		c.post((c.rank-d+p)%p, i, nil)

@@ -94,14 +94,15 @@ func (s terms) sum() (sum float64) {
 }
 
 // Choose returns the algorithm that costs least for a vector of so many bytes, by the model of Costs: of those that give
-// the bits of the canonical order, fit t and need no parameter. It never chooses Ring. The result of the sum has the
+// the bits of the canonical order, fit t and need no parameter. It never chooses Ring, nor Shared,
+// which sends nothing. The result of the sum has the
 // same bits whatever it chooses. Where another than Direct would win by less than a fiftieth, it is Direct, whose segments
 // overlap rounds and additions, which the model does not count. Explain shows why.
 func Choose(c Costs, t Tree, bytes int) Algorithm {
 	works := t.works()
 	best, direct := Direct, c.of(works[Direct], bytes).sum()
 	least := direct
-	for a := Direct + 1; a < numKinds; a++ {
+	for a := Direct + 1; a < Shared; a++ {
 		if !a.Canonical() || !a.Fits(t) {
 			continue
 		}
@@ -113,6 +114,23 @@ func Choose(c Costs, t Tree, bytes int) Algorithm {
 		return Direct
 	}
 	return best
+}
+
+// ChooseOn returns the algorithm that AllReduce takes on g for a vector of so many bytes: Shared where g's ranks share
+// memory, which no message beats, and else Choose's by g's costs.
+func ChooseOn(g Group, t Tree, bytes int) Algorithm {
+	if boardFor(g, t) != nil {
+		return Shared
+	}
+	return Choose(CostsOf(g), t, bytes)
+}
+
+// boardFor returns the board on which g sums over t, or nil.
+func boardFor(g Group, t Tree) *Board {
+	if !Shared.Fits(t) {
+		return nil
+	}
+	return boardOf(g)
 }
 
 // Estimate is what the model says of one algorithm.
@@ -141,7 +159,7 @@ type Explanation struct {
 func Explain(c Costs, t Tree, bytes int) Explanation {
 	e := Explanation{Costs: c, Ranks: t.Ranks(), Leaves: t.Leaves(), Hosts: max(1, len(t.p.hosts)), Bytes: bytes, Choice: Choose(c, t, bytes)}
 	e.Chosen = e.Choice.String()
-	for a := Direct; a < numKinds; a++ {
+	for a := Direct; a < Shared; a++ {
 		s := Estimate{Algorithm: a, Name: a.String()}
 		if err := a.Check(t); err != nil {
 			s.Note = "does not fit: " + err.Error()

@@ -111,7 +111,7 @@ func TestChoices(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	e := Explain(TCPCosts, NewTree(6, 3), 1<<20)
-	if e.Choice != Choose(TCPCosts, NewTree(6, 3), 1<<20) || e.Estimates[0].Algorithm != e.Choice || len(e.Estimates) != numKinds-1 {
+	if e.Choice != Choose(TCPCosts, NewTree(6, 3), 1<<20) || e.Estimates[0].Algorithm != e.Choice || len(e.Estimates) != int(Shared-Direct) {
 		t.Fatalf("%+v", e)
 	}
 	for i, s := range e.Estimates {

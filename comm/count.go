@@ -8,8 +8,8 @@ import (
 
 // Count returns g with every message that is sent booked in l, by the operation of its tag: payload, and the header
 // bytes that g's Framer tells; messages of OpControl are control bytes altogether. What operations announce is booked
-// too, and PeerErrors passing through get the ledger's step. It keeps what else g can do: Poster, Poisoner, Framer and
-// Wire. A message to the rank itself, or whose Send failed, is not booked.
+// too, and PeerErrors passing through get the ledger's step. It keeps what else g can do: Poster, Poisoner, Framer,
+// Wire, Allocator and Boarder, whose collectives are booked as what they move. A message to the rank itself, or whose Send failed, is not booked.
 func Count(g Group, l *Ledger) Group {
 	c := &count{g: g, l: l}
 	c.receipts.New = func() any { return &countReceipt{} }
@@ -117,6 +117,15 @@ func (c *count) Announce(op Op, b Bill) {
 // Costs implements Costed.
 func (c *count) Costs() Costs { return CostsOf(c.g) }
 
+// book implements booker.
+func (c *count) book(op Op, e Entry) { c.l.Book(op, e) }
+
+// Alloc implements Allocator; it returns nil when the group has no memory of its own.
+func (c *count) Alloc(n int) []float32 { return allocIn(c.g, n) }
+
+// Board implements Boarder.
+func (c *count) Board() *Board { return boardOf(c.g) }
+
 func (c *count) outermost(r Rank) Rank { return outermost(c.g, r) }
 
 // poisonCount is a count over a Poisoner.
@@ -140,5 +149,7 @@ var (
 	_ Framer    = (*count)(nil)
 	_ Announcer = (*count)(nil)
 	_ Costed    = (*count)(nil)
+	_ Allocator = (*count)(nil)
+	_ Boarder   = (*count)(nil)
 	_ Poisoner  = poisonCount{}
 )

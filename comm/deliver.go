@@ -225,6 +225,7 @@ func (m *Mesh) Lose(from Rank, cause error) {
 		return
 	}
 	m.peers[from].lost = cause
+	m.trouble()
 	for b, q := range m.boxes {
 		if b.from != from {
 			continue

@@ -32,8 +32,9 @@ const (
 // the same on every rank, and parts is unspecified. A rank's x is not written before that rank has entered the call.
 //
 // len(x) must be len(parts[0]). x may be parts[0] itself, and must overlap no part otherwise. A nil f copies the sum
-// to x; with x the same as parts[0], Update is then AllReduceBy Direct. parts and errors are as for AllReduce, and so
-// are the bill, Direct's, and the operation that it is booked under, OpAllReduce.
+// to x; with x the same as parts[0], Update is then an all-reduce. parts and errors are as for AllReduce, and so
+// is the operation that it is booked under, OpAllReduce. It goes by Shared, always in two meetings, where ranks share
+// memory, and else by Direct, whose bill is then its own. f must not use the group.
 func Update(ctx context.Context, g Group, t Tree, parts [][]float32, x []float32, f func(lo, hi int)) error {
 	if err := checkParts(OpAllReduce, g, t, parts); err != nil {
 		return err
@@ -42,11 +43,19 @@ func Update(ctx context.Context, g Group, t Tree, parts [][]float32, x []float32
 	if len(x) != n {
 		return fmt.Errorf("comm: update: x has %d elements, the parts have %d: both are the whole vector", len(x), n)
 	}
-	c, err := enter(ctx, g, OpAllReduce)
+	var b *Board
+	if n > 0 && g.Size() > 1 {
+		b = boardFor(g, t)
+	}
+	c, err := enter(ctx, g, OpAllReduce, b)
 	if err != nil {
 		return err
 	}
-	Announce(g, OpAllReduce, AllReduceBill(Direct, t, c.rank, n))
+	if b != nil {
+		c.announce(UpdateBill(Shared, t, c.rank, n))
+		return c.leave(b.swap(c, swap{t: t, parts: parts, x: x, f: f, n: n}))
+	}
+	c.announce(UpdateBill(Direct, t, c.rank, n))
 	return c.leave(c.direct(t, parts, x, f))
 }
 

@@ -27,7 +27,7 @@ const (
 func MeasureCosts(ctx context.Context, g Group) (Costs, error) {
 	costs := CostsOf(g)
 	costs.Name = "measured " + costs.Name
-	c, err := enter(ctx, g, OpAllToAll)
+	c, err := enter(ctx, g, OpAllToAll, nil)
 	if err != nil {
 		return Costs{}, err
 	}

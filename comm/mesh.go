@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -51,6 +52,9 @@ type Mesh struct {
 	seq    uint64 // of the last message that arrived unasked
 	store  store
 	sweep  int // drop the empty queues when there are this many
+
+	troubled atomic.Bool // closed, poisoned, or a peer lost: for those who must not take the lock to know
+	alarm    func()      // called when that becomes so, with the lock held; may be nil
 
 	receipts, waiters sync.Pool
 }
@@ -99,6 +103,14 @@ func (m *Mesh) Connect(to Rank, l Link) { m.links[to] = l }
 // transport's behalf, and must return soon after done holds a token (len(done) > 0; it must not take the token), and
 // in any case within some microseconds of having nothing to do. Set it before use.
 func (m *Mesh) Idle(f func(done <-chan struct{})) { m.idle = f }
+
+// trouble says that something has come about that ends waits. The mesh is locked.
+func (m *Mesh) trouble() {
+	m.troubled.Store(true)
+	if m.alarm != nil {
+		m.alarm()
+	}
+}
 
 // Rank implements Group.
 func (m *Mesh) Rank() Rank { return m.rank }

@@ -37,6 +37,7 @@ func (m *Mesh) Poisoned() *PeerError {
 // condemn ends everything that belongs to collectives: receives fail with e, messages are thrown away.
 func (m *Mesh) condemn(e *PeerError) {
 	m.poison = e
+	m.trouble()
 	for b, q := range m.boxes {
 		if !b.tag.collective() {
 			continue
@@ -104,6 +105,7 @@ func (m *Mesh) end() (bool, *PeerError) {
 		return false, nil
 	}
 	m.closed = true
+	m.trouble()
 	for b, q := range m.boxes {
 		for _, r := range q.posts {
 			r.finish(b.from, 0, ErrClosed)

@@ -11,6 +11,8 @@ import (
 // the messages of subgroups apart; it is not 0 and differs between the subgroups of one group, nested ones too, that
 // are in use at the same time.
 //
+// A subgroup's collectives move messages, also where the group's ranks share memory.
+//
 // A subgroup lives by its group: Close does nothing, a collective that fails on either poisons both, and errors name
 // ranks by their number in the outermost group.
 func Sub(g Group, ranks []Rank, id uint32) (Group, error) {
@@ -140,6 +142,9 @@ func (s *sub) Announce(op Op, b Bill) { Announce(s.g, op, b) }
 
 // Costs implements Costed.
 func (s *sub) Costs() Costs { return CostsOf(s.g) }
+
+// Alloc implements Allocator: the members reach each other's memory as in the whole group.
+func (s *sub) Alloc(n int) []float32 { return allocIn(s.g, n) }
 
 func (s *sub) outermost(r Rank) Rank { return outermost(s.g, s.ranks[r]) }
 

@@ -27,6 +27,7 @@ type treePlan struct {
 	first         []int  // by rank, and one more: the number in global order of its first part
 	parts         []Node // of all ranks, in global order
 	merge         []Add
+	most          int  // vectors of a rank
 	perfect       bool // each rank owns the node of its own number on one level, and the ranks are a power of two
 
 	once   sync.Once
@@ -77,6 +78,7 @@ func newTree(leaves int, runs []int, hosts Hosts) Tree {
 		lo, hi := t.Run(Rank(r))
 		p.parts = t.cover(p.parts, lo, hi)
 		p.first[r+1] = len(p.parts)
+		p.most = max(p.most, t.Vectors(Rank(r)))
 		p.perfect = p.perfect && len(p.parts) == r+1 && p.parts[r].Index == r && p.parts[r].Level == p.parts[0].Level
 	}
 	if ranks == 1 {
@@ -102,6 +104,9 @@ func (t Tree) Parts(r Rank) []Node { return t.p.parts[t.p.first[r]:t.p.first[r+1
 
 // Vectors is how many vectors a rank hands to a collective: one a part, and one, for the result, when it has none.
 func (t Tree) Vectors(r Rank) int { return max(1, len(t.Parts(r))) }
+
+// most is the most vectors that any rank hands to a collective.
+func (t Tree) most() int { return t.p.most }
 
 // AllParts returns the parts of all ranks in global order, which is the order that Merge counts in.
 func (t Tree) AllParts() []Node { return t.p.parts }

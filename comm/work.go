@@ -101,6 +101,8 @@ func (t Tree) work(a Algorithm) (w Work) {
 		}
 	case Torus, Hierarchical:
 		w = t.grid(a).work(t, far)
+	case Shared: // meetings are its rounds
+		w = Work{Rounds: 2, Bytes: float64(all-least)/p + share, Added: float64(all-1) / p}
 	}
 	w.FarRounds, w.FarBytes = far.rounds, far.bytes
 	return w

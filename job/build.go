@@ -76,7 +76,13 @@ func (j *Job) Fill() error {
 	if err := j.fillStrategy(); err != nil {
 		return err
 	}
-	return j.fillTransport()
+	if err := j.fillTransport(); err != nil {
+		return err
+	}
+	if j.Transport == TCP && j.Algorithm == comm.Shared.String() {
+		return j.Errorf("algorithm", "shared needs workers that share memory, and over tcp they do not: use auto")
+	}
+	return nil
 }
 
 // checkRange holds one key to its choices and bounds.

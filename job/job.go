@@ -47,7 +47,7 @@ type Job struct {
 	Strategy  Choice        `help:"when workers talk: allreduce, or direct (closed form, for linear and ridge)"`
 	Workers   int           `help:"workers" default:"2" least:"1" most:"4096"`
 	Transport string        `help:"how workers talk: inproc (goroutines), shm (processes, shared memory) or tcp" choices:"inproc shm tcp"`
-	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R or hierarchical:hosts=H" default:"auto"`
+	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H or shared" default:"auto"`
 	Bucket    Size          `help:"bytes of gradient that are reduced in one go while the backward pass still runs (default: by what the transport costs)"`
 	Shard     string        `help:"each worker updates its own part of the parameters and sends that out (ZeRO stage 1), where the optimizer allows it; no bit changes: yes or no" default:"yes" choices:"yes no"`
 	Threads   int           `help:"compute threads a worker (default: the cores divided by the workers on this host)" least:"0" most:"1024"`

@@ -58,8 +58,8 @@ func (e *Exact) Scatters(n int) bool {
 	if e.Group.Size() == 1 || 4*n < scatterBytes {
 		return false
 	}
-	return e.Algorithm == comm.Direct ||
-		e.Algorithm == comm.Auto && comm.Choose(comm.CostsOf(e.Group), e.Tree, 4*n) != comm.Hierarchical
+	return e.Algorithm == comm.Direct || e.Algorithm == comm.Shared ||
+		e.Algorithm == comm.Auto && comm.ChooseOn(e.Group, e.Tree, 4*n) != comm.Hierarchical
 }
 
 // Update implements Scatterer. This rank's part is comm.Chunk of the vector.

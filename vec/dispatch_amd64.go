@@ -19,6 +19,14 @@ func add(dst, x []float32) {
 	addTwin(dst, x)
 }
 
+func addTo(dst, a, b []float32) {
+	if useAVX2 {
+		addToAVX2(dst, a, b)
+		return
+	}
+	addToTwin(dst, a, b)
+}
+
 func scale(a float32, x []float32) {
 	if useAVX2 {
 		scaleAVX2(a, x)

@@ -6,6 +6,13 @@ func Add(dst, x []float32) {
 	add(dst, x)
 }
 
+// AddTo is dst[i] = a[i] + b[i]; dst may be a or b.
+func AddTo(dst, a, b []float32) {
+	same("AddTo", len(dst), len(a))
+	same("AddTo", len(dst), len(b))
+	addTo(dst, a, b)
+}
+
 // Scale is x[i] *= a.
 func Scale(a float32, x []float32) { scale(a, x) }
 

@@ -15,6 +15,7 @@ import (
 // processor. A change of one is a change of the weights of every job that uses it, and belongs in the changelog.
 var golden = map[string]string{
 	"Add":           "565674d0fe7b3279",
+	"AddTo":         "a8e299084a3993b3",
 	"Scale":         "944cf9d8f3dac6ca",
 	"Axpy":          "0ec6180489fbaeee",
 	"Dot":           "19b6a04bc79503c1",

@@ -10,6 +10,12 @@ package vec
 //go:noescape
 func addAVX2(dst []float32, x []float32)
 
+// addToAVX2 is dst = a + b.
+// See addToTwin for the contract.
+//
+//go:noescape
+func addToAVX2(dst []float32, a []float32, b []float32)
+
 // scaleAVX2 is x *= a.
 // See scaleTwin for the contract.
 //

@@ -175,6 +175,13 @@ func rowsAndCols(s *source, n int) (rows, cols int) { return s.r.IntN(12), n }
 
 var kernelCases = []kernelCase{
 	{"Add", update(Add)},
+	{"AddTo", func(s *source, n int) []float32 {
+		dst, a, b := s.raw(n), s.numbers(n), s.numbers(n)
+		AddTo(dst, a, b)
+		AddTo(a, a, b)
+		AddTo(b, dst, b)
+		return append(append(append([]float32{}, dst...), a...), b...)
+	}},
 	{"Scale", update(func(dst, x []float32) { Scale(-1.7, dst) })},
 	{"Axpy", update(func(dst, x []float32) { Axpy(0.3, x, dst) })},
 	{"Dot", func(s *source, n int) []float32 { return []float32{Dot(s.numbers(n), s.numbers(n))} }},

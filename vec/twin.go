@@ -14,6 +14,13 @@ func addTwin(dst, x []float32) {
 	}
 }
 
+func addToTwin(dst, a, b []float32) {
+	a, b = a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		dst[i] = a[i] + b[i]
+	}
+}
+
 func scaleTwin(a float32, x []float32) {
 	for i := range x {
 		x[i] *= a

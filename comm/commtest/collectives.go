@@ -16,6 +16,14 @@ import (
 var algorithms = []comm.Algorithm{comm.Direct, comm.Doubling, comm.Gather, comm.Binomial, comm.Ring, comm.Torus, comm.Torus.Rows(2),
 	comm.Torus.Rows(3), comm.Hierarchical, comm.Hierarchical.Hosts(2), comm.Hierarchical.Hosts(3)}
 
+// algorithms are all that the transport's groups can run.
+func (x *exam) algorithms() []comm.Algorithm {
+	if x.o.Shared {
+		return append(slices.Clone(algorithms), comm.Shared)
+	}
+	return algorithms
+}
+
 // input is the value of element e at leaf i of a sum of vectors of n elements.
 type input func(i, e, n int) float32
 
@@ -136,7 +144,7 @@ func (x *exam) collectives(t *testing.T, n int) {
 	t.Run("AllReduce", func(t *testing.T) {
 		for _, m := range leafCounts(n) {
 			tree := comm.NewTree(m, n)
-			for _, alg := range append([]comm.Algorithm{comm.Auto}, algorithms...) {
+			for _, alg := range append([]comm.Algorithm{comm.Auto}, x.algorithms()...) {
 				if !alg.Fits(tree) {
 					continue
 				}
@@ -167,7 +175,7 @@ func (x *exam) collectives(t *testing.T, n int) {
 	})
 	t.Run("Large", func(t *testing.T) {
 		tree := comm.NewTree(n, n)
-		for _, alg := range algorithms {
+		for _, alg := range x.algorithms() {
 			if alg.Fits(tree) {
 				x.allReduce(t, c, books, tree, alg, 70001)
 			}
@@ -347,12 +355,16 @@ func (x *exam) allReduce(t *testing.T, groups []comm.Group, books []*comm.Ledger
 }
 
 // update checks sums whose halves of the work, the pieces, are as they must be, into another vector and into the parts
-// themselves; and that it books what Direct does.
+// themselves; and that it books what its bill says.
 func (x *exam) update(t *testing.T, groups []comm.Group, books []*comm.Ledger, tree comm.Tree, n int) {
 	t.Helper()
 	sum := make([]float32, n)
 	for e := range sum {
 		sum[e] = naive(rough, tree.Leaves(), e, n)
+	}
+	by := comm.Direct
+	if x.o.Shared {
+		by = comm.Shared
 	}
 	each(t, groups, func(g comm.Group) error {
 		for _, how := range []string{"apart", "in place", "in place, no f", "apart, no f"} {
@@ -389,7 +401,7 @@ func (x *exam) update(t *testing.T, groups []comm.Group, books []*comm.Ledger, t
 				return about(err)
 			}
 			_, b := books[g.Rank()].Take()
-			e, bill := b[comm.OpAllReduce], comm.AllReduceBill(comm.Direct, tree, g.Rank(), n)
+			e, bill := b[comm.OpAllReduce], comm.UpdateBill(by, tree, g.Rank(), n)
 			if e != b.Sum() || !e.Closes() || e.Messages != bill.Messages() || e.Payload != bill.Payload() {
 				return about(fmt.Errorf("the books say:\n%s", b.String()))
 			}

@@ -39,6 +39,8 @@ type Options struct {
 	Sizes []int
 	// Sockets says that the transport's groups are a comm.Wire, whose counts are then held to the books.
 	Sockets bool
+	// Shared says that the transport's groups are a comm.Boarder, so that their collectives go by shared memory.
+	Shared bool
 }
 
 // Run sits the exam. No question is skipped: what a transport's groups cannot do that they should fails.

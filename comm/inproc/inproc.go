@@ -2,7 +2,8 @@
 //
 // New makes the whole group at once, one comm.Group a worker. A message is copied once, by the sender's goroutine,
 // straight into the receiver's buffer when it has asked for it; there are no headers, no sockets and no goroutines
-// of the transport's own, so a group at rest costs nothing.
+// of the transport's own, so a group at rest costs nothing. Collectives that go by a comm.Board read and write the
+// workers' vectors where they are, anywhere in the process, so vectors need no special place (comm.Alloc gives heap).
 //
 //	groups := inproc.New(4, time.Minute)
 //	for _, g := range groups {
@@ -22,8 +23,13 @@ import (
 // New returns the n views of a new group. timeout bounds every wait; it must be positive.
 func New(n int, timeout time.Duration) []comm.Group {
 	all := make([]*group, n)
+	shared := newMemory(n)
 	for r := range all {
-		all[r] = &group{Mesh: comm.NewMesh(comm.Rank(r), n, comm.RealClock(), timeout), all: all}
+		m := comm.NewMesh(comm.Rank(r), n, comm.RealClock(), timeout)
+		all[r] = &group{Mesh: m, all: all}
+		if n > 1 {
+			all[r].board = comm.NewBoard(m, &view{shared, comm.Rank(r), stoppedTimer()}, patience(n))
+		}
 	}
 	groups := make([]comm.Group, n)
 	for r, g := range all {
@@ -55,9 +61,13 @@ func Kill(g comm.Group) {
 
 type group struct {
 	*comm.Mesh
+	board  *comm.Board // nil in a group of one
 	all    []*group
 	killed atomic.Bool
 }
+
+// Board implements comm.Boarder.
+func (g *group) Board() *comm.Board { return g.board }
 
 // Overhead implements comm.Framer: messages travel bare.
 func (g *group) Overhead(int) int { return 0 }
@@ -93,5 +103,6 @@ var (
 	_ comm.Poster   = (*group)(nil)
 	_ comm.Poisoner = (*group)(nil)
 	_ comm.Framer   = (*group)(nil)
+	_ comm.Boarder  = (*group)(nil)
 	_ comm.Link     = (*link)(nil)
 )

@@ -12,7 +12,7 @@ import (
 func TestExam(t *testing.T) {
 	commtest.Run(t, func(_ *testing.T, n int, timeout time.Duration) []comm.Group {
 		return inproc.New(n, timeout)
-	}, commtest.Options{Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { inproc.Kill(groups[r]) }})
+	}, commtest.Options{Shared: true, Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { inproc.Kill(groups[r]) }})
 }
 
 func BenchmarkAllReduce(b *testing.B) {

@@ -32,7 +32,7 @@ func Create(n int, o Options) (*os.File, error) {
 	if err := o.validate(n); err != nil {
 		return nil, err
 	}
-	l, err := layoutOf(Info{Size: n, Ring: o.Ring, Generation: o.Generation})
+	l, err := layoutOf(Info{Size: n, Ring: o.Ring, Arena: o.Arena, Generation: o.Generation})
 	if err != nil {
 		return nil, err
 	}
@@ -73,18 +73,24 @@ func Attach(f *os.File, rank comm.Rank, setup, timeout time.Duration) (comm.Grou
 	if err != nil {
 		return nil, err
 	}
-	mem, err := unix.Mmap(int(own.Fd()), 0, l.total, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(int(own.Fd()), 0, l.arenas, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		own.Close()
-		return nil, fmt.Errorf("shm: mapping %d bytes: %w", l.total, err)
+		return nil, fmt.Errorf("shm: mapping %d bytes: %w", l.arenas, err)
 	}
-	if err := enter(own, l, mem, rank, setup); err != nil {
+	shared, err := mapArenas(own, l, mem, rank)
+	if err == nil {
+		if err = enter(own, l, mem, rank, setup); err != nil {
+			shared.close()
+		}
+	}
+	if err != nil {
 		unix.Munmap(mem)
 		own.Close()
 		return nil, err
 	}
 	m := comm.NewMesh(rank, l.Size, comm.RealClock(), timeout)
-	return newGroup(m, own, l, mem), nil
+	return newGroup(m, own, l, mem, shared), nil
 }
 
 // enter takes the rank's slot and waits for the others.

@@ -207,7 +207,7 @@ func FuzzHeader(f *testing.F) {
 		if err := o.validate(n); err != nil {
 			f.Fatal(err)
 		}
-		l, err := layoutOf(Info{n, o.Ring, 3})
+		l, err := layoutOf(Info{n, o.Ring, o.Arena, 3})
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -219,7 +219,8 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		if l.Size < 1 || l.Size > MaxRanks || l.Ring < minRing || l.Ring > maxRing || l.Ring&(l.Ring-1) != 0 || int64(l.total) != size ||
-			l.slots+l.Size*slotBytes > l.controls || l.controls+l.Size*(l.Size-1)*controlBytes > l.rings || l.rings+l.Size*(l.Size-1)*l.Ring > l.total {
+			l.slots+l.Size*slotBytes > l.controls || l.controls+l.Size*(l.Size-1)*controlBytes > l.rings || l.rings+l.Size*(l.Size-1)*l.Ring > l.cells ||
+			l.cells+l.Size*cellBytes > l.scratch || l.scratch+l.Size*comm.ScratchBytes > l.arenas || l.arenas+l.Size*l.Arena > l.total {
 			t.Fatalf("%+v", l)
 		}
 		if again := l.encode(); !bytes.Equal(again, b[:len(again)]) {

@@ -25,10 +25,11 @@ import (
 // pass looks for those who are down.
 type engine struct {
 	layout
-	mesh *comm.Mesh
-	mem  []byte
-	file *os.File // holds the lock of this rank's slot
-	self *slot
+	mesh   *comm.Mesh
+	mem    []byte
+	file   *os.File // holds the lock of this rank's slot
+	shared *memory
+	self   *slot
 	// links by rank, nil at this one.
 	links  []*link
 	spin   time.Duration
@@ -56,16 +57,19 @@ type engine struct {
 // group is the Group that Attach returns.
 type group struct {
 	*comm.Mesh
-	e    *engine
-	once sync.Once
-	err  error
+	e     *engine
+	board *comm.Board // nil in a group of one
+	once  sync.Once
+	err   error
 }
 
 var (
-	_ comm.Group    = (*group)(nil)
-	_ comm.Poster   = (*group)(nil)
-	_ comm.Poisoner = (*group)(nil)
-	_ comm.Framer   = (*group)(nil)
+	_ comm.Group     = (*group)(nil)
+	_ comm.Poster    = (*group)(nil)
+	_ comm.Poisoner  = (*group)(nil)
+	_ comm.Framer    = (*group)(nil)
+	_ comm.Boarder   = (*group)(nil)
+	_ comm.Allocator = (*group)(nil)
 )
 
 // Overhead implements comm.Framer: the headers of the frames that carry the payload. Asking for leave is control.
@@ -76,7 +80,13 @@ func (g *group) Overhead(n int) int {
 	return (n + partBytes - 1) / partBytes * frameBytes
 }
 
-// Close implements comm.Group.
+// Board implements comm.Boarder.
+func (g *group) Board() *comm.Board { return g.board }
+
+// Alloc implements comm.Allocator.
+func (g *group) Alloc(n int) []float32 { return g.e.shared.alloc(n) }
+
+// Close implements comm.Group. What Alloc gave stays.
 func (g *group) Close() error {
 	g.once.Do(func() {
 		close(g.e.closing)
@@ -88,8 +98,8 @@ func (g *group) Close() error {
 	return g.err
 }
 
-func newGroup(m *comm.Mesh, own *os.File, l layout, mem []byte) *group {
-	e := &engine{layout: l, mesh: m, mem: mem, file: own, self: l.slot(mem, int(m.Rank())), links: make([]*link, l.Size),
+func newGroup(m *comm.Mesh, own *os.File, l layout, mem []byte, shared *memory) *group {
+	e := &engine{layout: l, mesh: m, mem: mem, file: own, shared: shared, self: l.slot(mem, int(m.Rank())), links: make([]*link, l.Size),
 		looked: time.Now(), closing: make(chan struct{}), stopped: make(chan struct{})}
 	e.spin, e.yields = patience(l.Size)
 	for r := range e.links {
@@ -98,13 +108,15 @@ func newGroup(m *comm.Mesh, own *os.File, l layout, mem []byte) *group {
 			m.Connect(comm.Rank(r), e.links[r])
 		}
 	}
+	g := &group{Mesh: m, e: e}
 	if l.Size == 1 {
 		close(e.stopped)
 	} else {
 		m.Idle(func(done <-chan struct{}) { e.drive(func() bool { return len(done) > 0 }) })
+		g.board = comm.NewBoard(m, shared, comm.BoardConfig{Spin: e.spin, Yields: e.yields})
 		go e.watch()
 	}
-	return &group{Mesh: m, e: e}
+	return g
 }
 
 // pass looks at every ring once and tells whether there was anything to do. mu is held.
@@ -250,12 +262,15 @@ func (e *engine) shutdown() error {
 	futexWake(&e.self.bell)
 	e.mu.Unlock()
 	<-e.stopped
+	err := e.shared.close() // when no collective is under way
 	e.sending.Lock()
 	defer e.sending.Unlock()
 	e.mu.Lock() // whoever drives is in no pass, and makes no more of them
 	defer e.mu.Unlock()
 	e.unmapped = true
-	err := unix.Munmap(e.mem)
+	if merr := unix.Munmap(e.mem); err == nil {
+		err = merr
+	}
 	if cerr := e.file.Close(); err == nil {
 		err = cerr
 	}

@@ -16,11 +16,11 @@ func TestExam(t *testing.T) {
 		name  string
 		o     Options
 		sizes []int
-	}{{"default", Options{}, []int{1, 2, 3, 4, 5, 7, 8, 12, 17}}, {"tiny rings", Options{Ring: minRing}, []int{1, 2, 3, 5}}} {
+	}{{"default", Options{}, []int{1, 2, 3, 4, 5, 7, 8, 12, 17}}, {"tiny rings, no arenas", Options{Ring: minRing, Arena: -1}, []int{1, 2, 3, 5}}} {
 		t.Run(c.name, func(t *testing.T) {
 			commtest.Run(t, func(t *testing.T, n int, timeout time.Duration) []comm.Group {
 				return attachAll(t, n, c.o, timeout)
-			}, commtest.Options{Sizes: c.sizes, Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { vanish(groups[r].(*group)) }})
+			}, commtest.Options{Sizes: c.sizes, Shared: true, Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { vanish(groups[r].(*group)) }})
 		})
 	}
 }

@@ -11,10 +11,10 @@ import (
 	"github.com/covey-ml/covey/comm"
 )
 
-// The layout, version 1. All numbers are little-endian; the words that change are only ever touched by atomics.
+// The layout, version 2. All numbers are little-endian; the words that change are only ever touched by atomics.
 const (
 	magic       = "COVEYSHM"
-	version     = 1
+	version     = 2
 	headerBytes = 4096
 	arrivedAt   = 64 // in the header: a count that goes up when a rank attaches or gives up (futex)
 	page        = 4096
@@ -79,12 +79,14 @@ const (
 const (
 	slotBytes    = int(unsafe.Sizeof(slot{}))
 	controlBytes = int(unsafe.Sizeof(control{}))
+	cellBytes    = (int(unsafe.Sizeof(comm.Cell{})) + 127) &^ 127
 )
 
 // layout says where things are in a file for n ranks.
 type layout struct {
 	Info
-	slots, controls, rings, total int // offsets in bytes
+	slots, controls, rings        int // offsets in bytes
+	cells, scratch, arenas, total int
 }
 
 func layoutOf(i Info) (layout, error) {
@@ -95,7 +97,13 @@ func layoutOf(i Info) (layout, error) {
 	if pairs > 0 && i.Ring > (math.MaxInt-l.rings)/pairs {
 		return l, fmt.Errorf("shm: %d rings of %d bytes do not fit this system's address space", pairs, i.Ring)
 	}
-	l.total = l.rings + pairs*i.Ring
+	l.cells = (l.rings + pairs*i.Ring + page - 1) &^ (page - 1)
+	l.scratch = (l.cells + i.Size*cellBytes + page - 1) &^ (page - 1)
+	l.arenas = (l.scratch + i.Size*comm.ScratchBytes + hugePage - 1) &^ (hugePage - 1)
+	if i.Arena > (math.MaxInt-l.arenas)/i.Size {
+		return l, fmt.Errorf("shm: %d arenas of %d bytes do not fit this system's address space", i.Size, i.Arena)
+	}
+	l.total = l.arenas + i.Size*i.Arena
 	return l, nil
 }
 
@@ -129,6 +137,7 @@ func (l layout) encode() []byte {
 	b = binary.LittleEndian.AppendUint32(b, version)
 	b = binary.LittleEndian.AppendUint32(b, uint32(l.Size))
 	b = binary.LittleEndian.AppendUint64(b, uint64(l.Ring))
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.Arena))
 	b = binary.LittleEndian.AppendUint64(b, l.Generation)
 	b = binary.LittleEndian.AppendUint64(b, uint64(l.total))
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
@@ -136,7 +145,7 @@ func (l layout) encode() []byte {
 
 // parseHeader reads what encode wrote, for a file of size bytes.
 func parseHeader(b []byte, size int64) (layout, error) {
-	const n = len(magic) + 4 + 4 + 8 + 8 + 8
+	const n = len(magic) + 4 + 4 + 8 + 8 + 8 + 8
 	if len(b) < n+4 || string(b[:len(magic)]) != magic {
 		return layout{}, fmt.Errorf("shm: not a file that Create made (%d bytes, no %q at its start)", size, magic)
 	}
@@ -146,21 +155,28 @@ func parseHeader(b []byte, size int64) (layout, error) {
 	if got, want := binary.LittleEndian.Uint32(b[n:]), crc32.Checksum(b[:n], castagnoli); got != want {
 		return layout{}, fmt.Errorf("shm: the file's header is damaged (checksum %08x, want %08x)", got, want)
 	}
-	ranks, ring, total := binary.LittleEndian.Uint32(b[12:]), binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[32:])
-	o := Options{Ring: int(min(ring, maxRing+1))}
+	ranks, ring, arena := binary.LittleEndian.Uint32(b[12:]), binary.LittleEndian.Uint64(b[16:]), binary.LittleEndian.Uint64(b[24:])
+	generation, total := binary.LittleEndian.Uint64(b[32:]), binary.LittleEndian.Uint64(b[40:])
+	o := Options{Ring: int(min(ring, maxRing+1)), Arena: int(min(arena, math.MaxInt))}
+	if o.Arena == 0 {
+		o.Arena = -1 // none, where 0 would be the default
+	}
 	if ranks > MaxRanks || o.Ring == 0 {
 		return layout{}, fmt.Errorf("shm: the file's header names %d ranks and rings of %d bytes", ranks, ring)
 	}
 	if err := o.validate(int(ranks)); err != nil {
 		return layout{}, err
 	}
-	l, err := layoutOf(Info{Size: int(ranks), Ring: o.Ring, Generation: binary.LittleEndian.Uint64(b[24:])})
+	if uint64(o.Arena) != arena {
+		return layout{}, fmt.Errorf("shm: the file's header names arenas of %d bytes", arena)
+	}
+	l, err := layoutOf(Info{Size: int(ranks), Ring: o.Ring, Arena: o.Arena, Generation: generation})
 	if err != nil {
 		return layout{}, err
 	}
 	if uint64(l.total) != total || int64(l.total) != size {
-		return layout{}, fmt.Errorf("shm: the file has %d bytes, its header says %d, and %d ranks with rings of %d bytes need %d",
-			size, total, l.Size, l.Ring, l.total)
+		return layout{}, fmt.Errorf("shm: the file has %d bytes, its header says %d, and %d ranks with rings of %d bytes and arenas of %d need %d",
+			size, total, l.Size, l.Ring, l.Arena, l.total)
 	}
 	return l, nil
 }

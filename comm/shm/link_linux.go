@@ -46,6 +46,9 @@ var _ comm.Link = (*link)(nil)
 // errRing is in the cause of a peer that was lost because its ring made no sense.
 var errRing = errors.New("its ring in shared memory makes no sense")
 
+// errCell is in the cause of a peer whose cell made none.
+var errCell = errors.New("its cell in shared memory makes no sense")
+
 func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %w: %v", comm.ErrLost, errRing, fmt.Errorf(format, args...))
 }

@@ -44,6 +44,7 @@ package shm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 )
 
@@ -53,6 +54,11 @@ type Options struct {
 	// 0 takes 1 MiB, or less from 17 ranks on so that all rings together stay within 256 MiB. Memory is used only
 	// once it is written to.
 	Ring int
+	// Arena is how much of shared memory each rank can give to vectors (see comm.Alloc), in bytes; it is rounded up to
+	// whole pages of 2 MiB. 0 takes 16 GiB, or less from 17 ranks on so that all together stay within 256 GiB, and a
+	// sixteenth of what a limit of the address space (ulimit -v) leaves all together. Address space is all that it takes
+	// until a vector is made there. -1 makes none: vectors are then on the heap, and sums copy them twice more.
+	Arena int
 	// Generation is the number that the launcher gave to this group, for Stat to tell. Default 0.
 	Generation uint64
 }
@@ -65,6 +71,7 @@ const (
 	maxRing    = 1 << 30
 	wantRing   = 1 << 20
 	totalRings = 256 << 20
+	minArena   = hugePage
 )
 
 // validate fills in the defaults and refuses what cannot be.
@@ -85,6 +92,18 @@ func (o *Options) validate(n int) error {
 		}
 		return fmt.Errorf("shm: rings of %d bytes: want a power of two from %d to %d, such as %d", o.Ring, minRing, maxRing, near)
 	}
+	switch {
+	case o.Arena == 0:
+		o.Arena = min(wantArena, min(totalArenas, addressSpace()/16)/n)
+		if o.Arena < minArena {
+			o.Arena = 0
+		}
+	case o.Arena == -1:
+		o.Arena = 0
+	case o.Arena < 0 || o.Arena > math.MaxInt-minArena:
+		return fmt.Errorf("shm: arenas of %d bytes: want at least %d, 0 for the default, or -1 for none", o.Arena, minArena)
+	}
+	o.Arena = (o.Arena + minArena - 1) &^ (minArena - 1)
 	return nil
 }
 
@@ -92,8 +111,20 @@ func (o *Options) validate(n int) error {
 type Info struct {
 	Size       int    // ranks
 	Ring       int    // bytes of each ring
+	Arena      int    // bytes of each rank's arena
 	Generation uint64 // as given to Create
 }
+
+// hugePage is the size of pages that the kernel is asked to use for vectors of at least that size.
+const hugePage = 2 << 20
+
+// wantArena and totalArenas bound the default; a system of 32 bits has no room for any.
+var wantArena, totalArenas = func() (int, int) {
+	if bits.UintSize < 64 {
+		return 0, 0
+	}
+	return math.MaxInt >> 29, math.MaxInt >> 25 // 16 GiB and 256 GiB, less a page
+}()
 
 // ErrUnavailable is the cause of every error of Available, Create and Attach on a system without this transport.
 var ErrUnavailable = errors.New("shared memory between processes is not available on this system: use transport tcp (processes) or inproc (goroutines)")

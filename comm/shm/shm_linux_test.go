@@ -178,7 +178,7 @@ func TestAttachRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if i, err := Stat(f); err != nil || i != (Info{Size: 3, Ring: wantRing, Generation: 9}) {
+	if i, err := Stat(f); err != nil || i != (Info{Size: 3, Ring: wantRing, Arena: 16 << 30, Generation: 9}) {
 		t.Fatalf("Stat: %+v, %v", i, err)
 	}
 	refused := func(what string, err error, words ...string) {
@@ -243,14 +243,14 @@ func TestAttachForeignFile(t *testing.T) {
 	try("zeros", 1<<20, nil, "not a file that Create made")
 	try("short", st.Size()-page, image, "bytes")
 	try("not sealed", st.Size(), image, "sealed")
-	for i := range 44 {
+	for i := range 52 {
 		bad := bytes.Clone(image)
 		bad[i] ^= 0x40
 		try("a flipped bit", st.Size(), bad, "shm:")
 	}
 	newer := bytes.Clone(image)
 	binary.LittleEndian.PutUint32(newer[8:], version+1)
-	try("newer", st.Size(), newer, "version 2")
+	try("newer", st.Size(), newer, "version 3")
 	file, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package shm
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,15 @@ func locked(f *os.File, at int) bool {
 	k := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(at), Len: 1}
 	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &k)
 	return err != nil || k.Type != unix.F_UNLCK
+}
+
+// addressSpace is how much a process may map.
+func addressSpace() int {
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_AS, &l) != nil || l.Cur > math.MaxInt {
+		return math.MaxInt
+	}
+	return int(l.Cur)
 }
 
 // futexWait sleeps until word is no longer v, somebody wakes it, or d has passed, and tells whether it was for d; it

@@ -198,6 +198,7 @@ func TestFailingModelIsTheReason(t *testing.T) {
 		}
 	}
 	w := worker(t, comm.Count(groups[0], books), m, 2)
+	w.Reducer.(*reduce.Exact).Algorithm = comm.Direct // what has been sent can be seen in the books
 	summing := &counter{Reducer: w.Reducer}
 	w.Reducer = summing
 	if _, err := New().Step(t.Context(), w); err != wrong {
@@ -207,7 +208,9 @@ func TestFailingModelIsTheReason(t *testing.T) {
 		t.Errorf("%d reductions go on after Step has returned", n)
 	}
 	var pe *comm.PeerError
-	_, err := New().Step(t.Context(), worker(t, groups[1], &layered{}, 2))
+	peer := worker(t, groups[1], &layered{}, 2)
+	peer.Reducer.(*reduce.Exact).Algorithm = comm.Direct
+	_, err := New().Step(t.Context(), peer)
 	if !errors.As(err, &pe) || pe.Rank != 0 || !strings.Contains(err.Error(), wrong.Error()) {
 		t.Errorf("its peer says: %v", err)
 	}

@@ -10,6 +10,12 @@ func elementwise() {
 	text("add", "func(dst, x []float32)", "is dst += x.")
 	walk(4, []stream{inout("dst"), in("x")}, func(v []VecVirtual) { VADDPS(v[1], v[0], v[0]) })
 
+	text("addTo", "func(dst, a, b []float32)", "is dst = a + b.")
+	walk(4, []stream{out("dst"), in("a"), in("b")}, func(v []VecVirtual) {
+		v[0] = YMM()
+		VADDPS(v[2], v[1], v[0])
+	})
+
 	text("scale", "func(a float32, x []float32)", "is x *= a.")
 	a := broadcast("a")
 	walk(4, []stream{inout("x")}, func(v []VecVirtual) { VMULPS(a, v[0], v[0]) })

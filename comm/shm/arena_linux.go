@@ -1,0 +1,190 @@
+package shm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/covey-ml/covey/comm"
+	"golang.org/x/sys/unix"
+)
+
+// memory is the part of the file that collectives read and write directly: the ranks' cells, their scratch and their
+// arenas. It implements comm.Memory for one rank.
+//
+// The arenas are a mapping of their own, through a descriptor of their own, so that what this rank took from its arena
+// can stay when the group is closed, while the lock that says that the rank lives goes with the engine's file.
+type memory struct {
+	layout
+	rank   comm.Rank
+	mem    []byte // the engine's
+	file   *os.File
+	arenas []byte // of all ranks
+
+	// held is locked for the length of a collective, and to let go of the memory.
+	held sync.Mutex
+	gone bool // guarded by held
+
+	mu   sync.Mutex // guards what follows
+	used int        // of this rank's arena, in bytes
+	shut bool
+}
+
+var _ comm.Memory = (*memory)(nil)
+
+func mapArenas(f *os.File, l layout, mem []byte, rank comm.Rank) (*memory, error) {
+	m := &memory{layout: l, rank: rank, mem: mem, file: f}
+	if l.Arena == 0 || l.Size == 1 {
+		return m, nil
+	}
+	own, err := reopen(f)
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	size := l.Size * l.Arena
+	p, err := unix.MmapPtr(int(own.Fd()), int64(l.arenas), nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("shm: mapping %d arenas of %d bytes: %w (Options.Arena makes them smaller)", l.Size, l.Arena, err)
+	}
+	m.arenas = unsafe.Slice((*byte)(p), size)
+	return m, nil
+}
+
+// arena returns that of a rank.
+func (m *memory) arena(r comm.Rank) []byte {
+	at := int(r) * m.Arena
+	return m.arenas[at : at+m.Arena : at+m.Arena]
+}
+
+// alloc implements comm.Allocator. The pages are there when it returns: a machine that has no more memory makes a nil
+// here, not a signal later.
+func (m *memory) alloc(n int) []float32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shut || m.arenas == nil || n < 1 || n > (m.Arena-m.used)/4 {
+		return nil
+	}
+	size, align := 4*n, 64
+	if size >= hugePage {
+		align = hugePage
+	}
+	at := (m.used + align - 1) &^ (align - 1)
+	if at > m.Arena-size {
+		return nil
+	}
+	arena := m.arena(m.rank)
+	lo, hi := at&^(page-1), (at+size+page-1)&^(page-1)
+	if size >= hugePage {
+		// No more than a wish: without such pages all goes as well, if slower.
+		unix.Madvise(arena[lo:min((hi+hugePage-1)&^(hugePage-1), m.Arena)], unix.MADV_HUGEPAGE)
+	}
+	err := unix.Madvise(arena[lo:hi], unix.MADV_POPULATE_WRITE)
+	if err == unix.EINVAL { // before Linux 5.14
+		err = unix.Fallocate(int(m.file.Fd()), 0, int64(m.arenas0()+lo), int64(hi-lo))
+	}
+	if err != nil {
+		return nil
+	}
+	m.used = at + size
+	return unsafe.Slice((*float32)(unsafe.Pointer(&arena[at])), n)
+}
+
+// arenas0 is where this rank's arena begins in the file.
+func (m *memory) arenas0() int { return m.layout.arenas + int(m.rank)*m.Arena }
+
+// close lets go of the arenas, but for what alloc gave from this rank's: that stays until the process ends.
+func (m *memory) close() error {
+	m.held.Lock()
+	m.gone = true
+	m.held.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.shut = true
+	if m.arenas == nil {
+		return nil
+	}
+	first := int(m.rank) * m.Arena
+	last := first + (m.used+page-1)&^(page-1)
+	if m.used == 0 {
+		first, last = len(m.arenas), len(m.arenas)
+	}
+	var err error
+	for _, part := range [][]byte{m.arenas[:first], m.arenas[last:]} {
+		if len(part) > 0 && err == nil {
+			err = unix.MunmapPtr(unsafe.Pointer(&part[0]), uintptr(len(part)))
+		}
+	}
+	m.arenas = nil
+	return err
+}
+
+func (m *memory) Cell(r comm.Rank) *comm.Cell {
+	at := m.cells + int(r)*cellBytes
+	return (*comm.Cell)(unsafe.Pointer(&m.mem[at : at+cellBytes][0]))
+}
+
+func (m *memory) Scratch(r comm.Rank) []byte {
+	at := m.scratch + int(r)*comm.ScratchBytes
+	return m.mem[at : at+comm.ScratchBytes : at+comm.ScratchBytes]
+}
+
+// outside is what a rank writes for a vector that is not in its arena; else it writes its offset there and one, and 0
+// for none.
+const outside = 1<<64 - 1
+
+func (m *memory) Publish(slot int, p []byte) bool {
+	at := uint64(0)
+	if len(p) > 0 {
+		if at = outside; len(m.arenas) > 0 {
+			arena := m.arena(m.rank)
+			off := uintptr(unsafe.Pointer(&p[0])) - uintptr(unsafe.Pointer(&arena[0]))
+			if off < uintptr(m.Arena) && uintptr(len(p)) <= uintptr(m.Arena)-off {
+				at = uint64(off) + 1
+			}
+		}
+	}
+	m.Cell(m.rank).At[slot].Store(at)
+	return at != outside
+}
+
+func (m *memory) View(r comm.Rank, slot, n int) ([]byte, error) {
+	at := m.Cell(r).At[slot].Load()
+	switch {
+	case at == outside:
+		return nil, nil
+	case at == 0:
+		return nil, fmt.Errorf("it names no vector where one of %d bytes belongs: %w", n, errCell)
+	}
+	at--
+	if at%4 != 0 || at > uint64(len(m.arenas)/m.Size) || uint64(n) > uint64(m.Arena)-at {
+		return nil, fmt.Errorf("it names a vector of %d bytes at %d of an arena of %d: %w", n, at, m.Arena, errCell)
+	}
+	return m.arena(r)[at : at+uint64(n)], nil
+}
+
+func (m *memory) Park(_ context.Context, seen uint32, d time.Duration) {
+	futexWait(&m.Cell(m.rank).Bell, seen, d)
+}
+
+func (m *memory) Ring(r comm.Rank) { futexWake(&m.Cell(r).Bell) }
+
+func (m *memory) Pause() {
+	giveWay()
+	runtime.Gosched()
+}
+
+func (m *memory) Hold() bool {
+	m.held.Lock()
+	if m.gone {
+		m.held.Unlock()
+		return false
+	}
+	return true
+}
+
+func (m *memory) Release() { m.held.Unlock() }
