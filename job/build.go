@@ -79,7 +79,7 @@ func (j *Job) Fill() error {
 	if err := j.fillTransport(); err != nil {
 		return err
 	}
-	if j.Transport == TCP && j.Algorithm == comm.Shared.String() {
+	if j.Transport == TCP && string(j.Algorithm) == comm.Shared.String() {
 		return j.Errorf("algorithm", "shared needs workers that share memory, and over tcp they do not: use auto")
 	}
 	return nil

@@ -27,9 +27,13 @@ func TestScatters(t *testing.T) {
 		{one, comm.Auto, 16 << 10, true}, {one, comm.Auto, 16<<10 - 1, false}, {one, comm.Direct, 16 << 10, true},
 		{one, comm.Torus, 16 << 10, false}, {two, comm.Auto, 1 << 20, false}, {two, comm.Direct, 1 << 20, true},
 	} {
-		e := &Exact{Group: groups[0], Tree: c.tree, Algorithm: c.alg}
+		messages := struct{ comm.Group }{groups[0]} // and no shared memory
+		e := &Exact{Group: messages, Tree: c.tree, Algorithm: c.alg}
 		if got := e.Scatters(c.n); got != c.want {
 			t.Errorf("%v of %d elements: %v", c.alg, c.n, got)
 		}
+	}
+	if e := (&Exact{Group: groups[0], Tree: two}); !e.Scatters(1 << 20) {
+		t.Error("ranks that share memory do not scatter, whatever hosts the tree tells")
 	}
 }
