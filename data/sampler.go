@@ -30,7 +30,7 @@ func NewSampler(n, batch int, seed uint64) (*Sampler, error) {
 	case batch > n:
 		return nil, fmt.Errorf("batch is %d and there are only %d samples: use a batch of at most %d", batch, n, n)
 	}
-	return &Sampler{n: n, batch: batch, seed: seed, epoch: -1, perm: make([]int, n)}, nil
+	return &Sampler{n: n, batch: batch, seed: seed, epoch: -1}, nil
 }
 
 // Len returns the number of samples.
@@ -50,6 +50,9 @@ func (s *Sampler) Batch(epoch, step int) []int {
 		panic(fmt.Sprintf("data: batch of epoch %d, step %d: an epoch has steps 0 to %d", epoch, step, s.Steps()-1))
 	}
 	if epoch != s.epoch {
+		if s.perm == nil {
+			s.perm = make([]int, s.n)
+		}
 		for i := range s.perm {
 			s.perm[i] = i
 		}

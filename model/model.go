@@ -61,6 +61,36 @@ type Direct interface {
 	Solve(x []float32, s []float64, n int) error
 }
 
+// Curved is a model whose data term is, sample by sample, a convex and twice differentiable function of margins: numbers
+// that are linear in the parameters. Solvers of second order ask for it. All is float64, with the same bits on every
+// processor, and a function of the arguments alone. Methods may be called from several goroutines, each with vectors of
+// its own; they neither keep nor change what they only read. Vectors over parameters have Layout().Len() elements,
+// vectors over margins b.N*Margins(), sample after sample.
+type Curved interface {
+	// Margins is how many margins a sample has.
+	Margins() int
+	// Slope returns the sum of the losses of b's samples at x, adds its gradient to g, and writes the margins to z and to h
+	// what Bend and Diagonal need to know of the second derivatives. It fails when b does not fit the model.
+	Slope(g, z, h, x []float64, b *data.Batch) (float64, error)
+	// Bend adds to hv the Hessian of that sum, at the x at which Slope wrote h, times v.
+	Bend(hv, v, h []float64, b *data.Batch)
+	// Diagonal adds to d the diagonal of that Hessian.
+	Diagonal(d, h []float64, b *data.Batch)
+	// Line returns the sum of the losses at margins z + t u, and its first and second derivatives by t.
+	Line(z, u []float64, t float64, b *data.Batch) (sum, slope, bend float64)
+	// Squares writes each parameter's strength in the regulariser, the sum of strength x^2 / 2, which is added once to the
+	// MEAN of the samples' losses.
+	Squares(strength []float64)
+}
+
+// Hessian is a Curved model that can write its second derivatives down.
+type Hessian interface {
+	Curved
+	// AddHessian adds to a the lower triangle of the Hessian, row by row: n(n+1)/2 elements for n parameters. It is only
+	// asked for when Margins is 1.
+	AddHessian(a, h []float64, b *data.Batch)
+}
+
 // Objective is a model that can state all it minimises, regulariser included and in its own published convention (sums
 // or means, factors of two), for a report or a comparison with another solver.
 type Objective interface {

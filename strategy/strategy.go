@@ -1,5 +1,6 @@
 // Package strategy decides when workers talk and what they say. Each family is a folder: allreduce (every step, the
-// sum of gradients) and direct (once, the sums of a closed-form solution).
+// sum of gradients), convex (solvers of the linear models: the sums of a whole pass over the data) and direct (once, the
+// sums of a closed-form solution).
 package strategy
 
 import (
@@ -61,14 +62,30 @@ type Worker struct {
 	// Microshard hands out, and books as used, one of this worker's microshards of this step, by its leaf of Tree. Ask
 	// for each once, in the same order in every step. The batch is valid until the next call.
 	Microshard func(leaf int) (*data.Batch, error)
+	// Slice takes Microshard's place in a strategy whose every step uses the whole training set, in the data's own order:
+	// it hands out, and books as used, the samples data.Slice(leaf, leaves, Total) of one of this worker's leaves. The
+	// batch of a leaf is the same in every step, may share memory with the data set and stays valid. Ask for each leaf
+	// once a step.
+	Slice func(leaf int) (*data.Batch, error)
 }
 
 // Report is what one step did, equal on every worker but for the times.
 type Report struct {
-	Loss float64 // mean loss of the global batch, without regularisers
+	Loss float64 // mean loss of the global batch, without regularisers: NaN has diverged
 	Stop bool    // some worker asked to stop
 	Done bool    // training has reached its end by itself
+	Why  string  // why it is done, in words for people
+	// Unmeasured says that the strategy does not know the loss, and asks for that of the parameters it leaves.
+	Unmeasured bool
+	// Solving is what a solver knows more; nil for others.
+	Solving *Solving
 	Times
+}
+
+// Solving is how far a solver has come.
+type Solving struct {
+	Objective float64 // mean loss plus regulariser
+	Gradient  float64 // the norm of its gradient, relative to that at the start
 }
 
 // Times is where a worker's time went.

@@ -187,8 +187,9 @@ type StepInfo struct {
 	Samples int // in this step's batch
 	Loss    float64
 	Rate    float64
-	At      time.Duration // since the start of the run
-	Books   comm.Books    `json:"-"` // what this worker sent in the step
+	Solving *strategy.Solving // of a solver; nil for others
+	At      time.Duration     // since the start of the run
+	Books   comm.Books        `json:"-"` // what this worker sent in the step
 	strategy.Times
 }
 

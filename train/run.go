@@ -120,6 +120,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 		return nil, err
 	}
 	r.handOut(tree)
+	r.w.Slice = r.slices(tree)
 	r.epoch, r.inEpoch = r.step/r.sampler.Steps(), r.step%r.sampler.Steps()
 	r.began, r.first = r.g.Clock().Now(), r.step
 	if c.Events.Start != nil {
@@ -159,7 +160,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	r.inEpoch++
 	r.samples += batch
 	r.times.Add(said.Times)
-	if said.Done { // a closed form: the loss is that of the solution
+	if said.Unmeasured {
 		m, err := evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Train)
 		if err != nil {
 			return said, err
@@ -204,6 +205,27 @@ func (r *run) handOut(tree comm.Tree) {
 			r.books.use(b.ID)
 		}
 		return b, err
+	}
+}
+
+// slices returns the worker's Slice.
+func (r *run) slices(tree comm.Tree) func(leaf int) (*data.Batch, error) {
+	lo, hi := tree.Run(r.g.Rank())
+	var batches []*data.Batch
+	return func(leaf int) (*data.Batch, error) {
+		if leaf < lo || leaf >= hi {
+			return nil, fmt.Errorf("train: microshard %d was asked for; this worker has %d to %d", leaf, lo, hi-1)
+		}
+		from, to := data.Slice(leaf, r.c.Microshards, r.c.Train.Len())
+		if batches == nil {
+			batches = make([]*data.Batch, hi-lo)
+		}
+		if batches[leaf-lo] == nil {
+			batches[leaf-lo] = new(data.Batch)
+			data.View(r.c.Train, batches[leaf-lo], from, to)
+		}
+		r.books.useRun(from, to)
+		return batches[leaf-lo], nil
 	}
 }
 

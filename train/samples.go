@@ -27,6 +27,18 @@ func (b *sampleBooks) use(ids []int) {
 	}
 }
 
+// useRun books the samples lo to hi-1.
+func (b *sampleBooks) useRun(lo, hi int) {
+	for lo < hi {
+		w := lo / 64
+		end := min(hi, 64*(w+1))
+		run := (^uint64(0) >> (64 - (end - lo))) << (lo % 64)
+		b.twice[w] |= b.once[w] & run
+		b.once[w] |= run
+		lo = end
+	}
+}
+
 func (b *sampleBooks) clear() {
 	clear(b.once)
 	clear(b.twice)

@@ -66,6 +66,11 @@ func newCore(c Config, outputs int, head nn.Head) (core, error) {
 	return core{Network: net, conf: c, weights: c.Dim * outputs, outputs: outputs}, nil
 }
 
+// curved is what a member with a smooth objective gives solvers of second order.
+func (c *core) curved(each float64, l loss) curved {
+	return curved{dim: c.conf.Dim, outputs: c.outputs, bias: !c.conf.NoBias, each: each, loss: l}
+}
+
 // Init writes zeros.
 func (c *core) Init(x []float32, _ uint64) { clear(x[:c.Layout().Len()]) }
 
@@ -84,12 +89,14 @@ func (c *core) perSample(name string, strength float64) (float64, error) {
 type Linear struct {
 	core
 	normal
+	curved
 }
 
 // Ridge is least squares with a squared penalty.
 type Ridge struct {
 	core
 	normal
+	curved
 	l2
 }
 
@@ -102,6 +109,7 @@ type Lasso struct {
 // Logistic is binary logistic regression.
 type Logistic struct {
 	core
+	curved
 	l2
 	c float64
 }
@@ -109,6 +117,7 @@ type Logistic struct {
 // Softmax is multinomial logistic regression.
 type Softmax struct {
 	core
+	curved
 	l2
 }
 
@@ -134,7 +143,7 @@ func NewLinear(c Config) (*Linear, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Linear{core: k, normal: newNormal(c, 0)}, nil
+	return &Linear{core: k, normal: newNormal(c, 0), curved: k.curved(0, squaredLoss{})}, nil
 }
 
 // NewRidge returns ridge regression with penalty alpha |w|^2 against the sum of squared errors. Alpha is at least 0.
@@ -147,7 +156,7 @@ func NewRidge(c Config, alpha float64) (*Ridge, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Ridge{core: k, normal: newNormal(c, alpha), l2: l2{k.weights, each}}, nil
+	return &Ridge{core: k, normal: newNormal(c, alpha), curved: k.curved(each, squaredLoss{}), l2: l2{k.weights, each}}, nil
 }
 
 // NewLasso returns the lasso with penalty alpha |w|_1 against half the mean squared error. Alpha is at least 0; with
@@ -176,7 +185,7 @@ func NewLogistic(c Config, C float64) (*Logistic, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Logistic{core: k, l2: l2{k.weights, each}, c: C}, nil
+	return &Logistic{core: k, curved: k.curved(each, logisticLoss{}), l2: l2{k.weights, each}, c: C}, nil
 }
 
 // NewSoftmax returns multinomial logistic regression over c.Outputs classes with penalty l2/2 |W|^2 against the sum of
@@ -190,7 +199,7 @@ func NewSoftmax(c Config, strength float64) (*Softmax, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Softmax{core: k, l2: l2{k.weights, each}}, nil
+	return &Softmax{core: k, curved: k.curved(each, softmaxLoss{}), l2: l2{k.weights, each}}, nil
 }
 
 // l2 is each/2 |w|^2 over the first elements of the flat vector, added to the samples' mean.

@@ -29,7 +29,7 @@ func (m *Logistic) Objective(x []float32, ds data.Dataset) float64 {
 
 // Objective is the sum of -log softmax(Wx + b)[class] over ds plus l2/2 |W|^2, in float64.
 func (m *Softmax) Objective(x []float32, ds data.Dataset) float64 {
-	return m.sum(x, ds, crossEntropy) + m.each*float64(m.conf.N)/2*squared(x[:m.core.weights])
+	return m.sum(x, ds, crossEntropy) + m.l2.each*float64(m.conf.N)/2*squared(x[:m.core.weights])
 }
 
 // sum adds loss(z, targets or nil, class or 0) over ds, z = Wx + b in float64.
