@@ -31,6 +31,8 @@ const (
 
 	AllReduce = "allreduce"
 	Direct    = "direct"
+	Newton    = "newton"
+	LBFGS     = "lbfgs"
 )
 
 // Fill checks all that can be checked without the data and fills in the defaults that do not depend on it.
@@ -114,8 +116,11 @@ func (j *Job) fillStrategy() error {
 			j.Strategy = Direct
 		}
 	}
-	if err := spec.OneOf("strategy", j.Strategy.Name(), AllReduce, Direct); err != nil {
+	if err := spec.OneOf("strategy", j.Strategy.Name(), AllReduce, Direct, Newton, LBFGS); err != nil {
 		return j.Errorf("strategy", "%w", err)
+	}
+	if j.Solves() {
+		return j.fillSolver()
 	}
 	s, _ := j.Strategy.Spec()
 	if err := s.Done(); err != nil {
@@ -178,7 +183,11 @@ func (j *Job) fillTransport() error {
 			return j.Errorf("transport", "%w", err)
 		}
 	}
-	if j.Microshards == 0 && j.Strategy != Direct {
+	switch {
+	case j.Microshards > 0 || j.Strategy == Direct:
+	case j.Solves():
+		j.Microshards = max(solverShards, j.Workers)
+	default:
 		j.Microshards = j.Workers
 	}
 	if j.Given("batch") && j.Microshards > j.Batch {
@@ -235,6 +244,9 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if j.Strategy == Direct {
 		return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: min(n, max(directShards, j.Workers)), Epochs: 1,
 			Seed: j.Seed, Keep: j.Keep, Extra: j.extra(tr), Strategy: func() strategy.Strategy { return direct.New() }}, nil
+	}
+	if j.Solves() {
+		return j.solverConfig(m, tr, test)
 	}
 	if j.Batch == 0 {
 		j.Batch = min(defaultBatch, n)

@@ -44,7 +44,7 @@ type Job struct {
 	Steps       int     `help:"stop after so many steps, whatever the epochs" least:"0"`
 	Seed        uint64  `help:"seed of everything random" default:"1"`
 
-	Strategy  Choice        `help:"when workers talk: allreduce, or direct (closed form, for linear and ridge)"`
+	Strategy  Choice        `help:"when workers talk: allreduce, direct (closed form, for linear and ridge), or newton or lbfgs (solvers, for the smooth linear models), as in newton:tol=1e-6"`
 	Workers   int           `help:"workers" default:"2" least:"1" most:"4096"`
 	Transport string        `help:"how workers talk: inproc (goroutines), shm (processes, shared memory) or tcp" choices:"inproc shm tcp"`
 	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H or shared" default:"auto"`

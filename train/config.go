@@ -43,11 +43,13 @@ type Config struct {
 	Replicate bool           // every worker updates all parameters, rather than its part of them (and sends those out)
 	Ahead     bool           // prepare batches on a goroutine of their own: pays when there is a core to spare for it
 
-	Dir       string         // run folder for checkpoints and metrics, written by rank 0; empty: none is written
-	SaveEvery int            // steps between checkpoints; 0: one an epoch
-	Keep      int            // checkpoints to keep; 0: 3
-	Extra     map[string]any // kept in every checkpoint's manifest, as JSON: what inference will need to know
-	Resume    string         // checkpoint folder to go on from, read by rank 0; empty: start afresh
+	Dir       string // run folder for checkpoints and metrics, written by rank 0; empty: none is written
+	SaveEvery int    // steps between checkpoints; 0: one an epoch
+	// TestAtSaves leaves the test set alone but for the epochs that end with a checkpoint, the last one among them.
+	TestAtSaves bool
+	Keep        int            // checkpoints to keep; 0: 3
+	Extra       map[string]any // kept in every checkpoint's manifest, as JSON: what inference will need to know
+	Resume      string         // checkpoint folder to go on from, read by rank 0; empty: start afresh
 
 	Events Events // what a watcher wants to hear; rank 0's are enough
 	// Stop, when not nil, is asked once a step. When that of any worker that owns a microshard says true, all stop

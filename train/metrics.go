@@ -14,16 +14,18 @@ const MetricsFile = "metrics.jsonl"
 
 // StepLine is the line of a step. Steps and epochs count from 1.
 type StepLine struct {
-	Step     int     `json:"step"`
-	Epoch    int     `json:"epoch"`
-	Loss     float64 `json:"loss"`
-	Rate     float64 `json:"lr"`
-	At       float64 `json:"at_s"` // since the run, or its resumption, began
-	Compute  float64 `json:"compute_s"`
-	Comm     float64 `json:"comm_s"`
-	Wait     float64 `json:"wait_s"`
-	Sent     int64   `json:"bytes_sent"`     // by rank 0, since the line before: payload and headers
-	Expected int64   `json:"bytes_expected"` // by the closed forms
+	Step      int     `json:"step"`
+	Epoch     int     `json:"epoch"`
+	Loss      float64 `json:"loss"`
+	Rate      float64 `json:"lr"`
+	Objective float64 `json:"mean_objective,omitempty"` // of a solver: loss plus regulariser
+	Gradient  float64 `json:"gradient,omitempty"`       // of a solver: its norm, relative to that at the start
+	At        float64 `json:"at_s"`                     // since the run, or its resumption, began
+	Compute   float64 `json:"compute_s"`
+	Comm      float64 `json:"comm_s"`
+	Wait      float64 `json:"wait_s"`
+	Sent      int64   `json:"bytes_sent"`     // by rank 0, since the line before: payload and headers
+	Expected  int64   `json:"bytes_expected"` // by the closed forms
 }
 
 // EpochLine is the line of an epoch that has ended.
@@ -105,6 +107,12 @@ func (m *metrics) step(s StepInfo) {
 		b = append(b, f.key...)
 		b = append(b, '"', ':')
 		b = strconv.AppendFloat(b, f.v, 'g', 7, 64)
+	}
+	if s.Solving != nil {
+		b = append(b, `,"mean_objective":`...)
+		b = strconv.AppendFloat(b, s.Solving.Objective, 'g', -1, 64)
+		b = append(b, `,"gradient":`...)
+		b = strconv.AppendFloat(b, s.Solving.Gradient, 'g', 4, 64)
 	}
 	sum := s.Books.Sum()
 	b = append(b, `,"bytes_sent":`...)

@@ -39,6 +39,7 @@ type Report struct {
 	Messages      int64     `json:"messages"`
 	Ops           []OpSum   `json:"ops"`
 	Ranks         []RankSum `json:"ranks"`
+	Ended         string    `json:"ended,omitempty"`         // why training came to its end by itself
 	SamplesBooked string    `json:"sample_ledger,omitempty"` // of the last epoch that ended
 	Weights       string    `json:"weights_sha256"`
 	SaveError     string    `json:"save_error,omitempty"` // why the last checkpoint could not be written

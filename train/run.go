@@ -32,7 +32,7 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 		}
 		last := said.Stop || said.Done || r.step == r.total
 		if r.inEpoch == 0 || last && !said.Stop {
-			if err := r.endEpoch(ctx); err != nil {
+			if err := r.endEpoch(ctx, last || !r.c.TestAtSaves || r.saveDue()); err != nil {
 				return nil, err
 			}
 		}
@@ -43,6 +43,9 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 		}
 		if last {
 			report, err := r.report(ctx)
+			if err == nil {
+				report.Ended = said.Why
+			}
 			if err == nil && said.Stop && !said.Done && r.step < r.total {
 				err = ErrStopped
 			}
@@ -169,7 +172,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	}
 	r.lossSum += said.Loss
 	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: batch, Loss: said.Loss,
-		Rate: float64(r.w.Rate), At: r.g.Clock().Now() - r.began, Times: said.Times}
+		Rate: float64(r.w.Rate), Solving: said.Solving, At: r.g.Clock().Now() - r.began, Times: said.Times}
 	_, info.Books = r.ledger.Take()
 	if r.c.Events.Step != nil {
 		r.c.Events.Step(info)
@@ -237,7 +240,7 @@ func (r *run) saveDue() bool {
 }
 
 // endEpoch closes the sample books of the epoch and tests the model.
-func (r *run) endEpoch(ctx context.Context) error {
+func (r *run) endEpoch(ctx context.Context, test bool) error {
 	steps := r.inEpoch
 	if steps == 0 {
 		steps = r.sampler.Steps()
@@ -257,7 +260,7 @@ func (r *run) endEpoch(ctx context.Context) error {
 		r.lossSum = 0
 	}
 	r.loss = info.Loss
-	if r.c.Test != nil {
+	if test && r.c.Test != nil {
 		if info.Test, err = evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Test); err != nil {
 			return err
 		}

@@ -144,9 +144,13 @@ func (v *runView) print(out io.Writer) error {
 		s = j.Test
 	}
 	w.row("data", "%s; test set: %s", j.Data, s)
-	if j.Strategy == job.Direct {
+	switch {
+	case j.Strategy == job.Direct:
 		w.row("model", "%s, in closed form", j.Model)
-	} else {
+	case j.Solves():
+		w.row("model", "%s, %s", j.Model, j.Strategy)
+		w.row("steps", "%d at most, all samples each, in %s, seed %d", j.Epochs, count(j.Microshards, "microshard"), j.Seed)
+	default:
 		w.row("model", "%s, %s at rate %v, schedule %s", j.Model, j.Optimizer, j.LR, j.Schedule)
 		length := count(j.Epochs, "epoch")
 		if j.Steps > 0 {

@@ -73,6 +73,9 @@ func (e *ending) print(out io.Writer) error {
 	if e.First > 0 {
 		since = fmt.Sprintf(" since step %s", thousands(e.First))
 	}
+	if e.Ended != "" {
+		row("ended", "%s", e.Ended)
+	}
 	row("done", "%s, %s, %s samples%s", count(e.Steps, "step"), epochs(e.Epochs), thousands(e.Samples), since)
 	row("time", "%s, %s samples/s", short(seconds(e.Wall)), thousands(int(e.SamplesPerSec)))
 	rest := e.Wall - e.Compute - e.Wait

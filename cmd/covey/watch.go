@@ -72,12 +72,14 @@ func summaryOf(j *job.Job, tr, test data.Dataset) *summary {
 		workers += fmt.Sprintf(" (%s without a microshard)", thousands(n))
 	}
 	how := fmt.Sprintf("%s over %s, batch %s in %s", workers, j.Transport, thousands(j.Batch), count(j.Microshards, "microshard"))
-	if j.Strategy == job.Direct {
-		how = fmt.Sprintf("%s over %s, in closed form", count(j.Workers, "worker"), j.Transport)
-	}
 	m := fmt.Sprintf("%s, %s, rate %v", j.Model, j.Optimizer, j.LR)
-	if j.Strategy == job.Direct {
+	switch {
+	case j.Strategy == job.Direct:
+		how = fmt.Sprintf("%s over %s, in closed form", count(j.Workers, "worker"), j.Transport)
 		m = string(j.Model)
+	case j.Solves():
+		how = fmt.Sprintf("%s over %s, all samples a step, in %s", workers, j.Transport, count(j.Microshards, "microshard"))
+		m = fmt.Sprintf("%s, %s", j.Model, j.Strategy)
 	}
 	return &summary{Data: d, Model: m, How: how, Run: j.Run}
 }
@@ -205,6 +207,10 @@ func (w *watcher) progress(s train.StepInfo) {
 		left = "  " + short(time.Duration(float64(s.At)/float64(done)*float64(w.steps.Steps-s.Step))) + " left"
 	}
 	text := fmt.Sprintf("epoch %d  step %d/%d  loss %.4f", s.Epoch, s.Step, w.steps.Steps, s.Loss)
+	if s.Solving != nil {
+		text = fmt.Sprintf("step %d  loss %.6g  with penalty %.9g  gradient %.1e of its start", s.Step, s.Loss, s.Solving.Objective, s.Solving.Gradient)
+		left = ""
+	}
 	more := []string{fmt.Sprintf("  %s samples/s", thousands(int(speed))), left, split}
 	if !w.terminal {
 		fmt.Fprintln(w.out, text+strings.Join(more, ""))
