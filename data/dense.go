@@ -91,9 +91,12 @@ func hashOf(ds Dataset, in Info, samples func(hash.Hash)) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// hashRows is how many samples go into the hash at a time.
+const hashRows = 256
+
 // hashBatches writes samples, labels and targets in order, as little-endian words.
 func hashBatches(h hash.Hash, ds Dataset) {
-	const rows = 256
+	const rows = hashRows
 	var b Batch
 	var ids []int
 	var buf []byte

@@ -170,3 +170,40 @@ func (l *lines) next() ([]byte, error) {
 	}
 	return bytes.TrimRight(line, "\r\n"), nil
 }
+
+// chunks hands out a text in pieces of whole lines, of about size bytes.
+type chunks struct {
+	in   *bufio.Reader
+	size int // it may grow between two
+	buf  []byte
+	tail int // bytes at the end of the last piece's buffer that it left over
+	used int
+}
+
+// next returns the next piece, valid until the following call, or io.EOF. Every piece ends with a line feed but the last.
+func (c *chunks) next() ([]byte, error) {
+	rest := c.buf[c.used : c.used+c.tail]
+	if len(c.buf) < c.size {
+		c.buf = make([]byte, c.size)
+	}
+	have := copy(c.buf, rest)
+	for {
+		n, err := io.ReadFull(c.in, c.buf[have:])
+		have += n
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			c.used, c.tail = have, 0
+			if have == 0 {
+				return nil, io.EOF
+			}
+			return c.buf[:have], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if k := bytes.LastIndexByte(c.buf[:have], '\n'); k >= 0 {
+			c.used, c.tail = k+1, have-k-1
+			return c.buf[:k+1], nil
+		}
+		c.buf = append(c.buf, make([]byte, len(c.buf))...) // a line longer than that
+	}
+}

@@ -82,6 +82,7 @@ func (t *targets) resolve(d *base, s *Schema, o Options) error {
 		return t.classes(d, s.Labels)
 	}
 	distinct := map[float64]bool{}
+	var recent few
 	isWhole := true
 	for i, v := range t.values {
 		if v != math.Floor(v) {
@@ -91,8 +92,9 @@ func (t *targets) resolve(d *base, s *Schema, o Options) error {
 			}
 			break
 		}
-		if len(distinct) <= 1<<16 {
+		if _, known := recent.find(v); !known && len(distinct) <= 1<<16 {
 			distinct[v] = true
+			recent.put(v, 0)
 		}
 	}
 	sorted := make([]float64, 0, len(distinct))
@@ -166,17 +168,44 @@ func (t *targets) classes(d *base, names []string) error {
 		return nil
 	}
 	seen := map[float64]int32{}
+	var recent few
 	for i, v := range t.values {
-		k, ok := seen[v]
+		k, ok := recent.find(v)
 		if !ok {
-			if k, ok = number[label(v)]; !ok {
-				return t.unknown(i, label(v), names)
+			if k, ok = seen[v]; !ok {
+				if k, ok = number[label(v)]; !ok {
+					return t.unknown(i, label(v), names)
+				}
+				seen[v] = k
+				recent.put(v, k)
 			}
-			seen[v] = k
 		}
 		d.class[i] = k
 	}
 	return nil
+}
+
+// few remembers the class numbers of the first few labels that were put in: a map is slow for the two that most data has.
+type few struct {
+	n     int
+	label [8]float64
+	class [8]int32
+}
+
+func (f *few) put(label float64, class int32) {
+	if f.n < len(f.label) {
+		f.label[f.n], f.class[f.n] = label, class
+		f.n++
+	}
+}
+
+func (f *few) find(label float64) (class int32, ok bool) {
+	for i := range f.n {
+		if f.label[i] == label {
+			return f.class[i], true
+		}
+	}
+	return 0, false
 }
 
 func (t *targets) unknown(i int, text string, names []string) error {
