@@ -15,11 +15,11 @@ const bucketStart = 16
 // start; so a bucket is at least (bucketStart - 1) A/B, which bounds that share to one part in bucketStart. If that is
 // more than half of the vector, it is one bucket: a second would be shorter than it pays.
 //
-// Where moving bytes is the processors' own work (Costs.Busy) nothing is hidden unless a core is spare, that is, does
-// not compute meanwhile: then it is one bucket, too. Every rank must say the same of that. The result grows with A, with
-// 1/B and with total.
-func BucketBytes(c Costs, t Tree, total int, spare bool) int {
-	if t.Ranks() == 1 || total <= 0 || c.Busy && !spare {
+// Where moving bytes is the processors' own work (Costs.Busy) nothing is hidden behind computing: it is one bucket, too.
+// (A core that is spare could hide it; but every rank must cut alike, and each knows only its own host.) The result grows
+// with A, with 1/B and with total.
+func BucketBytes(c Costs, t Tree, total int) int {
+	if t.Ranks() == 1 || total <= 0 || c.Busy {
 		return total
 	}
 	s := c.of(Direct.Work(t), total)

@@ -162,7 +162,7 @@ func TestBucketBytes(t *testing.T) {
 		ranks, total := 2+draw.IntN(15), 4+draw.IntN(1<<28)
 		tree := NewTree(ranks, ranks)
 		c := Costs{Alpha: 1e-4 * draw.Float64(), Message: 1e-5 * draw.Float64(), Beta: 1e-11 + 1e-8*draw.Float64(), Gamma: 1e-10 * draw.Float64()}
-		b := BucketBytes(c, tree, total, true)
+		b := BucketBytes(c, tree, total)
 		if b < 4 || b > total || b != total && b > total/2 {
 			t.Fatalf("seed %d: %d of %d bytes with %+v", seed, b, total, c)
 		}
@@ -171,23 +171,20 @@ func TestBucketBytes(t *testing.T) {
 			t.Errorf("seed %d: starting a bucket of %d takes %v of %v s", seed, b, start, w.sum())
 		}
 		for what, d := range map[string]int{
-			"twice the alpha":   BucketBytes(Costs{Alpha: 2 * c.Alpha, Message: c.Message, Beta: c.Beta, Gamma: c.Gamma}, tree, total, true),
-			"half the beta":     BucketBytes(Costs{Alpha: c.Alpha, Message: c.Message, Beta: c.Beta / 2, Gamma: c.Gamma}, tree, total, true),
-			"twice the message": BucketBytes(Costs{Alpha: c.Alpha, Message: 2 * c.Message, Beta: c.Beta, Gamma: c.Gamma}, tree, total, true),
+			"twice the alpha":   BucketBytes(Costs{Alpha: 2 * c.Alpha, Message: c.Message, Beta: c.Beta, Gamma: c.Gamma}, tree, total),
+			"half the beta":     BucketBytes(Costs{Alpha: c.Alpha, Message: c.Message, Beta: c.Beta / 2, Gamma: c.Gamma}, tree, total),
+			"twice the message": BucketBytes(Costs{Alpha: c.Alpha, Message: 2 * c.Message, Beta: c.Beta, Gamma: c.Gamma}, tree, total),
 		} {
 			if d < b {
 				t.Errorf("seed %d: with %s a bucket shrinks from %d to %d of %d", seed, what, b, d, total)
 			}
 		}
-		if got := BucketBytes(c, tree, total, false); got != b {
-			t.Errorf("seed %d: a transport that is not busy wants a spare core: %d, not %d", seed, got, b)
-		}
 		c.Busy = true
-		if BucketBytes(c, tree, total, false) != total || BucketBytes(c, tree, total, true) != b {
-			t.Errorf("seed %d: a busy transport without a spare core cuts %d bytes", seed, total)
+		if BucketBytes(c, tree, total) != total {
+			t.Errorf("seed %d: a busy transport cuts %d bytes", seed, total)
 		}
 	}
-	if BucketBytes(TCPCosts, NewTree(4, 1), 1<<20, true) != 1<<20 || BucketBytes(TCPCosts, NewTree(4, 4), 0, true) != 0 {
+	if BucketBytes(TCPCosts, NewTree(4, 1), 1<<20) != 1<<20 || BucketBytes(TCPCosts, NewTree(4, 4), 0) != 0 {
 		t.Error("one worker, or no bytes, are cut")
 	}
 }

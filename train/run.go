@@ -9,6 +9,7 @@ import (
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
@@ -105,7 +106,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r.books = newSampleBooks(c.Train.Len())
 	r.strategy = c.Strategy()
 	r.w = &strategy.Worker{
-		Group: r.g, Tree: tree, Model: c.Model, Bucket: bucket(c.Bucket, g.Size()), Total: c.Train.Len(), Shard: !c.Replicate,
+		Group: r.g, Tree: tree, Model: c.Model, Bucket: bucket(c.Bucket, r.g, tree, c.Model), Total: c.Train.Len(), Shard: !c.Replicate,
 		Reducer: &reduce.Exact{Group: r.g, Tree: tree, Algorithm: c.Algorithm},
 	}
 	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
@@ -133,16 +134,16 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	return r, nil
 }
 
-// bucket is the bytes of a bucket: what was asked for, or, where nothing was, such that waiting for a bucket's sum costs
-// little. A worker by itself waits for nobody and updates each segment while its gradient is in cache.
-func bucket(asked, workers int) int {
+// bucket is the bytes of a bucket: what was asked for, or, where nothing was, what costs least on this transport. A
+// worker by itself waits for nobody and updates each segment while its gradient is in cache.
+func bucket(asked int, g comm.Group, tree comm.Tree, m model.Model) int {
 	switch {
 	case asked > 0:
 		return asked
-	case workers == 1:
+	case g.Size() == 1:
 		return 1
 	}
-	return 1 << 20
+	return comm.BucketBytes(comm.CostsOf(g), tree, 4*(strategy.Head+m.Layout().Len()))
 }
 
 // next does one step.

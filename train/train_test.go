@@ -29,7 +29,7 @@ func digits(t *testing.T) (tr, test data.Dataset) {
 	return tr, test
 }
 
-func build(t *testing.T, name string, ds data.Dataset) model.Model {
+func build(t testing.TB, name string, ds data.Dataset) model.Model {
 	t.Helper()
 	s, err := spec.Parse(name)
 	if err != nil {
