@@ -128,12 +128,26 @@ func sigmoid(y, x []float32) {
 	sigmoidTwin(y, x)
 }
 
-func expShift(e, x []float32, m float64) {
+func softmaxRow(e, x []float32) (s, m float64) {
 	if useAVX2 {
-		expShiftAVX2(e, x, m)
+		return softmaxRowAVX2(e, x)
+	}
+	return softmaxRowTwin(e, x)
+}
+
+func softmaxSum(x []float32) (s, m float64) {
+	if useAVX2 {
+		return softmaxSumAVX2(x)
+	}
+	return softmaxSumTwin(x)
+}
+
+func scaleDouble(x []float32, a float64) {
+	if useAVX2 {
+		scaleDoubleAVX2(x, a)
 		return
 	}
-	expShiftTwin(e, x, m)
+	scaleDoubleTwin(x, a)
 }
 
 func adam(x, g, m, v []float32, p *adamConst) {

@@ -19,7 +19,9 @@ func tanhGrad(dx, dy, y []float32)                 { tanhGradTwin(dx, dy, y) }
 func gelu(y, x []float32)                          { geluTwin(y, x) }
 func geluGrad(dx, dy, x []float32)                 { geluGradTwin(dx, dy, x) }
 func sigmoid(y, x []float32)                       { sigmoidTwin(y, x) }
-func expShift(e, x []float32, m float64)           { expShiftTwin(e, x, m) }
+func softmaxRow(e, x []float32) (s, m float64)     { return softmaxRowTwin(e, x) }
+func softmaxSum(x []float32) (s, m float64)        { return softmaxSumTwin(x) }
+func scaleDouble(x []float32, a float64)           { scaleDoubleTwin(x, a) }
 func adam(x, g, m, v []float32, p *adamConst)      { adamTwin(x, g, m, v, p) }
 func adamDir(d, g, m, v []float32, p *adamConst)   { adamDirTwin(d, g, m, v, p) }
 func sgd(x, g []float32, scale, nlr float32)       { sgdTwin(x, g, scale, nlr) }

@@ -82,11 +82,23 @@ func geluGradAVX2(dx []float32, dy []float32, x []float32)
 //go:noescape
 func logLossAVX2(lanes *[4]float64, r []float64, d []float64, z []float64, class []int32)
 
-// expShiftAVX2 is e = exp(x - m).
-// See expShiftTwin for the contract.
+// softmaxRowAVX2 is e = exp(x - m), m being the largest of x, and their sum.
+// See softmaxRowTwin for the contract.
 //
 //go:noescape
-func expShiftAVX2(e []float32, x []float32, m float64)
+func softmaxRowAVX2(e []float32, x []float32) (s float64, m float64)
+
+// softmaxSumAVX2 is the sum of exp(x - m), m being the largest of x.
+// See softmaxSumTwin for the contract.
+//
+//go:noescape
+func softmaxSumAVX2(x []float32) (s float64, m float64)
+
+// scaleDoubleAVX2 is x *= a in float64.
+// See scaleDoubleTwin for the contract.
+//
+//go:noescape
+func scaleDoubleAVX2(x []float32, a float64)
 
 // sgdAVX2 is a step of gradient descent.
 // See sgdTwin for the contract.

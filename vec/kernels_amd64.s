@@ -1907,164 +1907,503 @@ DATA q3fefffffffffff12<>+16(SB)/8, $0x3fefffffffffff12
 DATA q3fefffffffffff12<>+24(SB)/8, $0x3fefffffffffff12
 GLOBL q3fefffffffffff12<>(SB), RODATA|NOPTR, $32
 
-// func expShiftAVX2(e []float32, x []float32, m float64)
-// Requires: AVX, AVX2
-TEXT ·expShiftAVX2(SB), NOSPLIT, $0-56
-	VBROADCASTSD m+48(FP), Y0
-	MOVQ         e_len+8(FP), AX
-	MOVQ         e_base+0(FP), CX
-	MOVQ         x_base+24(FP), DX
+// func softmaxRowAVX2(e []float32, x []float32) (s float64, m float64)
+// Requires: AVX, AVX2, SSE2
+TEXT ·softmaxRowAVX2(SB), NOSPLIT, $0-64
+	MOVQ    x_base+24(FP), AX
+	MOVQ    x_len+32(FP), CX
+	VMOVUPS lff800000<>+0(SB), Y0
+	VXORPS  Y1, Y1, Y1
+	MOVQ    AX, DX
+	MOVQ    CX, BX
+
+max:
+	CMPQ    BX, $0x08
+	JLT     max_rest
+	VMOVUPS (DX), Y3
+	VCMPPS  $0x03, Y3, Y3, Y2
+	VORPS   Y2, Y1, Y1
+	VMAXPS  Y3, Y0, Y0
+	ADDQ    $0x20, DX
+	SUBQ    $0x08, BX
+	JMP     max
+
+max_rest:
+	TESTQ      BX, BX
+	JE         max_done
+	LEAQ       masks<>+128(SB), SI
+	NEGQ       BX
+	VMOVDQU    (SI)(BX*4), Y4
+	VMASKMOVPS (DX), Y4, Y3
+	VMOVUPS    lff800000<>+0(SB), Y2
+	VBLENDVPS  Y4, Y3, Y2, Y3
+	VCMPPS     $0x03, Y3, Y3, Y2
+	VORPS      Y2, Y1, Y1
+	VMAXPS     Y3, Y0, Y0
+
+max_done:
+	VEXTRACTF128 $0x01, Y0, X2
+	VMAXPS       X2, X0, X0
+	VPERMILPS    $0xee, X0, X2
+	VMAXPS       X2, X0, X0
+	VPERMILPS    $0x55, X0, X2
+	VMAXPS       X2, X0, X0
+	VBROADCASTSS X0, Y0
+	VPTEST       Y1, Y1
+	JE           number
+	VPCMPEQD     Y0, Y0, Y0
+
+number:
+	VCVTPS2PD X0, Y0
+	MOVQ      e_base+0(FP), DX
+	VXORPD    Y1, Y1, Y1
+
+eight:
+	CMPQ       CX, $0x08
+	JLT        eight_end
+	VCVTPS2PD  (AX), Y2
+	VSUBPD     Y0, Y2, Y2
+	VMOVUPD    qc085e00000000000<>+0(SB), Y3
+	VMAXPD     Y2, Y3, Y2
+	VMOVUPD    q4085e00000000000<>+0(SB), Y3
+	VMINPD     Y2, Y3, Y2
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y2, Y3
+	VADDPD     q4338000000000000<>+0(SB), Y3, Y3
+	VSUBPD     q4338000000000000<>+0(SB), Y3, Y4
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y4, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fc5555557e72511<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VPADDQ     q3ff<>+0(SB), Y3, Y3
+	VPSLLQ     $0x34, Y3, Y3
+	VMULPD     Y3, Y4, Y4
+	VADDPD     Y3, Y4, Y4
+	VCVTPD2PSY Y4, X2
+	VMOVUPS    X2, (DX)
+	VCVTPS2PD  X2, Y2
+	VADDPD     Y2, Y1, Y1
+	VCVTPS2PD  16(AX), Y2
+	VSUBPD     Y0, Y2, Y2
+	VMOVUPD    qc085e00000000000<>+0(SB), Y3
+	VMAXPD     Y2, Y3, Y2
+	VMOVUPD    q4085e00000000000<>+0(SB), Y3
+	VMINPD     Y2, Y3, Y2
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y2, Y3
+	VADDPD     q4338000000000000<>+0(SB), Y3, Y3
+	VSUBPD     q4338000000000000<>+0(SB), Y3, Y4
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y4, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fc5555557e72511<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VPADDQ     q3ff<>+0(SB), Y3, Y3
+	VPSLLQ     $0x34, Y3, Y3
+	VMULPD     Y3, Y4, Y4
+	VADDPD     Y3, Y4, Y4
+	VCVTPD2PSY Y4, X2
+	VMOVUPS    X2, 16(DX)
+	VCVTPS2PD  X2, Y2
+	VADDPD     Y2, Y1, Y1
+	ADDQ       $0x20, AX
+	ADDQ       $0x20, DX
+	SUBQ       $0x08, CX
+	JMP        eight
+
+eight_end:
+four:
+	CMPQ       CX, $0x04
+	JLT        four_end
+	VCVTPS2PD  (AX), Y2
+	VSUBPD     Y0, Y2, Y2
+	VMOVUPD    qc085e00000000000<>+0(SB), Y3
+	VMAXPD     Y2, Y3, Y2
+	VMOVUPD    q4085e00000000000<>+0(SB), Y3
+	VMINPD     Y2, Y3, Y2
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y2, Y3
+	VADDPD     q4338000000000000<>+0(SB), Y3, Y3
+	VSUBPD     q4338000000000000<>+0(SB), Y3, Y4
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y4, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fc5555557e72511<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VPADDQ     q3ff<>+0(SB), Y3, Y3
+	VPSLLQ     $0x34, Y3, Y3
+	VMULPD     Y3, Y4, Y4
+	VADDPD     Y3, Y4, Y4
+	VCVTPD2PSY Y4, X2
+	VMOVUPS    X2, (DX)
+	VCVTPS2PD  X2, Y2
+	VADDPD     Y2, Y1, Y1
+	ADDQ       $0x10, AX
+	ADDQ       $0x10, DX
+	SUBQ       $0x04, CX
+	JMP        four
+
+four_end:
+	TESTQ      CX, CX
+	JE         fold
+	LEAQ       masks<>+128(SB), BX
+	NEGQ       CX
+	VMOVDQU    (BX)(CX*4), Y2
+	VMASKMOVPS (AX), X2, X3
+	VCVTPS2PD  X3, Y3
+	VSUBPD     Y0, Y3, Y3
+	VMOVUPD    qc085e00000000000<>+0(SB), Y4
+	VMAXPD     Y3, Y4, Y3
+	VMOVUPD    q4085e00000000000<>+0(SB), Y4
+	VMINPD     Y3, Y4, Y3
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y3, Y4
+	VADDPD     q4338000000000000<>+0(SB), Y4, Y4
+	VSUBPD     q4338000000000000<>+0(SB), Y4, Y5
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y5, Y5
+	VSUBPD     Y5, Y3, Y3
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fc5555557e72511<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VPADDQ     q3ff<>+0(SB), Y4, Y4
+	VPSLLQ     $0x34, Y4, Y4
+	VMULPD     Y4, Y5, Y5
+	VADDPD     Y4, Y5, Y5
+	VCVTPD2PSY Y5, X3
+	VANDPS     X2, X3, X3
+	VMASKMOVPS X3, X2, (DX)
+	VCVTPS2PD  X3, Y3
+	VADDPD     Y3, Y1, Y1
+
+fold:
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPD       X2, X1, X1
+	VPERMILPD    $0x01, X1, X2
+	VADDSD       X2, X1, X1
+	VZEROUPPER
+	MOVSD        X1, s+48(FP)
+	MOVSD        X0, m+56(FP)
+	RET
+
+DATA lff800000<>+0(SB)/4, $0xff800000
+DATA lff800000<>+4(SB)/4, $0xff800000
+DATA lff800000<>+8(SB)/4, $0xff800000
+DATA lff800000<>+12(SB)/4, $0xff800000
+DATA lff800000<>+16(SB)/4, $0xff800000
+DATA lff800000<>+20(SB)/4, $0xff800000
+DATA lff800000<>+24(SB)/4, $0xff800000
+DATA lff800000<>+28(SB)/4, $0xff800000
+GLOBL lff800000<>(SB), RODATA|NOPTR, $32
+
+// func softmaxSumAVX2(x []float32) (s float64, m float64)
+// Requires: AVX, AVX2, SSE2
+TEXT ·softmaxSumAVX2(SB), NOSPLIT, $0-40
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+	VMOVUPS lff800000<>+0(SB), Y0
+	VXORPS  Y1, Y1, Y1
+	MOVQ    AX, DX
+	MOVQ    CX, BX
+
+max:
+	CMPQ    BX, $0x08
+	JLT     max_rest
+	VMOVUPS (DX), Y3
+	VCMPPS  $0x03, Y3, Y3, Y2
+	VORPS   Y2, Y1, Y1
+	VMAXPS  Y3, Y0, Y0
+	ADDQ    $0x20, DX
+	SUBQ    $0x08, BX
+	JMP     max
+
+max_rest:
+	TESTQ      BX, BX
+	JE         max_done
+	LEAQ       masks<>+128(SB), SI
+	NEGQ       BX
+	VMOVDQU    (SI)(BX*4), Y4
+	VMASKMOVPS (DX), Y4, Y3
+	VMOVUPS    lff800000<>+0(SB), Y2
+	VBLENDVPS  Y4, Y3, Y2, Y3
+	VCMPPS     $0x03, Y3, Y3, Y2
+	VORPS      Y2, Y1, Y1
+	VMAXPS     Y3, Y0, Y0
+
+max_done:
+	VEXTRACTF128 $0x01, Y0, X2
+	VMAXPS       X2, X0, X0
+	VPERMILPS    $0xee, X0, X2
+	VMAXPS       X2, X0, X0
+	VPERMILPS    $0x55, X0, X2
+	VMAXPS       X2, X0, X0
+	VBROADCASTSS X0, Y0
+	VPTEST       Y1, Y1
+	JE           number
+	VPCMPEQD     Y0, Y0, Y0
+
+number:
+	VCVTPS2PD X0, Y0
+	VXORPD    Y1, Y1, Y1
+
+eight:
+	CMPQ       CX, $0x08
+	JLT        eight_end
+	VCVTPS2PD  (AX), Y2
+	VSUBPD     Y0, Y2, Y2
+	VMOVUPD    qc085e00000000000<>+0(SB), Y3
+	VMAXPD     Y2, Y3, Y2
+	VMOVUPD    q4085e00000000000<>+0(SB), Y3
+	VMINPD     Y2, Y3, Y2
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y2, Y3
+	VADDPD     q4338000000000000<>+0(SB), Y3, Y3
+	VSUBPD     q4338000000000000<>+0(SB), Y3, Y4
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y4, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fc5555557e72511<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VPADDQ     q3ff<>+0(SB), Y3, Y3
+	VPSLLQ     $0x34, Y3, Y3
+	VMULPD     Y3, Y4, Y4
+	VADDPD     Y3, Y4, Y4
+	VCVTPD2PSY Y4, X2
+	VCVTPS2PD  X2, Y2
+	VADDPD     Y2, Y1, Y1
+	VCVTPS2PD  16(AX), Y2
+	VSUBPD     Y0, Y2, Y2
+	VMOVUPD    qc085e00000000000<>+0(SB), Y3
+	VMAXPD     Y2, Y3, Y2
+	VMOVUPD    q4085e00000000000<>+0(SB), Y3
+	VMINPD     Y2, Y3, Y2
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y2, Y3
+	VADDPD     q4338000000000000<>+0(SB), Y3, Y3
+	VSUBPD     q4338000000000000<>+0(SB), Y3, Y4
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y4, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fc5555557e72511<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VPADDQ     q3ff<>+0(SB), Y3, Y3
+	VPSLLQ     $0x34, Y3, Y3
+	VMULPD     Y3, Y4, Y4
+	VADDPD     Y3, Y4, Y4
+	VCVTPD2PSY Y4, X2
+	VCVTPS2PD  X2, Y2
+	VADDPD     Y2, Y1, Y1
+	ADDQ       $0x20, AX
+	SUBQ       $0x08, CX
+	JMP        eight
+
+eight_end:
+four:
+	CMPQ       CX, $0x04
+	JLT        four_end
+	VCVTPS2PD  (AX), Y2
+	VSUBPD     Y0, Y2, Y2
+	VMOVUPD    qc085e00000000000<>+0(SB), Y3
+	VMAXPD     Y2, Y3, Y2
+	VMOVUPD    q4085e00000000000<>+0(SB), Y3
+	VMINPD     Y2, Y3, Y2
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y2, Y3
+	VADDPD     q4338000000000000<>+0(SB), Y3, Y3
+	VSUBPD     q4338000000000000<>+0(SB), Y3, Y4
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y4, Y4
+	VSUBPD     Y4, Y2, Y2
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fc5555557e72511<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y4, Y4
+	VMULPD     Y2, Y4, Y4
+	VPADDQ     q3ff<>+0(SB), Y3, Y3
+	VPSLLQ     $0x34, Y3, Y3
+	VMULPD     Y3, Y4, Y4
+	VADDPD     Y3, Y4, Y4
+	VCVTPD2PSY Y4, X2
+	VCVTPS2PD  X2, Y2
+	VADDPD     Y2, Y1, Y1
+	ADDQ       $0x10, AX
+	SUBQ       $0x04, CX
+	JMP        four
+
+four_end:
+	TESTQ      CX, CX
+	JE         fold
+	LEAQ       masks<>+128(SB), DX
+	NEGQ       CX
+	VMOVDQU    (DX)(CX*4), Y2
+	VMASKMOVPS (AX), X2, X3
+	VCVTPS2PD  X3, Y3
+	VSUBPD     Y0, Y3, Y3
+	VMOVUPD    qc085e00000000000<>+0(SB), Y4
+	VMAXPD     Y3, Y4, Y3
+	VMOVUPD    q4085e00000000000<>+0(SB), Y4
+	VMINPD     Y3, Y4, Y3
+	VMULPD     q3ff71547652b82fe<>+0(SB), Y3, Y4
+	VADDPD     q4338000000000000<>+0(SB), Y4, Y4
+	VSUBPD     q4338000000000000<>+0(SB), Y4, Y5
+	VMULPD     q3fe62e42fefa39ef<>+0(SB), Y5, Y5
+	VSUBPD     Y5, Y3, Y3
+	VMOVUPD    q3efa136b31ea54a3<>+0(SB), Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3f2a17df64c523d6<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3f56c166be5bb8e9<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3f81110a62027ad5<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fa55555565c5d19<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fc5555557e72511<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fdfffffffffe068<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VADDPD     q3fefffffffff61f7<>+0(SB), Y5, Y5
+	VMULPD     Y3, Y5, Y5
+	VPADDQ     q3ff<>+0(SB), Y4, Y4
+	VPSLLQ     $0x34, Y4, Y4
+	VMULPD     Y4, Y5, Y5
+	VADDPD     Y4, Y5, Y5
+	VCVTPD2PSY Y5, X3
+	VANDPS     X2, X3, X3
+	VCVTPS2PD  X3, Y3
+	VADDPD     Y3, Y1, Y1
+
+fold:
+	VEXTRACTF128 $0x01, Y1, X2
+	VADDPD       X2, X1, X1
+	VPERMILPD    $0x01, X1, X2
+	VADDSD       X2, X1, X1
+	VZEROUPPER
+	MOVSD        X1, s+24(FP)
+	MOVSD        X0, m+32(FP)
+	RET
+
+// func scaleDoubleAVX2(x []float32, a float64)
+// Requires: AVX
+TEXT ·scaleDoubleAVX2(SB), NOSPLIT, $0-32
+	VBROADCASTSD a+24(FP), Y0
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
 
 narrow:
 	CMPQ         AX, $0x08
 	JLT          narrow_end
-	VMOVUPS      (DX), Y1
+	VMOVUPS      (CX), Y1
 	VCVTPS2PD    X1, Y2
-	VSUBPD       Y0, Y2, Y2
-	VMOVUPD      qc085e00000000000<>+0(SB), Y3
-	VMAXPD       Y2, Y3, Y2
-	VMOVUPD      q4085e00000000000<>+0(SB), Y3
-	VMINPD       Y2, Y3, Y2
-	VMULPD       q3ff71547652b82fe<>+0(SB), Y2, Y3
-	VADDPD       q4338000000000000<>+0(SB), Y3, Y3
-	VSUBPD       q4338000000000000<>+0(SB), Y3, Y4
-	VMULPD       q3fe62e42fefa39ef<>+0(SB), Y4, Y4
-	VSUBPD       Y4, Y2, Y2
-	VMOVUPD      q3efa136b31ea54a3<>+0(SB), Y4
-	VMULPD       Y2, Y4, Y4
-	VADDPD       q3f2a17df64c523d6<>+0(SB), Y4, Y4
-	VMULPD       Y2, Y4, Y4
-	VADDPD       q3f56c166be5bb8e9<>+0(SB), Y4, Y4
-	VMULPD       Y2, Y4, Y4
-	VADDPD       q3f81110a62027ad5<>+0(SB), Y4, Y4
-	VMULPD       Y2, Y4, Y4
-	VADDPD       q3fa55555565c5d19<>+0(SB), Y4, Y4
-	VMULPD       Y2, Y4, Y4
-	VADDPD       q3fc5555557e72511<>+0(SB), Y4, Y4
-	VMULPD       Y2, Y4, Y4
-	VADDPD       q3fdfffffffffe068<>+0(SB), Y4, Y4
-	VMULPD       Y2, Y4, Y4
-	VADDPD       q3fefffffffff61f7<>+0(SB), Y4, Y4
-	VMULPD       Y2, Y4, Y4
-	VPADDQ       q3ff<>+0(SB), Y3, Y3
-	VPSLLQ       $0x34, Y3, Y3
-	VMULPD       Y3, Y4, Y4
-	VADDPD       Y3, Y4, Y4
-	VCVTPD2PSY   Y4, X4
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
 	VEXTRACTF128 $0x01, Y1, X1
 	VCVTPS2PD    X1, Y1
-	VSUBPD       Y0, Y1, Y1
-	VMOVUPD      qc085e00000000000<>+0(SB), Y2
-	VMAXPD       Y1, Y2, Y1
-	VMOVUPD      q4085e00000000000<>+0(SB), Y2
-	VMINPD       Y1, Y2, Y1
-	VMULPD       q3ff71547652b82fe<>+0(SB), Y1, Y2
-	VADDPD       q4338000000000000<>+0(SB), Y2, Y2
-	VSUBPD       q4338000000000000<>+0(SB), Y2, Y3
-	VMULPD       q3fe62e42fefa39ef<>+0(SB), Y3, Y3
-	VSUBPD       Y3, Y1, Y1
-	VMOVUPD      q3efa136b31ea54a3<>+0(SB), Y3
-	VMULPD       Y1, Y3, Y3
-	VADDPD       q3f2a17df64c523d6<>+0(SB), Y3, Y3
-	VMULPD       Y1, Y3, Y3
-	VADDPD       q3f56c166be5bb8e9<>+0(SB), Y3, Y3
-	VMULPD       Y1, Y3, Y3
-	VADDPD       q3f81110a62027ad5<>+0(SB), Y3, Y3
-	VMULPD       Y1, Y3, Y3
-	VADDPD       q3fa55555565c5d19<>+0(SB), Y3, Y3
-	VMULPD       Y1, Y3, Y3
-	VADDPD       q3fc5555557e72511<>+0(SB), Y3, Y3
-	VMULPD       Y1, Y3, Y3
-	VADDPD       q3fdfffffffffe068<>+0(SB), Y3, Y3
-	VMULPD       Y1, Y3, Y3
-	VADDPD       q3fefffffffff61f7<>+0(SB), Y3, Y3
-	VMULPD       Y1, Y3, Y3
-	VPADDQ       q3ff<>+0(SB), Y2, Y2
-	VPSLLQ       $0x34, Y2, Y2
-	VMULPD       Y2, Y3, Y3
-	VADDPD       Y2, Y3, Y3
-	VCVTPD2PSY   Y3, X3
-	VINSERTF128  $0x01, X3, Y4, Y4
-	VMOVUPS      Y4, (CX)
+	VMULPD       Y0, Y1, Y1
+	VCVTPD2PSY   Y1, X1
+	VINSERTF128  $0x01, X1, Y2, Y2
+	VMOVUPS      Y2, (CX)
 	ADDQ         $0x20, CX
-	ADDQ         $0x20, DX
 	SUBQ         $0x08, AX
 	JMP          narrow
 
 narrow_end:
 	TESTQ        AX, AX
 	JE           done
-	LEAQ         masks<>+128(SB), BX
+	LEAQ         masks<>+128(SB), DX
 	NEGQ         AX
-	VMOVDQU      (BX)(AX*4), Y1
-	VMASKMOVPS   (DX), Y1, Y2
+	VMOVDQU      (DX)(AX*4), Y1
+	VMASKMOVPS   (CX), Y1, Y2
 	VCVTPS2PD    X2, Y3
-	VSUBPD       Y0, Y3, Y3
-	VMOVUPD      qc085e00000000000<>+0(SB), Y4
-	VMAXPD       Y3, Y4, Y3
-	VMOVUPD      q4085e00000000000<>+0(SB), Y4
-	VMINPD       Y3, Y4, Y3
-	VMULPD       q3ff71547652b82fe<>+0(SB), Y3, Y4
-	VADDPD       q4338000000000000<>+0(SB), Y4, Y4
-	VSUBPD       q4338000000000000<>+0(SB), Y4, Y5
-	VMULPD       q3fe62e42fefa39ef<>+0(SB), Y5, Y5
-	VSUBPD       Y5, Y3, Y3
-	VMOVUPD      q3efa136b31ea54a3<>+0(SB), Y5
-	VMULPD       Y3, Y5, Y5
-	VADDPD       q3f2a17df64c523d6<>+0(SB), Y5, Y5
-	VMULPD       Y3, Y5, Y5
-	VADDPD       q3f56c166be5bb8e9<>+0(SB), Y5, Y5
-	VMULPD       Y3, Y5, Y5
-	VADDPD       q3f81110a62027ad5<>+0(SB), Y5, Y5
-	VMULPD       Y3, Y5, Y5
-	VADDPD       q3fa55555565c5d19<>+0(SB), Y5, Y5
-	VMULPD       Y3, Y5, Y5
-	VADDPD       q3fc5555557e72511<>+0(SB), Y5, Y5
-	VMULPD       Y3, Y5, Y5
-	VADDPD       q3fdfffffffffe068<>+0(SB), Y5, Y5
-	VMULPD       Y3, Y5, Y5
-	VADDPD       q3fefffffffff61f7<>+0(SB), Y5, Y5
-	VMULPD       Y3, Y5, Y5
-	VPADDQ       q3ff<>+0(SB), Y4, Y4
-	VPSLLQ       $0x34, Y4, Y4
-	VMULPD       Y4, Y5, Y5
-	VADDPD       Y4, Y5, Y5
-	VCVTPD2PSY   Y5, X5
+	VMULPD       Y0, Y3, Y3
+	VCVTPD2PSY   Y3, X3
 	VEXTRACTF128 $0x01, Y2, X2
 	VCVTPS2PD    X2, Y2
-	VSUBPD       Y0, Y2, Y2
-	VMOVUPD      qc085e00000000000<>+0(SB), Y0
-	VMAXPD       Y2, Y0, Y2
-	VMOVUPD      q4085e00000000000<>+0(SB), Y0
-	VMINPD       Y2, Y0, Y2
-	VMULPD       q3ff71547652b82fe<>+0(SB), Y2, Y0
-	VADDPD       q4338000000000000<>+0(SB), Y0, Y0
-	VSUBPD       q4338000000000000<>+0(SB), Y0, Y3
-	VMULPD       q3fe62e42fefa39ef<>+0(SB), Y3, Y3
-	VSUBPD       Y3, Y2, Y2
-	VMOVUPD      q3efa136b31ea54a3<>+0(SB), Y3
-	VMULPD       Y2, Y3, Y3
-	VADDPD       q3f2a17df64c523d6<>+0(SB), Y3, Y3
-	VMULPD       Y2, Y3, Y3
-	VADDPD       q3f56c166be5bb8e9<>+0(SB), Y3, Y3
-	VMULPD       Y2, Y3, Y3
-	VADDPD       q3f81110a62027ad5<>+0(SB), Y3, Y3
-	VMULPD       Y2, Y3, Y3
-	VADDPD       q3fa55555565c5d19<>+0(SB), Y3, Y3
-	VMULPD       Y2, Y3, Y3
-	VADDPD       q3fc5555557e72511<>+0(SB), Y3, Y3
-	VMULPD       Y2, Y3, Y3
-	VADDPD       q3fdfffffffffe068<>+0(SB), Y3, Y3
-	VMULPD       Y2, Y3, Y3
-	VADDPD       q3fefffffffff61f7<>+0(SB), Y3, Y3
-	VMULPD       Y2, Y3, Y3
-	VPADDQ       q3ff<>+0(SB), Y0, Y0
-	VPSLLQ       $0x34, Y0, Y0
-	VMULPD       Y0, Y3, Y3
-	VADDPD       Y0, Y3, Y3
-	VCVTPD2PSY   Y3, X3
-	VINSERTF128  $0x01, X3, Y5, Y5
-	VMASKMOVPS   Y5, Y1, (CX)
+	VMULPD       Y0, Y2, Y2
+	VCVTPD2PSY   Y2, X2
+	VINSERTF128  $0x01, X2, Y3, Y3
+	VMASKMOVPS   Y3, Y1, (CX)
 
 done:
 	VZEROUPPER

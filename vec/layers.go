@@ -78,10 +78,7 @@ func Softmax(p, logits []float32, rows, cols int) {
 	for r := 0; r < rows; r++ {
 		q := p[r*cols : (r+1)*cols]
 		s, _ := softmaxRow(q, logits[r*cols:(r+1)*cols])
-		inv := 1 / s
-		for j, e := range q {
-			q[j] = float32(float64(e) * inv)
-		}
+		scaleDouble(q, 1/s)
 	}
 }
 
@@ -115,9 +112,7 @@ func SoftmaxXent(dlogits, logits []float32, class []int32, rows, cols int) float
 		loss += rowLoss(s, xc-m)
 		inv := 1 / s
 		ec := float64(d[c])
-		for j, e := range d {
-			d[j] = float32(float64(e) * inv)
-		}
+		scaleDouble(d, inv)
 		d[c] = float32(float64(ec*inv) - 1)
 	}
 	return float32(loss)
@@ -128,63 +123,6 @@ func rowLoss(s, diff float64) float64 {
 		return math.NaN()
 	}
 	return log64(s) - diff
-}
-
-// softmaxRow writes e[j] = exp(x[j] - m) with m the largest of x, and gives their sum and m. e may be x.
-func softmaxRow(e, x []float32) (s, m float64) {
-	m = rowMax(x)
-	expShift(e, x, m)
-	return sum4(e), m
-}
-
-// softmaxSum is softmaxRow for who does not need the exponentials.
-func softmaxSum(x []float32) (s, m float64) {
-	m = rowMax(x)
-	var buf [256]float32
-	var l [4]float64
-	for len(x) > 0 {
-		n := min(len(x), len(buf))
-		expShift(buf[:n], x[:n], m)
-		add4(&l, buf[:n])
-		x = x[n:]
-	}
-	return (l[0] + l[2]) + (l[1] + l[3]), m
-}
-
-// rowMax is the largest of x; a NaN counts as larger than every number, and the largest of nothing is -Inf.
-func rowMax(x []float32) float64 {
-	m := float32(math.Inf(-1))
-	for _, v := range x {
-		if !(v <= m) {
-			m = v
-		}
-		if m != m {
-			break
-		}
-	}
-	return float64(m)
-}
-
-func sum4(e []float32) float64 {
-	var l [4]float64
-	add4(&l, e)
-	return (l[0] + l[2]) + (l[1] + l[3])
-}
-
-// add4 adds e[j] to lane j mod 4.
-func add4(l *[4]float64, e []float32) {
-	l0, l1, l2, l3 := l[0], l[1], l[2], l[3]
-	for len(e) >= 4 {
-		l0 += float64(e[0])
-		l1 += float64(e[1])
-		l2 += float64(e[2])
-		l3 += float64(e[3])
-		e = e[4:]
-	}
-	*l = [4]float64{l0, l1, l2, l3}
-	for j, v := range e {
-		l[j] += float64(v)
-	}
 }
 
 //go:noinline

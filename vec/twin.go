@@ -169,14 +169,6 @@ func sigmoidTwin(y, x []float32) {
 	}
 }
 
-// expShiftTwin is e[j] = exp(x[j] - m), the difference in float64.
-func expShiftTwin(e, x []float32, m float64) {
-	e = e[:len(x)]
-	for j, v := range x {
-		e[j] = float32(exp64(float64(v) - m))
-	}
-}
-
 func sgdTwin(x, g []float32, scale, nlr float32) {
 	g = g[:len(x)]
 	for i := range x {

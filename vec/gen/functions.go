@@ -50,20 +50,141 @@ func functions() {
 
 	logLoss()
 
-	text("expShift", "func(e, x []float32, m float64)", "is e = exp(x - m).")
-	a, err := Param("m").Resolve()
+	softmaxRow()
+	unscale()
+}
+
+// softmaxRow takes the largest of a row, then four exponentials a turn, which it adds to the four lanes of the sum.
+func softmaxRow() {
+	for _, store := range []bool{true, false} {
+		if store {
+			text("softmaxRow", "func(e, x []float32) (s, m float64)", "is e = exp(x - m), m being the largest of x, and their sum.")
+		} else {
+			text("softmaxSum", "func(x []float32) (s, m float64)", "is the sum of exp(x - m), m being the largest of x.")
+		}
+		x, n := base("x"), length("x")
+		top, nan, first := YMM(), YMM(), YMM()
+		VMOVUPS(long(0xff800000), top)
+		VXORPS(nan, nan, nan)
+		p, left := GP64(), GP64()
+		MOVQ(x, p)
+		MOVQ(n, left)
+		larger := func(v VecVirtual) {
+			u := YMM()
+			VCMPPS(Imm(3), v, v, u) // NaN
+			VORPS(u, nan, nan)
+			VMAXPS(v, top, top)
+		}
+		Label("max")
+		CMPQ(left, Imm(8))
+		JLT(LabelRef("max_rest"))
+		v := YMM()
+		VMOVUPS(Mem{Base: p}, v)
+		larger(v)
+		ADDQ(Imm(32), p)
+		SUBQ(Imm(8), left)
+		JMP(LabelRef("max"))
+		Label("max_rest")
+		TESTQ(left, left)
+		JE(LabelRef("max_done"))
+		mask := tailMask(left, 0)
+		VMASKMOVPS(Mem{Base: p}, mask, v)
+		VMOVUPS(long(0xff800000), first)
+		VBLENDVPS(mask, v, first, v)
+		larger(v)
+		Label("max_done")
+		h := YMM()
+		VEXTRACTF128(Imm(1), top, h.AsX())
+		VMAXPS(h.AsX(), top.AsX(), top.AsX())
+		VPERMILPS(Imm(0xee), top.AsX(), h.AsX())
+		VMAXPS(h.AsX(), top.AsX(), top.AsX())
+		VPERMILPS(Imm(0x55), top.AsX(), h.AsX())
+		VMAXPS(h.AsX(), top.AsX(), top.AsX())
+		m := YMM()
+		VBROADCASTSS(top.AsX(), m)
+		VPTEST(nan, nan)
+		JE(LabelRef("number"))
+		VPCMPEQD(m, m, m) // all ones are a NaN
+		Label("number")
+		VCVTPS2PD(m.AsX(), m)
+
+		var e GPVirtual
+		if store {
+			e = base("e")
+		}
+		acc := YMM()
+		VXORPD(acc, acc, acc)
+		unit := func(i int, mask *VecVirtual) {
+			d, f := YMM(), YMM()
+			if mask != nil {
+				VMASKMOVPS(Mem{Base: x}, (*mask).AsX(), d.AsX())
+				VCVTPS2PD(d.AsX(), d)
+			} else {
+				VCVTPS2PD(Mem{Base: x, Disp: 16 * i}, d)
+			}
+			VSUBPD(m, d, d)
+			atLeast(-coef.ExpMax, d)
+			atMost(coef.ExpMax, d)
+			y := exp(d)
+			VCVTPD2PSY(y, f.AsX())
+			if mask != nil {
+				VANDPS((*mask).AsX(), f.AsX(), f.AsX()) // what is not there adds 0
+			}
+			if store && mask != nil {
+				VMASKMOVPS(f.AsX(), (*mask).AsX(), Mem{Base: e})
+			} else if store {
+				VMOVUPS(f.AsX(), Mem{Base: e, Disp: 16 * i})
+			}
+			VCVTPS2PD(f.AsX(), f)
+			VADDPD(f, acc, acc)
+		}
+		for _, turn := range []struct {
+			name  string
+			units int
+		}{{"eight", 2}, {"four", 1}} {
+			Label(turn.name)
+			CMPQ(n, Imm(uint64(4*turn.units)))
+			JLT(LabelRef(turn.name + "_end"))
+			for i := range turn.units {
+				unit(i, nil)
+			}
+			ADDQ(Imm(uint64(16*turn.units)), x)
+			if store {
+				ADDQ(Imm(uint64(16*turn.units)), e)
+			}
+			SUBQ(Imm(uint64(4*turn.units)), n)
+			JMP(LabelRef(turn.name))
+			Label(turn.name + "_end")
+		}
+		TESTQ(n, n)
+		JE(LabelRef("fold"))
+		mask = tailMask(n, 0)
+		unit(0, &mask)
+		Label("fold")
+		VEXTRACTF128(Imm(1), acc, h.AsX())
+		VADDPD(h.AsX(), acc.AsX(), acc.AsX())
+		VPERMILPD(Imm(1), acc.AsX(), h.AsX())
+		VADDSD(h.AsX(), acc.AsX(), acc.AsX())
+		VZEROUPPER()
+		Store(acc.AsX(), ReturnIndex(0))
+		Store(m.AsX(), ReturnIndex(1))
+		RET()
+	}
+}
+
+func unscale() {
+	text("scaleDouble", "func(x []float32, a float64)", "is x *= a in float64.")
+	a, err := Param("a").Resolve()
 	if err != nil {
 		panic(err)
 	}
-	m := YMM()
-	VBROADCASTSD(a.Addr, m)
-	walk(1, []stream{out("e"), in("x")}, func(v []VecVirtual) {
+	f := YMM()
+	VBROADCASTSD(a.Addr, f)
+	walk(1, []stream{inout("x")}, func(v []VecVirtual) {
 		v[0] = inDouble(func(d []VecVirtual) VecVirtual {
-			VSUBPD(m, d[0], d[0])
-			atLeast(-coef.ExpMax, d[0])
-			atMost(coef.ExpMax, d[0])
-			return exp(d[0])
-		}, v[1])
+			VMULPD(f, d[0], d[0])
+			return d[0]
+		}, v[0])
 	})
 }
 
