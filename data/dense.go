@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/covey-ml/covey/vec"
 )
 
 // base is what the data sets of this package share: how samples were read, and one label or target row a sample.
@@ -141,22 +143,14 @@ func grow[T any](s []T, n int) []T {
 // images are samples of one byte a feature, scaled when gathered.
 type images struct {
 	base
-	pix   []byte       // Len * Dim
-	scale [256]float32 // value of each byte
+	pix []byte // Len * Dim
 }
 
 var _ Dataset = (*images)(nil)
 
 // newImages wraps pixels and class numbers, neither of which it copies. class may be nil.
 func newImages(in Info, s *Schema, file string, pix []byte, class []int32) *images {
-	d := &images{base: base{info: in, schema: s, file: file, class: class}, pix: pix}
-	for i := range d.scale {
-		d.scale[i] = float32(i) / 255
-		if s.Deviation != 0 {
-			d.scale[i] = (d.scale[i] - s.Mean) / s.Deviation
-		}
-	}
-	return d
+	return &images{base: base{info: in, schema: s, file: file, class: class}, pix: pix}
 }
 
 func (d *images) Len() int { return len(d.pix) / d.info.Dim }
@@ -168,7 +162,11 @@ func (d *images) Info() Info {
 		for _, c := range d.class {
 			buf = le32(buf, uint32(c))
 		}
-		for _, v := range d.scale {
+		for i := range 256 { // what each byte stands for
+			v := float32(i) / 255
+			if d.schema.Deviation != 0 {
+				v = float32(v-d.schema.Mean) / d.schema.Deviation
+			}
 			buf = le32(buf, math.Float32bits(v))
 		}
 		h.Write(buf)
@@ -180,14 +178,7 @@ func (d *images) Gather(b *Batch, ids []int) {
 	b.Row, b.Col, b.Val = b.Row[:0], b.Col[:0], b.Val[:0]
 	dim := d.info.Dim
 	b.X = grow(b.X, len(ids)*dim)
-	for k, i := range ids {
-		src := d.pix[i*dim : (i+1)*dim]
-		dst := b.X[k*dim:]
-		dst = dst[:len(src)]
-		for j, p := range src {
-			dst[j] = d.scale[p]
-		}
-	}
+	vec.GatherImages(b.X, d.pix, dim, ids, d.schema.Mean, d.schema.Deviation)
 }
 
 // moments finds mean and deviation of all pixels of ids, exactly, from a histogram.

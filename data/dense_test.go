@@ -174,16 +174,3 @@ func TestDataFromSlices(t *testing.T) {
 }
 
 func second(_ Dataset, err error) error { return err }
-
-func BenchmarkGatherImages(b *testing.B) {
-	ds, _, err := Open(ctx, "digits:train=4096,test=0", Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	s, _ := NewSampler(4096, 256, 1)
-	var batch Batch
-	b.SetBytes(256 * 784 * 4)
-	for i := range b.N {
-		ds.Gather(&batch, s.Batch(0, i%s.Steps()))
-	}
-}

@@ -170,3 +170,13 @@ func aboveBlocks(idx []int32, val, x []float32, below int32) (found, read int) {
 	}
 	return 0, 0
 }
+
+// images takes next only to fetch it.
+func images(x []float32, pix, next []uint8, mean, deviation float32) {
+	n := 0
+	if useAVX2 {
+		n = len(x) &^ 31
+		imagesAVX2(x, pix, next, mean, deviation)
+	}
+	imagesTwin(x[n:], pix[n:], mean, deviation)
+}

@@ -104,6 +104,14 @@ func init() {
 			Lookup(y, s.codes(n), (*[256]float32)(s.numbers(256)))
 			return y
 		}},
+		{"GatherImages", func(s *source, n int) []float32 {
+			dim := n + 1
+			pix, ids := s.codes(5*dim), []int{4, 0, 2, 2, 1, 3}
+			x, y := s.raw(len(ids)*dim), s.raw(len(ids)*dim)
+			GatherImages(x, pix, dim, ids, s.draw(), s.draw())
+			GatherImages(y, pix, dim, ids, 0, 0)
+			return append(append([]float32{}, x...), y...)
+		}},
 		{"Extremes", func(s *source, n int) []float32 {
 			x := s.numbers(n)
 			lo, hi := MinMax(x)
@@ -309,6 +317,29 @@ func TestExtremes(t *testing.T) {
 	if lo, hi := MinMax([]float32{inf, -inf}); lo != -inf || hi != inf || MaxAbs([]float32{-inf}) != inf || MaxAbs(nil) != 0 || SumAbs(nil) != 0 {
 		t.Errorf("infinities: %g to %g", lo, hi)
 	}
+}
+
+// TestImages: each of 256 bytes, divided.
+func TestImages(t *testing.T) {
+	pix := make([]uint8, 256)
+	for i := range pix {
+		pix[i] = uint8(i)
+	}
+	x, y := make([]float32, 256), make([]float32, 256)
+	GatherImages(x, pix, 256, []int{0}, 0, 0)
+	GatherImages(y, pix, 128, []int{1, 0}, 0.1307, 0.3081)
+	for i := range pix {
+		v := float32(i) / 255
+		if w := (v - 0.1307) / 0.3081; x[i] != v || y[(i+128)%256] != w {
+			t.Errorf("byte %d becomes %g and %g, want %g and %g", i, x[i], y[(i+128)%256], v, w)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("row 2 of 2 is taken")
+		}
+	}()
+	GatherImages(x, pix, 128, []int{0, 2}, 0, 0)
 }
 
 func TestPackPanics(t *testing.T) {

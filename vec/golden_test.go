@@ -58,6 +58,7 @@ var golden = map[string]string{
 	"Extremes":      "90795573f12a072f",
 	"TopK":          "f998be42d1e80c4d",
 	"Above":         "d51fa4fb10e697a3",
+	"GatherImages":  "e63a81e87e25b598",
 }
 
 func TestGolden(t *testing.T) {

@@ -332,3 +332,9 @@ func minMaxAVX2(x []float32) (lo int32, hi int32)
 //
 //go:noescape
 func aboveBlocksAVX2(idx []int32, val []float32, x []float32, below int32) (found int, read int)
+
+// imagesAVX2 is x = pix / 255, or (pix/255 - mean) / deviation, in blocks of 32, and fetches next.
+// See imagesTwin for the contract.
+//
+//go:noescape
+func imagesAVX2(x []float32, pix []uint8, next []uint8, mean float32, deviation float32)

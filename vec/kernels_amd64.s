@@ -5461,3 +5461,126 @@ DATA l20<>+20(SB)/4, $0x00000020
 DATA l20<>+24(SB)/4, $0x00000020
 DATA l20<>+28(SB)/4, $0x00000020
 GLOBL l20<>(SB), RODATA|NOPTR, $32
+
+// func imagesAVX2(x []float32, pix []uint8, next []uint8, mean float32, deviation float32)
+// Requires: AVX, AVX2, FMA3, MMX+
+TEXT ·imagesAVX2(SB), NOSPLIT, $0-80
+	MOVQ         next_base+48(FP), AX
+	MOVQ         next_len+56(FP), CX
+	VBROADCASTSS mean+72(FP), Y0
+	VBROADCASTSS deviation+76(FP), Y1
+	VMOVUPS      l437f0000<>+0(SB), Y2
+	VMOVUPS      l3b808081<>+0(SB), Y3
+	VXORPS       Y4, Y4, Y4
+	MOVQ         x_len+8(FP), DX
+	MOVQ         x_base+0(FP), BX
+	MOVQ         pix_base+24(FP), SI
+
+fetch:
+	CMPQ       CX, $0x00
+	JLE        fetched
+	PREFETCHT0 (AX)
+	ADDQ       $0x40, AX
+	SUBQ       $0x40, CX
+	JMP        fetch
+
+fetched:
+	VUCOMISS X4, X1
+	JNE      standard
+	JP       standard
+
+plain:
+	CMPQ         DX, $0x20
+	JLT          done
+	VPMOVZXBD    (SI), Y0
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y3, Y0, Y1
+	VFNMADD231PS Y2, Y1, Y0
+	VFMADD231PS  Y3, Y0, Y1
+	VMOVUPS      Y1, (BX)
+	VPMOVZXBD    8(SI), Y0
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y3, Y0, Y1
+	VFNMADD231PS Y2, Y1, Y0
+	VFMADD231PS  Y3, Y0, Y1
+	VMOVUPS      Y1, 32(BX)
+	VPMOVZXBD    16(SI), Y0
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y3, Y0, Y1
+	VFNMADD231PS Y2, Y1, Y0
+	VFMADD231PS  Y3, Y0, Y1
+	VMOVUPS      Y1, 64(BX)
+	VPMOVZXBD    24(SI), Y0
+	VCVTDQ2PS    Y0, Y0
+	VMULPS       Y3, Y0, Y1
+	VFNMADD231PS Y2, Y1, Y0
+	VFMADD231PS  Y3, Y0, Y1
+	VMOVUPS      Y1, 96(BX)
+	ADDQ         $0x80, BX
+	ADDQ         $0x20, SI
+	SUBQ         $0x20, DX
+	JMP          plain
+
+standard:
+	CMPQ         DX, $0x20
+	JLT          done
+	VPMOVZXBD    (SI), Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y3, Y4, Y5
+	VFNMADD231PS Y2, Y5, Y4
+	VFMADD231PS  Y3, Y4, Y5
+	VSUBPS       Y0, Y5, Y5
+	VDIVPS       Y1, Y5, Y5
+	VMOVUPS      Y5, (BX)
+	VPMOVZXBD    8(SI), Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y3, Y4, Y5
+	VFNMADD231PS Y2, Y5, Y4
+	VFMADD231PS  Y3, Y4, Y5
+	VSUBPS       Y0, Y5, Y5
+	VDIVPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 32(BX)
+	VPMOVZXBD    16(SI), Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y3, Y4, Y5
+	VFNMADD231PS Y2, Y5, Y4
+	VFMADD231PS  Y3, Y4, Y5
+	VSUBPS       Y0, Y5, Y5
+	VDIVPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 64(BX)
+	VPMOVZXBD    24(SI), Y4
+	VCVTDQ2PS    Y4, Y4
+	VMULPS       Y3, Y4, Y5
+	VFNMADD231PS Y2, Y5, Y4
+	VFMADD231PS  Y3, Y4, Y5
+	VSUBPS       Y0, Y5, Y5
+	VDIVPS       Y1, Y5, Y5
+	VMOVUPS      Y5, 96(BX)
+	ADDQ         $0x80, BX
+	ADDQ         $0x20, SI
+	SUBQ         $0x20, DX
+	JMP          standard
+
+done:
+	VZEROUPPER
+	RET
+
+DATA l437f0000<>+0(SB)/4, $0x437f0000
+DATA l437f0000<>+4(SB)/4, $0x437f0000
+DATA l437f0000<>+8(SB)/4, $0x437f0000
+DATA l437f0000<>+12(SB)/4, $0x437f0000
+DATA l437f0000<>+16(SB)/4, $0x437f0000
+DATA l437f0000<>+20(SB)/4, $0x437f0000
+DATA l437f0000<>+24(SB)/4, $0x437f0000
+DATA l437f0000<>+28(SB)/4, $0x437f0000
+GLOBL l437f0000<>(SB), RODATA|NOPTR, $32
+
+DATA l3b808081<>+0(SB)/4, $0x3b808081
+DATA l3b808081<>+4(SB)/4, $0x3b808081
+DATA l3b808081<>+8(SB)/4, $0x3b808081
+DATA l3b808081<>+12(SB)/4, $0x3b808081
+DATA l3b808081<>+16(SB)/4, $0x3b808081
+DATA l3b808081<>+20(SB)/4, $0x3b808081
+DATA l3b808081<>+24(SB)/4, $0x3b808081
+DATA l3b808081<>+28(SB)/4, $0x3b808081
+GLOBL l3b808081<>(SB), RODATA|NOPTR, $32

@@ -47,6 +47,7 @@ func codes() {
 	quantizers()
 	extremes()
 	above()
+	images()
 }
 
 func halves() {
