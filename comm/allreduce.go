@@ -76,8 +76,12 @@ func checkParts(op Op, g Group, t Tree, parts [][]float32) error {
 		}
 		return fmt.Errorf("comm: %v of a group of %d with a tree for %d ranks", op, g.Size(), ranks)
 	}
-	if want := t.Vectors(g.Rank()); len(parts) != want {
-		return fmt.Errorf("comm: %v: rank %d hands in %d vectors, its run of leaves makes %d", op, g.Rank(), len(parts), want)
+	return checkVectors(op, t, g.Rank(), parts)
+}
+
+func checkVectors(op Op, t Tree, r Rank, parts [][]float32) error {
+	if want := t.Vectors(r); len(parts) != want {
+		return fmt.Errorf("comm: %v: rank %d hands in %d vectors, its run of leaves makes %d", op, r, len(parts), want)
 	}
 	for i, p := range parts {
 		if len(p) != len(parts[0]) {

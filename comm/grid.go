@@ -177,11 +177,14 @@ func (p *pass) ask() {
 	if m > 0 {
 		n, tops = m*(plan.parts-own), s*(len(p.gr.column.AllParts())-len(plan.tops))
 	}
-	if p.along == p.across {
+	if !p.split {
 		room := p.along.scratch(n + tops)
 		p.rowRoom, p.colRoom = room[:n], room[n:]
 	} else {
-		p.rowRoom, p.colRoom = p.along.scratch(n), p.across.scratch(tops)
+		p.rowRoom = p.along.scratch(n)
+		if m > 0 {
+			p.colRoom = p.across.scratch(tops)
+		}
 	}
 	p.round1 = len(p.along.waits)
 	if room := p.rowRoom; m > 0 {
@@ -200,6 +203,9 @@ func (p *pass) ask() {
 		if lo, hi := Chunk(len(p.x), p.gr.cols, Rank(i)); i != p.me && lo < hi {
 			p.along.post(p.row(i), round4, vec.Bytes(p.x[lo:hi]))
 		}
+	}
+	if m == 0 {
+		return
 	}
 	p.round2 = len(p.across.waits)
 	if room := p.colRoom; s > 0 {
