@@ -66,11 +66,11 @@ func (l *Levels) AllReduce(ctx context.Context, parts [][]float32) error {
 	}
 	p := pass{split: true, gr: l.t.grid(Hierarchical), t: l.t, parts: parts, rank: l.rank}
 	var err error
-	if p.along, err = enter(ctx, l.near, OpAllReduce); err != nil {
+	if p.along, err = enter(ctx, l.near, OpAllReduce, nil); err != nil {
 		return l.poisoned(err)
 	}
 	if l.far != nil {
-		if p.across, err = enter(ctx, l.far, OpAllReduce); err != nil {
+		if p.across, err = enter(ctx, l.far, OpAllReduce, nil); err != nil {
 			p.along.leave(nil)
 			return l.poisoned(err)
 		}
