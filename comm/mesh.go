@@ -100,8 +100,9 @@ func stoppedTimer() *time.Timer {
 func (m *Mesh) Connect(to Rank, l Link) { m.links[to] = l }
 
 // Idle gives the mesh a function that each Wait calls, without locks, before it goes to sleep. It may work on the
-// transport's behalf, and must return soon after done holds a token (len(done) > 0; it must not take the token), and
-// in any case within some microseconds of having nothing to do. Set it before use.
+// transport's behalf. It must return at once when it sees that done holds a token (len(done) > 0; it must not take the
+// token), and in any case within some milliseconds of having nothing to do: the group's timeout and the context that
+// Wait was given are looked at afterwards. Set it before use.
 func (m *Mesh) Idle(f func(done <-chan struct{})) { m.idle = f }
 
 // trouble says that something has come about that ends waits. The mesh is locked.

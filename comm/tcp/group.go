@@ -10,6 +10,8 @@ import (
 type group struct {
 	*comm.Mesh
 	links []*link // by rank; nil at the rank itself
+	// engine reads the raw sockets; nil where there are none. Goroutines read the others.
+	engine *engine
 
 	wg   sync.WaitGroup // readers, aborts and farewells
 	once sync.Once
@@ -18,16 +20,28 @@ type group struct {
 
 func newGroup(rank comm.Rank, cfg Config, sockets []*socket) *group {
 	g := &group{Mesh: comm.NewMesh(rank, len(sockets), comm.RealClock(), cfg.Timeout), links: make([]*link, len(sockets))}
+	g.engine = newEngine(g)
 	for r, s := range sockets {
-		if s != nil {
-			g.links[r] = newLink(s, g.Mesh, comm.Rank(r), cfg.Generation, &g.wg)
-			g.Connect(comm.Rank(r), g.links[r])
+		if s == nil {
+			continue
 		}
+		l := newLink(s, g.Mesh, comm.Rank(r), cfg.Generation, &g.wg)
+		if g.engine != nil {
+			g.engine.take(s)
+		}
+		if l.engine = g.engine; s.raw != nil {
+			s.raw.wait = l.stuck
+		}
+		g.links[r] = l
+		g.Connect(comm.Rank(r), l)
 	}
 	for _, l := range g.links { // none before all are connected
-		if l != nil {
+		if l != nil && l.raw == nil {
 			g.wg.Go(l.receive)
 		}
+	}
+	if g.engine != nil {
+		g.engine.start()
 	}
 	return g
 }
@@ -38,6 +52,9 @@ func (g *group) Close() error {
 	g.once.Do(func() {
 		g.err = g.Mesh.Close()
 		g.wg.Wait()
+		if g.engine != nil {
+			g.engine.close()
+		}
 	})
 	return g.err
 }

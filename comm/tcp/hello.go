@@ -121,7 +121,7 @@ func (s *socket) hear(stage byte, h *header, m *hello) error {
 		return &FrameError{"length of a hello", uint64(h.length), helloBytes}
 	}
 	p := make([]byte, h.length)
-	if _, err := io.ReadFull(s.in, p); err != nil {
+	if _, err := io.ReadFull(s.buf, p); err != nil {
 		return err
 	}
 	if sum := crc32.Checksum(p, castagnoli); sum != h.sum {

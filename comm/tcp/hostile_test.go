@@ -291,7 +291,7 @@ func FuzzLink(f *testing.F) {
 		groups := newGroups(t, 2, nil, patient)
 		r := groups[0].Post(1, tag, make([]byte, 64))
 		l := groups[1].links[0]
-		l.tcp.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		l.expire(time.Now().Add(10 * time.Second))
 		l.write(in, nil)
 		l.fail(comm.ErrLost)
 		_, n, err := r.Wait(context.Background())

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -33,14 +34,25 @@ type link struct {
 	generation uint64
 	wg         *sync.WaitGroup // the group's goroutines
 
+	engine *engine // reads the socket, if that is raw
+	in     intake
 	broken chan struct{} // closed when cause is set
 	read   chan struct{} // closed when the reader has ended
-	waste  []byte        // where the reader pours what nobody wants
-	writer chan struct{} // holds a token while somebody writes; it guards head, watched and unwatch, too
+	writer chan struct{} // holds a token while somebody writes; it guards what follows up to mu, too
 	head   [HeaderBytes]byte
 	// The context that would cut a Send is watched from one Send to the next, for as long as it is the same one.
 	watched <-chan struct{}
 	unwatch func() bool
+	// Of a raw socket, nobody but the writer itself sees that it must stop.
+	until time.Time
+	ctx   context.Context // nil when nothing but until bounds the write
+	full  time.Time       // since when nothing went; zero while something does
+	adieu bool            // the write is the farewell, which Close does not cut
+
+	// For the engine: the socket is not to be looked at, because its next message has no room, it has ended, or Close was
+	// called.
+	paused, deaf, parting atomic.Bool
+	leaving               chan struct{} // closed by Close
 
 	mu       sync.Mutex
 	cause    error           // why the link is gone; nil while it is whole
@@ -56,8 +68,9 @@ type link struct {
 
 func newLink(s *socket, m *comm.Mesh, peer comm.Rank, generation uint64, wg *sync.WaitGroup) *link {
 	// All that was sent so far was the handshake.
-	return &link{socket: s, mesh: m, peer: peer, generation: generation, wg: wg, broken: make(chan struct{}),
-		read: make(chan struct{}), writer: make(chan struct{}, 1), said: s.sent.Load()}
+	l := &link{socket: s, mesh: m, peer: peer, generation: generation, wg: wg, broken: make(chan struct{}),
+		read: make(chan struct{}), leaving: make(chan struct{}), writer: make(chan struct{}, 1), said: s.sent.Load()}
+	return l
 }
 
 // Send implements comm.Link.
@@ -100,12 +113,17 @@ func (l *link) acquire(ctx context.Context) (time.Time, error) {
 	}
 }
 
-func (l *link) release() { <-l.writer }
+func (l *link) release() {
+	l.ctx = nil
+	<-l.writer
+}
 
 // begin makes this the Send under way: from here on ctx, Break and Close cut it.
 func (l *link) begin(ctx context.Context) error {
 	done := ctx.Done()
-	if done != nil && done != l.watched {
+	if l.raw != nil {
+		l.ctx, l.full = ctx, time.Time{}
+	} else if done != nil && done != l.watched {
 		if l.unwatch != nil {
 			l.unwatch()
 		}
@@ -168,7 +186,36 @@ func (l *link) arm(deadline time.Time) error {
 	if l.ended || l.closing {
 		return errCut
 	}
+	return l.expire(deadline)
+}
+
+// expire sets the deadline of the next write.
+func (l *link) expire(deadline time.Time) error {
+	if l.raw != nil {
+		l.until = deadline
+		return nil
+	}
 	return l.tcp.SetWriteDeadline(deadline)
+}
+
+// stuck is what the writer of a raw socket does when that is full: it says why to give up, or waits a little.
+func (l *link) stuck() error {
+	l.mu.Lock()
+	if l.ctx != nil && l.ctx.Err() != nil {
+		l.ended = true
+	}
+	cause, cut := l.cause, l.ended || l.closing && !l.adieu
+	l.mu.Unlock()
+	switch {
+	case cause != nil:
+		return cause
+	case cut:
+		return errCut
+	case time.Now().After(l.until):
+		return os.ErrDeadlineExceeded
+	}
+	l.engine.writable(l)
+	return nil
 }
 
 // finish ends the Send under way. A write that failed says only that it did; why, others know.
@@ -212,7 +259,11 @@ func (l *link) fail(cause error) error {
 	if l.cause == nil {
 		l.cause = cause
 		close(l.broken)
-		l.tcp.Close()
+		if l.raw != nil {
+			l.raw.end()
+		} else {
+			l.tcp.Close()
+		}
 	}
 	return l.cause
 }
@@ -277,13 +328,17 @@ func (l *link) Close() error {
 		return nil
 	}
 	l.closing = true
-	if l.busy {
-		l.tcp.SetWriteDeadline(past)
-	} else {
-		l.tcp.SetWriteDeadline(time.Now().Add(linger))
-	}
-	if !l.draining {
-		l.tcp.SetReadDeadline(past)
+	l.parting.Store(true)
+	close(l.leaving)
+	if l.raw == nil {
+		if l.busy {
+			l.tcp.SetWriteDeadline(past)
+		} else {
+			l.tcp.SetWriteDeadline(time.Now().Add(linger))
+		}
+		if !l.draining {
+			l.tcp.SetReadDeadline(past)
+		}
 	}
 	l.wg.Go(l.farewell)
 	return nil
@@ -292,14 +347,20 @@ func (l *link) Close() error {
 // farewell says goodbye when the stream is whole, and waits, within linger, until the peer has taken everything: closing
 // a connection with unread bytes would reset it and could take what was sent with it.
 func (l *link) farewell() {
+	over := time.Now().Add(linger)
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
 	select {
 	case l.writer <- struct{}{}:
 		if l.why() == nil {
-			l.tcp.SetWriteDeadline(time.Now().Add(linger))
+			l.adieu = true
+			l.expire(over)
 			if l.writeAbort() == nil && l.say(kindGoodbye, nil) == nil {
-				l.tcp.CloseWrite()
+				if l.raw != nil {
+					l.raw.endWriting()
+				} else {
+					l.tcp.CloseWrite()
+				}
 			}
 		}
 		if l.unwatch != nil {
@@ -307,6 +368,11 @@ func (l *link) farewell() {
 		}
 		l.release()
 	case <-timer.C:
+	}
+	if l.raw != nil {
+		l.engine.drain(l, over)
+		l.raw.end()
+		return
 	}
 	select {
 	case <-l.read:

@@ -20,8 +20,10 @@ const (
 // system's own: Linux and others grow them with the network's delay, unless somebody sets a size.
 type socket struct {
 	tcp *net.TCPConn
-	tls *tls.Conn // nil without TLS
-	in  *bufio.Reader
+	tls *tls.Conn     // nil without TLS
+	buf *bufio.Reader // of what came
+
+	raw *raw // the same connection once the program's own calls serve it: see serve; nil before and elsewhere
 
 	sent, received, encrypted atomic.Int64
 
@@ -49,7 +51,7 @@ func newSocket(c *net.TCPConn, wrap func(net.Conn) *tls.Conn) *socket {
 		s.tls = wrap(cipher{c, &s.encrypted})
 		s.record = make([]byte, recordBytes)
 	}
-	s.in = bufio.NewReaderSize(plaintext{s}, readAhead)
+	s.buf = bufio.NewReaderSize(plaintext{s}, readAhead)
 	return s
 }
 
@@ -57,9 +59,12 @@ func newSocket(c *net.TCPConn, wrap func(net.Conn) *tls.Conn) *socket {
 type plaintext struct{ s *socket }
 
 func (r plaintext) Read(p []byte) (n int, err error) {
-	if r.s.tls != nil {
+	switch {
+	case r.s.raw != nil:
+		n, err = r.s.raw.Read(p)
+	case r.s.tls != nil:
 		n, err = r.s.tls.Read(p)
-	} else {
+	default:
 		n, err = r.s.tcp.Read(p)
 	}
 	r.s.received.Add(int64(n))
@@ -71,6 +76,8 @@ func (r plaintext) Read(p []byte) (n int, err error) {
 func (s *socket) write(head, body []byte) (n int, err error) {
 	defer func() { s.sent.Add(int64(n)) }()
 	switch {
+	case s.raw != nil:
+		return s.raw.write(head, body)
 	case s.tls != nil: // the header shares the payload's first record
 		k := copy(s.record, head)
 		m := copy(s.record[k:], body)
@@ -92,7 +99,7 @@ func (s *socket) write(head, body []byte) (n int, err error) {
 
 // next reads a frame's header.
 func (s *socket) next(b *[HeaderBytes]byte, h *header) error {
-	if _, err := io.ReadFull(s.in, b[:]); err != nil {
+	if _, err := io.ReadFull(s.buf, b[:]); err != nil {
 		return err
 	}
 	return h.parse(b)

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if worker() {
+	if worker() || benchWorker() {
 		return
 	}
 	goleak.VerifyTestMain(m)
@@ -451,7 +451,9 @@ func kill(g *group) {
 	g.Vanish() // or it would tell of its first lost link on those that it still has
 	for _, l := range g.links {
 		if l != nil {
-			l.tcp.SetLinger(0)
+			if l.raw == nil {
+				l.tcp.SetLinger(0)
+			}
 			l.fail(fmt.Errorf("%w: killed by the test", comm.ErrLost))
 		}
 	}
