@@ -23,7 +23,7 @@ def compare(quick):
     for kind in ("openmpi", "mpich"):
         result.version({"openmpi": "OpenMPI", "mpich": "MPICH"}[kind], mpi.version(kind))
     sizes = [1 << 10, 256 << 10, 4 << 20] if quick else mpi.SIZES
-    each, blocks, rounds = (0.03, 3, 1) if quick else (0.3, 7, 5)
+    each, blocks = (0.03, 3) if quick else (0.3, 7)
     for ranks in (2, 4):
         crowded = ranks > os.cpu_count()
 
@@ -38,7 +38,7 @@ def compare(quick):
             sides["MPICH"] = lambda: mpi.seconds("mpich", ranks, few, each, 3 if crowded else blocks)
         if not quick:
             sides["bound"] = lambda: {n: bandwidth(ranks, n) for n in (64 << 20,)}
-        m = common.alternate(rounds, sides)
+        m = common.alternate(sides)
         rows = []
         for n in sizes:
             us = m["Covey"][n]

@@ -67,7 +67,10 @@ def peer(interpreter, module, *args, **kw):
     return last_json(run(interpreter, HERE / module, *args, **kw))
 
 
-def alternate(rounds, sides):
+rounds = 5  # of alternate: run.py sets it
+
+
+def alternate(sides):
     """Runs every side once a round, in turn, the first one first in even rounds and last in odd ones.
 
     sides is name -> function that returns {key: number}. Returns name -> {key: median over the rounds}.
@@ -109,8 +112,8 @@ class Result:
     def save(self, name):
         RESULTS.mkdir(exist_ok=True)
         p = RESULTS / f"{name}.json"
-        body = {"title": self.title, "note": self.note, "quick": self.quick, "date": datetime.date.today().isoformat(),
-                "command": f"python3 bench/peers/run.py {name}" + (" --quick" if self.quick else ""), "machine": machine(),
+        body = {"title": self.title, "note": self.note, "rounds": rounds, "date": datetime.date.today().isoformat(),
+                "command": f"python3 bench/peers/run.py {name}", "machine": machine(),
                 "versions": {"covey": covey_version(), **self.versions}, "checks": self.checks, "tables": self.tables,
                 "plots": self.plots}
         p.write_text(json.dumps(body, indent=1) + "\n")

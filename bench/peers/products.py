@@ -38,7 +38,7 @@ def compare(quick):
     result.version("OpenBLAS", common.peer(common.NUMPY, "products.py", "numpy-version")["version"])
     result.version("PyTorch", common.peer(common.TORCH, "products.py", "torch-version")["version"])
     result.version("oneDNN", common.run(onednn, "version"))
-    m = common.alternate(1 if quick else 5, sides)
+    m = common.alternate(sides)
     rows = []
     for s in shapes:
         for f in FORMS:

@@ -65,8 +65,8 @@ def write():
     for name, r in found:
         out += body(r["title"], r["note"], r["checks"], r["tables"], r["plots"])
         m = r["machine"]
-        out += [f"Measured {r['date']} with `{r['command']}`" + (" (a short look)" if r["quick"] else "") +
-                f" on {m['processor']}, {m['cores']} cores, {m['memory_gib']} GiB memory, {m['last_cache_bytes'] >> 20} MiB last-level cache, "
+        out += [f"Measured {r['date']} with `{r['command']}`, medians of {r['rounds']}, "
+                f"on {m['processor']}, {m['cores']} cores, {m['memory_gib']} GiB memory, {m['last_cache_bytes'] >> 20} MiB last-level cache, "
                 f"Linux {m['kernel']}. " + "; ".join(f"{k}: {v}" for k, v in r["versions"].items()) + ".", ""]
     missing = [n for n in COMPARISONS if n not in dict(found)]
     if missing:

@@ -2,7 +2,7 @@
 
     python3 bench/peers/run.py products step          these two
     python3 bench/peers/run.py --quick allreduce-shm   a short look, which is not written down
-    python3 bench/peers/run.py all
+    python3 bench/peers/run.py --rounds 9 all
 
 Run bench/peers/setup.sh first, and with the Python that it makes; make bench does both.
 """
@@ -22,7 +22,9 @@ def main():
     p = argparse.ArgumentParser(description="Compare Covey with other systems on this machine.")
     p.add_argument("names", nargs="+", metavar="NAME", choices=COMPARISONS + ["all"], help="all, or of: " + ", ".join(COMPARISONS))
     p.add_argument("--quick", action="store_true", help="a short look: few rounds and sizes, nothing is written")
+    p.add_argument("--rounds", type=int, help="how often the sides take turns (5; 1 with --quick)")
     a = p.parse_args()
+    common.rounds = a.rounds or (1 if a.quick else 5)
     failed = []
     for name in COMPARISONS if "all" in a.names else a.names:
         start = time.monotonic()

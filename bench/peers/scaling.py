@@ -25,7 +25,7 @@ def compare(quick):
                             "--time", "0.02s" if quick else "0.25s", "--repeat", 5 if quick else 9)
         return {(r["workers"], r["bytes"]): r["us"] for r in rows}
 
-    m = common.alternate(1 if quick else 5, {"Covey": ours})["Covey"]
+    m = common.alternate({"Covey": ours})["Covey"]
     fit = best_fit(np, m)
     rows = [[common.size(n), *(x for p in WORKERS for x in (common.duration(m[p, n]), f"{fit['model'](p, n) / m[p, n] - 1:+.0%}"))] for n in sizes]
     result.table("Medians, and by how much the model differs", ["size", *(x for p in WORKERS for x in (f"{p} workers", ""))], rows)

@@ -21,7 +21,7 @@ def compare(quick):
         result.version(name, common.peer(interpreter, "step.py", name.lower() + "-version")["version"])
     steps = 4 * BLOCK if quick else STEPS
     rows = []
-    small(result, rows, steps, quick)
+    small(result, rows, steps)
     if not quick:
         deep(result, rows, 3 * BLOCK)
     result.table("All sides", ["network", "side", "ms a step", "loss"], rows)
@@ -43,8 +43,8 @@ def sides_of(hidden, steps):
     return {"Covey, 1 worker": ours(1), "Covey, 2 workers": ours(2), "PyTorch": torch(1), "PyTorch DDP": torch(2)}
 
 
-def measured(result, rows, name, sides, rounds):
-    m = common.alternate(rounds, sides)
+def measured(result, rows, name, sides):
+    m = common.alternate(sides)
     losses = {s: v["loss"] for s, v in m.items()}
     for s, v in m.items():
         rows.append([name, s, v["ms"], v["loss"]])
@@ -57,10 +57,10 @@ def line(result, goal, m, a, b, target):
     result.check(goal, f"{a} to {b}", f"{m[a]:.3g} ms", f"{m[b]:.3g} ms", m[b] / m[a], target)
 
 
-def small(result, rows, steps, quick):
+def small(result, rows, steps):
     sides = sides_of([128], steps)
     sides["MirroredStrategy"] = lambda: common.peer(common.TENSORFLOW, "step.py", "tensorflow", steps, env={"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"})
-    m = measured(result, rows, "784-128-10", sides, 1 if quick else 5)
+    m = measured(result, rows, "784-128-10", sides)
     goal = "784-128-10: one worker 1.5 times PyTorch; two workers 4 times DDP, 3 times MirroredStrategy, 1.7 times one"
     line(result, goal, m, "Covey, 1 worker", "PyTorch", 1.5)
     line(result, goal, m, "Covey, 2 workers", "PyTorch DDP", 4.0)
@@ -69,7 +69,7 @@ def small(result, rows, steps, quick):
 
 
 def deep(result, rows, steps):
-    m = measured(result, rows, "784-1024-1024-10", sides_of([1024, 1024], steps), 5)
+    m = measured(result, rows, "784-1024-1024-10", sides_of([1024, 1024], steps))
     goal = "784-1024-1024-10: two workers 1.85 times one and 2 times DDP; one worker as fast as PyTorch"
     line(result, goal, m, "Covey, 2 workers", "Covey, 1 worker", 1.85)
     line(result, goal, m, "Covey, 2 workers", "PyTorch DDP", 2.0)
