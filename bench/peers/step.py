@@ -160,15 +160,19 @@ def tensorflow_side(steps):
         model = tf.keras.Sequential([tf.keras.Input((784,)), tf.keras.layers.Dense(128, activation="relu"), tf.keras.layers.Dense(10, activation="softmax")])
         model.compile(loss="sparse_categorical_crossentropy", optimizer=tf.keras.optimizers.Adam(RATE))
     images, labels = mnist("train", np)
-    n = min(steps // 2, len(images) // 256)  # steps of an epoch; the first one compiles
-    ends = []
+    n = min(steps // 2, len(images) // 256)  # steps of an epoch
+    epochs = []  # when each step of each ended
 
     class Watch(tf.keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            ends.append(time.perf_counter())
+        def on_epoch_begin(self, epoch, logs=None):
+            epochs.append([])
+
+        def on_train_batch_end(self, batch, logs=None):
+            epochs[-1].append(time.perf_counter())
 
     model.fit(images[:n * 256], labels[:n * 256], batch_size=256, epochs=max(2, round(steps / n)), verbose=0, callbacks=[Watch()])
-    took = np.diff(ends) / n
+    # The first epoch compiles; what an epoch costs besides its steps is left out.
+    took = [(ends[-1] - ends[0]) / (n - 1) for ends in epochs[1:]]
     # fit reports the mean over an epoch; the loss of a few batches is asked for
     loss = float(model.evaluate(images[:2560], labels[:2560], batch_size=256, verbose=0))
     print(json.dumps({"ms": 1e3 * float(np.median(took)), "loss": loss}))
