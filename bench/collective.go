@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/covey-ml/covey/comm"
 )
@@ -16,6 +17,8 @@ type Collective struct {
 	Sizes     []int          // bytes of the vector: see Row.Bytes; all-reduce takes multiples of 4
 	Algorithm comm.Algorithm // of an all-reduce
 	Effort    Effort
+
+	vector []float32 // as long as the longest
 }
 
 // Row is one size of one collective.
@@ -36,6 +39,9 @@ type Row struct {
 // Run measures on g. tell, which may be nil, hears of each row as soon as it is there.
 func (c Collective) Run(ctx context.Context, g comm.Group, tell func(Row)) ([]Row, error) {
 	var rows []Row
+	if c.Op == "allreduce" && len(c.Sizes) > 0 {
+		c.vector = comm.Alloc(g, slices.Max(c.Sizes)/4) // once: such memory is not given back
+	}
 	for _, n := range c.Sizes {
 		row := Row{Op: c.Op, Bytes: n, Workers: g.Size()}
 		call, check, err := c.prepare(ctx, g, n, &row)
@@ -103,7 +109,7 @@ func (c Collective) allReduce(ctx context.Context, g comm.Group, n int, row *Row
 		a = comm.ChooseOn(g, tree, n)
 	}
 	row.Algorithm = a.String()
-	x := comm.Alloc(g, n/4)
+	x := c.vector[:n/4]
 	parts := [][]float32{x}
 	call = func() error { return comm.AllReduceBy(ctx, g, tree, parts, c.Algorithm) }
 	check = func() error {
