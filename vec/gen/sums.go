@@ -126,7 +126,7 @@ func foldReturn(acc []VecVirtual) {
 	RET()
 }
 
-// sumRows goes down strips of 32, 8 and then the remaining columns.
+// sumRows goes down strips of 96, 32, 8 and then the remaining columns.
 func sumRows() {
 	text("sumRows", "func(db, dy []float32, rows int, acc bool)", "is db = or += the sum of dy's rows.")
 	db, n := base("db"), length("db")
@@ -182,12 +182,13 @@ func sumRows() {
 		CMPQ(n, Imm(uint64(8*width)))
 		JLT(LabelRef(name + "_none"))
 		strip(name, width, nil)
-		ADDQ(Imm(uint64(32*width)), db)
-		ADDQ(Imm(uint64(32*width)), dy)
+		ADDQ(U32(32*width), db)
+		ADDQ(U32(32*width), dy)
 		SUBQ(Imm(uint64(8*width)), n)
 		JMP(LabelRef(name))
 		Label(name + "_none")
 	}
+	loop("widest", 12)
 	loop("wide", 4)
 	loop("narrow", 1)
 	TESTQ(n, n)
