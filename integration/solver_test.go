@@ -56,7 +56,7 @@ ours = load_file(sys.argv[2])["weight"].astype(np.float64).reshape(-1)
 print(json.dumps({"optimum": objective(best), "ours": objective(ours)}))
 `, a9a, model)
 	t.Logf("objective %.6f, the optimum is %.6f, relative distance %.2g", ref.Ours, ref.Optimum, ref.Ours/ref.Optimum-1)
-	if rel := ref.Ours/ref.Optimum - 1; math.Abs(rel) > 1e-6 {
+	if rel := ref.Ours/ref.Optimum - 1; math.Abs(rel) > 1e-9 {
 		t.Errorf("objective %v is %.2g beyond the optimum %v", ref.Ours, rel, ref.Optimum)
 	}
 	if math.Abs(r.Objective/ref.Ours-1) > 1e-9 {

@@ -185,14 +185,30 @@ func (m *curved) AddHessian(a, h []float64, b *data.Batch) {
 func (m *curved) addSparseHessian(a, h []float64, b *data.Batch) {
 	d := m.dim
 	last := a[d*(d+1)/2:] // the bias's row
+	s := rooms.Get().(*room)
+	defer rooms.Put(s)
 	for i := range b.N {
 		lo, hi := b.Row[i], b.Row[i+1]
-		col, val := b.Col[lo:hi], b.Val[lo:hi]
+		col := b.Col[lo:hi]
+		s.x = sized(s.x, len(col))
+		val := s.x[:len(col)]
+		for p, v := range b.Val[lo:hi] {
+			val[p] = float64(v)
+		}
 		for p, r := range col {
-			w := float64(h[i] * float64(val[p]))
+			w := float64(h[i] * val[p])
 			row := a[int(r)*(int(r)+1)/2:][:int(r)+1]
-			for q, c := range col[:p+1] {
-				row[c] += float64(w * float64(val[q]))
+			before, values := col[:p+1], val[:p+1]
+			for len(before) >= 4 && len(values) >= 4 { // four at a time: columns of a row differ
+				c0, c1, c2, c3 := before[0], before[1], before[2], before[3]
+				row[c0] += float64(w * values[0])
+				row[c1] += float64(w * values[1])
+				row[c2] += float64(w * values[2])
+				row[c3] += float64(w * values[3])
+				before, values = before[4:], values[4:]
+			}
+			for q, c := range before {
+				row[c] += float64(w * values[q])
 			}
 			if m.bias {
 				last[r] += w

@@ -40,8 +40,8 @@ func standard(ds data.Dataset, shift bool) reference {
 	cols := make([]column, d+t)
 	each := func(f func(c *column, j int, v float64)) {
 		inChunks(ds, func(b *data.Batch) {
-			for e, c := range b.Col {
-				f(&cols[c], int(c), float64(b.Val[e]))
+			for e, end := span(b); e < end; e++ {
+				f(&cols[b.Col[e]], int(b.Col[e]), float64(b.Val[e]))
 			}
 			for e, v := range b.X {
 				f(&cols[e%d], e%d, float64(v))
@@ -77,6 +77,14 @@ func standard(ds data.Dataset, shift bool) reference {
 		}
 	}
 	return r
+}
+
+// span is where a sparse batch's values lie.
+func span(b *data.Batch) (begin, end int) {
+	if len(b.Row) == 0 {
+		return 0, 0
+	}
+	return b.Row[0], b.Row[b.N]
 }
 
 // column is what Standard learns of one column: the values written down, and their sums.

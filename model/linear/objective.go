@@ -102,13 +102,8 @@ func crossEntropy(z []float64, _ []float32, class int) float64 {
 func inChunks(ds data.Dataset, f func(*data.Batch)) {
 	const rows = 256
 	var b data.Batch
-	ids := make([]int, 0, rows)
 	for lo := 0; lo < ds.Len(); lo += rows {
-		ids = ids[:0]
-		for i := lo; i < min(lo+rows, ds.Len()); i++ {
-			ids = append(ids, i)
-		}
-		ds.Gather(&b, ids)
+		data.View(ds, &b, lo, min(lo+rows, ds.Len()))
 		f(&b)
 	}
 }

@@ -316,6 +316,11 @@ func (s *Strategy) move(ctx context.Context) (why string, err error) {
 	}
 	s.past.push(s.x, s.xTry, s.g, s.gTry)
 	s.accept()
+	if s.by == Cholesky {
+		if err := s.chords(ctx); err != nil {
+			return "", err
+		}
+	}
 	if before-s.f.sum() <= 0x1p-52*math.Abs(before) {
 		s.marks[markStill]++
 	} else {

@@ -69,6 +69,41 @@ func (s *Strategy) direct(ctx context.Context) error {
 	return nil
 }
 
+const (
+	chordsMost = 2   // steps with a factor after the one that it was made for
+	chordsPay  = 0.5 // the largest part of the gradient that the last one may have left, for another to be tried
+)
+
+// chords goes on with the same factor, for an evaluation a step and no new Hessian, as long as that pays (Shamanskii, A
+// modification of Newton's method, 1967): few such steps are as good as a step of Newton's.
+func (s *Strategy) chords(ctx context.Context) error {
+	for range chordsMost {
+		norm := math.Sqrt(dot(s.g, s.g))
+		if norm <= s.o.Tol*s.marks[markStart] {
+			return nil
+		}
+		for i, v := range s.g {
+			s.d[i] = -v
+		}
+		solve(s.tri, s.d)
+		for i, v := range s.x {
+			s.xTry[i] = v + s.d[i]
+		}
+		if err := s.try(ctx); err != nil {
+			return err
+		}
+		left := math.Sqrt(dot(s.gTry, s.gTry))
+		if !(left < norm) || !s.good(1, dot(s.g, s.d), s.fTry.sum(), dot(s.gTry, s.d), flattened) {
+			return nil
+		}
+		s.accept()
+		if left > chordsPay*norm {
+			return nil
+		}
+	}
+	return nil
+}
+
 // factor overwrites the lower triangle a, row by row, of a symmetric matrix whose diagonal is first raised by that part of
 // itself, by its Cholesky factor. A parameter that nothing depends on gets a zero row. It fails when a pivot is lost in
 // rounding.
