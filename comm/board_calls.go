@@ -79,7 +79,7 @@ func (b *Board) sumStaged(c *call, t Tree, parts [][]float32, lo, hi int) error 
 	}
 	for a := lo; a < hi; a += blockFloats {
 		z := min(a+blockFloats, hi)
-		b.sum(t, parts[0][a:z], a-lo, z-lo)
+		b.sum(t, parts[0][a:z], nil, a-lo, z-lo)
 		b.moved.Payload += int64(word * (z - a) * (len(b.ins) - k))
 	}
 	if lo < hi {
@@ -298,14 +298,19 @@ func (b *Board) work(c *call, s *swap, i int) error {
 	}
 	for a := lo; a < hi; a += blockFloats {
 		z := min(a+blockFloats, hi)
+		outs := b.outs
 		if s.parts != nil {
-			b.sum(s.t, s.parts[0][a:z], a-lo, z-lo)
+			var also []float32
+			if !s.apart && s.f == nil && len(outs) > 0 { // the sum is the result: one place more for no pass more
+				also, outs = outs[0][a-lo:z-lo], outs[1:]
+			}
+			b.sum(s.t, s.parts[0][a:z], also, a-lo, z-lo)
 		}
 		if s.x != nil {
 			if s.parts != nil {
 				apply(s.parts[0], s.x, s.f, a, z)
 			}
-			for _, out := range b.outs {
+			for _, out := range outs {
 				copy(out[a-lo:z-lo], s.x[a:z])
 			}
 		}
@@ -328,18 +333,19 @@ type operand struct {
 	temp int // -1 for an input
 }
 
-// sum adds elements [lo, hi) of the inputs (b.ins, all parts in global order) in t's order into dst, which may be that
-// place of an input.
-func (b *Board) sum(t Tree, dst []float32, lo, hi int) {
+// sum adds elements [lo, hi) of the inputs (b.ins, all parts in global order) in t's order into dst and, unless it is
+// nil, also. Both may be that place of an input.
+func (b *Board) sum(t Tree, dst, also []float32, lo, hi int) {
 	adds := t.Merge()
 	if len(adds) == 0 {
 		if in := b.ins[0][lo:hi]; &in[0] != &dst[0] {
 			copy(dst, in)
 		}
+		copy(also, dst)
 		return
 	}
 	if len(adds) == 1 {
-		vec.AddTo(dst, b.ins[adds[0].Dst][lo:hi], b.ins[adds[0].Src][lo:hi])
+		last(dst, also, b.ins[adds[0].Dst][lo:hi], b.ins[adds[0].Src][lo:hi])
 		return
 	}
 	b.at = b.at[:0]
@@ -351,7 +357,7 @@ func (b *Board) sum(t Tree, dst []float32, lo, hi int) {
 		d, s := &b.at[a.Dst], &b.at[a.Src]
 		switch {
 		case i == len(adds)-1:
-			vec.AddTo(dst, d.p, s.p)
+			last(dst, also, d.p, s.p)
 		case d.temp >= 0:
 			vec.AddTo(d.p, d.p, s.p)
 		case s.temp >= 0:
@@ -373,6 +379,15 @@ func (b *Board) sum(t Tree, dst []float32, lo, hi int) {
 		}
 	}
 	clear(b.at)
+}
+
+// last is the last addition of a sum.
+func last(dst, also, a, b []float32) {
+	if also == nil {
+		vec.AddTo(dst, a, b)
+	} else {
+		vec.AddBoth(dst, also, a, b)
+	}
 }
 
 // temp returns temporary k. A sum needs no more of them than its tree has levels.

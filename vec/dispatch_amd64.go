@@ -27,6 +27,14 @@ func addTo(dst, a, b []float32) {
 	addToTwin(dst, a, b)
 }
 
+func addBoth(dst, also, a, b []float32) {
+	if useAVX2 {
+		addBothAVX2(dst, also, a, b)
+		return
+	}
+	addBothTwin(dst, also, a, b)
+}
+
 func scale(a float32, x []float32) {
 	if useAVX2 {
 		scaleAVX2(a, x)

@@ -13,6 +13,14 @@ func AddTo(dst, a, b []float32) {
 	addTo(dst, a, b)
 }
 
+// AddBoth is dst[i] = also[i] = a[i] + b[i]; a and b may be dst and also, in either order.
+func AddBoth(dst, also, a, b []float32) {
+	same("AddBoth", len(dst), len(also))
+	same("AddBoth", len(dst), len(a))
+	same("AddBoth", len(dst), len(b))
+	addBoth(dst, also, a, b)
+}
+
 // Scale is x[i] *= a.
 func Scale(a float32, x []float32) { scale(a, x) }
 

@@ -16,6 +16,7 @@ import (
 var golden = map[string]string{
 	"Add":           "565674d0fe7b3279",
 	"AddTo":         "a8e299084a3993b3",
+	"AddBoth":       "7ee65585fe817773",
 	"Scale":         "944cf9d8f3dac6ca",
 	"Axpy":          "0ec6180489fbaeee",
 	"Dot":           "19b6a04bc79503c1",

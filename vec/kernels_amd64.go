@@ -16,6 +16,12 @@ func addAVX2(dst []float32, x []float32)
 //go:noescape
 func addToAVX2(dst []float32, a []float32, b []float32)
 
+// addBothAVX2 is dst = also = a + b.
+// See addBothTwin for the contract.
+//
+//go:noescape
+func addBothAVX2(dst []float32, also []float32, a []float32, b []float32)
+
 // scaleAVX2 is x *= a.
 // See scaleTwin for the contract.
 //

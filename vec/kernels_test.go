@@ -182,6 +182,12 @@ var kernelCases = []kernelCase{
 		AddTo(b, dst, b)
 		return append(append(append([]float32{}, dst...), a...), b...)
 	}},
+	{"AddBoth", func(s *source, n int) []float32 {
+		dst, also, a, b := s.raw(n), s.raw(n), s.numbers(n), s.numbers(n)
+		AddBoth(dst, also, a, b)
+		AddBoth(b, a, a, b)
+		return append(append(append(append([]float32{}, dst...), also...), a...), b...)
+	}},
 	{"Scale", update(func(dst, x []float32) { Scale(-1.7, dst) })},
 	{"Axpy", update(func(dst, x []float32) { Axpy(0.3, x, dst) })},
 	{"Dot", func(s *source, n int) []float32 { return []float32{Dot(s.numbers(n), s.numbers(n))} }},

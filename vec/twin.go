@@ -21,6 +21,14 @@ func addToTwin(dst, a, b []float32) {
 	}
 }
 
+func addBothTwin(dst, also, a, b []float32) {
+	also, a, b = also[:len(dst)], a[:len(dst)], b[:len(dst)]
+	for i := range dst {
+		s := a[i] + b[i]
+		dst[i], also[i] = s, s
+	}
+}
+
 func scaleTwin(a float32, x []float32) {
 	for i := range x {
 		x[i] *= a

@@ -29,6 +29,8 @@ type memory struct {
 	held sync.Mutex
 	gone bool // guarded by held
 
+	pauses uint // of the one goroutine that is in a collective
+
 	mu   sync.Mutex // guards what follows
 	used int        // of this rank's arena, in bytes
 	shut bool
@@ -173,9 +175,13 @@ func (m *memory) Park(_ context.Context, seen uint32, d time.Duration) {
 
 func (m *memory) Ring(r comm.Rank) { futexWake(&m.Cell(r).Bell) }
 
+// Pause implements comm.Memory. Another goroutine of this process is let run only now and then: Gosched wakes a thread
+// to look for one, which takes the processor from the peer that is waited for.
 func (m *memory) Pause() {
 	giveWay()
-	runtime.Gosched()
+	if m.pauses++; m.pauses%8 == 0 {
+		runtime.Gosched()
+	}
 }
 
 func (m *memory) Hold() bool {

@@ -16,6 +16,13 @@ func elementwise() {
 		VADDPS(v[2], v[1], v[0])
 	})
 
+	text("addBoth", "func(dst, also, a, b []float32)", "is dst = also = a + b.")
+	walk(4, []stream{out("dst"), out("also"), in("a"), in("b")}, func(v []VecVirtual) {
+		v[0] = YMM()
+		VADDPS(v[3], v[2], v[0])
+		v[1] = v[0]
+	})
+
 	text("scale", "func(a float32, x []float32)", "is x *= a.")
 	a := broadcast("a")
 	walk(4, []stream{inout("x")}, func(v []VecVirtual) { VMULPS(a, v[0], v[0]) })
