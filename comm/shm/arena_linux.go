@@ -3,6 +3,7 @@ package shm
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"os"
 	"runtime"
 	"sync"
@@ -75,7 +76,7 @@ func (m *memory) alloc(n int) []float32 {
 	if size >= hugePage {
 		align = hugePage
 	}
-	at := (m.used + align - 1) &^ (align - 1)
+	at := (m.used+align-1)&^(align-1) + stagger(m.rank)
 	if at > m.Arena-size {
 		return nil
 	}
@@ -95,6 +96,10 @@ func (m *memory) alloc(n int) []float32 {
 	m.used = at + size
 	return unsafe.Slice((*float32)(unsafe.Pointer(&arena[at])), n)
 }
+
+// stagger moves the vectors of different ranks apart within a page. Loads and stores whose addresses agree in their low
+// twelve bits look alike to a processor that has not yet translated them, and wait for each other.
+func stagger(r comm.Rank) int { return int(bits.Reverse8(uint8(r)<<5)) << 9 & 0xfff }
 
 // arenas0 is where this rank's arena begins in the file.
 func (m *memory) arenas0() int { return m.layout.arenas + int(m.rank)*m.Arena }
