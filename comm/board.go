@@ -399,6 +399,9 @@ func (b *Board) missingBytes(r Rank) int64 {
 func (b *Board) check(c *call, m uint64, r Rank) error {
 	mine, its := &b.own.notes[m&1], &b.cells[r].notes[m&1]
 	what, n, turn := its.what.Load(), its.n.Load(), b.cells[r].turn.Load()
+	if turn&gaveUp != 0 {
+		return b.await(c, r, gaveUp) // until the reason comes
+	}
 	var err error
 	switch op := Op(what >> 56); {
 	case turn&^gaveUp > b.turn+2:

@@ -2,6 +2,7 @@ package commtest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,7 +16,10 @@ func Bench(b *testing.B, open func(b *testing.B, n int, timeout time.Duration) [
 		groups := open(b, n, patience)
 		tree := comm.NewTree(n, n)
 		for _, size := range []int{1 << 10, 16 << 10, 64 << 10, 256 << 10, 4 << 20} {
-			for _, alg := range algorithms {
+			for _, alg := range append(slices.Clone(algorithms), comm.Shared) {
+				if b, ok := groups[0].(comm.Boarder); alg == comm.Shared && (!ok || b.Board() == nil) {
+					continue
+				}
 				if alg.Fits(tree) {
 					b.Run(fmt.Sprintf("ranks=%d/bytes=%d/%v", n, size, alg), func(b *testing.B) {
 						bench(b, groups, tree, alg, size/4)
@@ -54,7 +58,7 @@ func bench(b *testing.B, groups []comm.Group, tree comm.Tree, alg comm.Algorithm
 	run(func(g comm.Group) error {
 		zero := make([][]float32, tree.Vectors(g.Rank()))
 		for j := range zero {
-			zero[j] = make([]float32, n)
+			zero[j] = comm.Alloc(g, n)
 		}
 		for range b.N {
 			if err := comm.AllReduceBy(bg, g, tree, zero, alg); err != nil {

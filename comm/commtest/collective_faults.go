@@ -51,7 +51,17 @@ func every(n int, tree comm.Tree) map[string]func(g comm.Group) error {
 // one, even though they leave, too, as soon as they know.
 func (x *exam) killCollective(t *testing.T) {
 	const n, victim = 4, 2
-	for name, call := range every(20000, comm.NewTree(n, n)) {
+	tree := comm.NewTree(n, n)
+	calls := every(20000, tree)
+	if x.o.Shared {
+		calls["shared, staged"] = func(g comm.Group) error { return comm.AllReduce(bg, g, tree, parts(tree, g.Rank(), rough, 300)) }
+		calls["shared, placed"] = func(g comm.Group) error {
+			p := [][]float32{comm.Alloc(g, 100_000)}
+			return comm.AllReduce(bg, g, tree, p)
+		}
+		calls["shared, bounced"] = func(g comm.Group) error { return comm.AllReduce(bg, g, tree, [][]float32{make([]float32, 700_000)}) }
+	}
+	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
 			g := x.group(t, n, patience)
 			time.AfterFunc(3*time.Millisecond, func() { x.o.Kill(t, g, victim) })

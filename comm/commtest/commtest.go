@@ -65,6 +65,7 @@ func Run(t *testing.T, open Make, o Options) {
 		{"ClosePeer", x.closePeer}, {"Kill", x.kill}, {"KillAnyRank", x.killAnyRank}, {"Poison", x.poison},
 		{"Absent", x.absent}, {"CancelCollective", x.cancelCollective}, {"CloseCollective", x.closeCollective},
 		{"Disagree", x.disagree}, {"Sockets", x.sockets}, {"KillSub", x.killSub}, {"KillCollective", x.killCollective},
+		{"SharedPlaces", x.sharedPlaces}, {"SharedFaults", x.sharedFaults},
 	} {
 		t.Run(q.name, q.ask)
 	}

@@ -119,13 +119,26 @@ func die(spin int) {
 	self.Kill()
 }
 
+// placed is where vectors lie that peers can reach.
+var placed []float32
+
 // round is one collective, drawn.
 func round(ctx context.Context, g comm.Group, draw *rand.Rand) error {
 	n := 1 << draw.IntN(19) // to a megabyte
 	tree := comm.NewTree(g.Size()+draw.IntN(3), g.Size())
 	algorithms := []comm.Algorithm{comm.Auto, comm.Direct, comm.Gather, comm.Binomial, comm.Ring, comm.Hierarchical.Hosts(2)}
 	alg := algorithms[draw.IntN(len(algorithms))]
-	switch draw.IntN(6) {
+	if placed == nil {
+		placed = comm.Alloc(g, 1<<20)
+	}
+	switch draw.IntN(7) {
+	case 6: // vectors that peers reach, but for the heap that the result has
+		parts := make([][]float32, tree.Vectors(g.Rank()))
+		for i := range parts {
+			parts[i] = placed[i*n:][:n]
+		}
+		x := make([]float32, n)
+		return comm.Update(ctx, g, tree, parts, x, func(lo, hi int) { copy(x[lo:hi], parts[0][lo:hi]) })
 	case 0:
 		return comm.Barrier(ctx, g)
 	case 1:

@@ -1,4 +1,5 @@
-// Package shm is the transport between processes of one host: every pair of ranks shares a ring of bytes in memory.
+// Package shm is the transport between processes of one host. Collectives read and write the ranks' vectors where they
+// lie in shared memory; for messages, every pair of ranks shares a ring of bytes.
 //
 // The launcher makes the memory and hands it to its workers as an inherited file; each worker attaches as one rank:
 //
@@ -16,7 +17,8 @@
 // # Layout
 //
 // One header page; a slot for each rank (its doorbell, its last words); for each ordered pair of ranks the positions
-// of a ring with one writer and one reader; then the rings' bytes. A frame is a 16-byte header and its payload, padded
+// of a ring with one writer and one reader; then the rings' bytes; for each rank its cell on the board (see comm.Board)
+// and its scratch; last, for each rank, its arena. A frame is a 16-byte header and its payload, padded
 // in the ring to 16 bytes; the pad is skipped, not written.
 //
 // A message of at most comm.EagerBytes goes into the ring at once, unless more than comm.EagerBytes would then be on
@@ -25,15 +27,26 @@
 // in a ring, no message waits behind one that nobody has asked for, and the payload goes straight from the ring to the
 // receiver's buffer, sender and receiver at work at the same time. Asking is control, not in Overhead.
 //
-// The header's version and the frame's kind leave room for an arena of each rank behind the rings: a vector that lives
-// there needs no payload in the ring, only an ask that names its place, and the reader sums from it and answers.
+// A rank's arena is where comm.Alloc puts its vectors. The file is sparse, so an arena costs address space until vectors
+// are made in it, and these get their memory then and there, in pages of 2 MiB where the kernel gives them (see
+// /sys/kernel/mm/transparent_hugepage/shmem_enabled). A collective shows the others where its vectors are; they are
+// summed in place, and nothing is copied. A vector that is elsewhere goes through its rank's scratch, piece by piece.
+// What Alloc gave stays mapped, after Close too, until the process ends; all else goes with Close.
 //
-// Nothing that is read from the memory is believed: positions, lengths and numbers are checked before use, and a peer
-// whose ring makes no sense is lost with a cause that says so.
+// A collective that fails returns when no living peer touches its vectors any more. One exception cannot be helped: a
+// peer that was stopped (SIGSTOP) while it wrote a piece of a result writes on, if it ever goes on, until it
+// hears of the failure.
+//
+// Nothing that is read from the memory is believed: positions, lengths, numbers and places are checked before use. A peer
+// whose ring makes no sense is lost with a cause that says so, and one whose cell makes none fails the collective.
 //
 // # Waiting
 //
-// Who waits moves the bytes itself: for ten microseconds without pause, if there is a core for each rank, then between
+// In a collective on the board, who waits looks at the others' cells: for ten microseconds without pause, if there is a
+// core for each rank, then between giving way a few times, and then it sleeps on a word of its own cell, by which the
+// last to come wakes it.
+//
+// Who waits for a message moves the bytes itself: for ten microseconds without pause, if there is a core for each rank, then between
 // giving way to other threads a few times. Then it sleeps, and one goroutine of the process waits in the kernel (futex)
 // for the process's doorbell, which peers ring when they have something for a process that sleeps. So a process at
 // rest uses one blocked thread and no processor time. Every 100 ms that goroutine looks whether the peers are alive:
