@@ -15,7 +15,7 @@ def compare(quick):
     import numpy as np
 
     result = common.Result(TITLE, quick, "Time = alpha(P) + beta S W, where S is the vector's size, P the number of workers and W = P by the cores that they "
-                           "have, the work that falls to a core. Beta is one number as long as all workers' vectors together, P S, fit in the last-level "
+                           "have, rounded up: each worker adds its own P-th of all P vectors, and so many workers take turns on a core. Beta is one number as long as all workers' vectors together, P S, fit in the last-level "
                            "cache and another for the bytes beyond. The bound between the two is fitted too, since what a virtual machine is told of its "
                            "cache need not be what it has; so are the alphas, one for each P. The fit minimises the largest relative error.")
     sizes = [1 << k for k in range(10, 27, 4 if quick else 1)]
@@ -44,7 +44,7 @@ def compare(quick):
 
 
 def work(p):
-    return p / min(p, os.cpu_count())
+    return math.ceil(p / os.cpu_count())
 
 
 def best_fit(np, m):
