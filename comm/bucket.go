@@ -8,7 +8,7 @@ const bucketStart = 16
 // BucketBytes returns how many bytes of a vector of total bytes should be summed in one go over t while the rest of it
 // is still being computed, as gradients are in a backward pass. total means all in one.
 //
-// Summing b bytes takes A + B b, by the prices of Direct (which Update is): A for rounds and messages, B for bytes and
+// Summing b bytes takes A + B b, by the prices of Update (which is Direct, or Shared where ranks share memory): A for rounds and messages, B for bytes and
 // additions. What computing cannot hide is the last bucket, A + B b; what buckets cost is total/b starts of A each, of
 // the processor or of the link. The sum of both is least at b = sqrt(total A/B), where the starts of all buckets take as
 // long as the bytes of the last. For short vectors that is too short, for much of a bucket's time then goes to its
@@ -22,7 +22,11 @@ func BucketBytes(c Costs, t Tree, total int) int {
 	if t.Ranks() == 1 || total <= 0 || c.Busy {
 		return total
 	}
-	s := c.of(Direct.Work(t), total)
+	a := Direct
+	if c.Board.Meeting > 0 && Shared.Fits(t) {
+		a = Shared
+	}
+	s := c.terms(a, t, total)
 	start := s[termRounds] + s[termMessages]
 	rate := (s[termBytes] + s[termAdded] + s[termFar]) / float64(total)
 	if rate <= 0 {

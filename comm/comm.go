@@ -5,6 +5,10 @@
 // Group. Sums follow one canonical order, a Tree, so a result has the same bits whatever the transport, the
 // algorithm (save the ring, which says so) and the number of workers.
 //
+// An all-reduce takes the algorithm that Choose finds fastest by what the transport's messages cost (Costs); Explain shows
+// why. A Tree that knows on which hosts its ranks are (Tree.On) lets it save the network between them, and Levels uses
+// a faster group inside each host.
+//
 // Nothing waits for ever and nothing reconnects. A wait that outlasts the group's timeout, or whose peer is gone,
 // returns a *PeerError; after a collective has failed, every later one on that group returns the same error.
 package comm

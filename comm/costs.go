@@ -32,10 +32,21 @@ type Costs struct {
 	Cache                   int
 	BetaBeyond, GammaBeyond float64
 
+	// Board is what Shared costs; with a Meeting of 0 the ranks share no memory.
+	Board BoardCosts
+
 	// Busy says that moving bytes is the processors' own work, which takes their time from computing.
 	Busy bool
 
 	Far Wires // between hosts
+}
+
+// BoardCosts are what a sum in shared memory costs. Gamma is in Beta: a byte is added as it is read.
+type BoardCosts struct {
+	Meeting    float64 // seconds until all ranks know that all have come
+	Beta       float64 // seconds of a byte that a rank reads from others or writes to them
+	Cache      int     // vectors of more bytes do not stay in the last cache
+	BetaBeyond float64 // Beta of those
 }
 
 // Wires are what a network costs.
@@ -59,7 +70,29 @@ func CostsOf(g Group) Costs {
 
 // Time is how long an all-reduce over t is expected to take by an algorithm that fits.
 func (c Costs) Time(a Algorithm, t Tree, bytes int) time.Duration {
-	return time.Duration(1e9 * c.of(a.Work(t), bytes).sum())
+	return time.Duration(1e9 * c.terms(a, t, bytes).sum())
+}
+
+func (c Costs) terms(a Algorithm, t Tree, bytes int) (s terms) {
+	if a != Shared {
+		return c.of(a.Work(t), bytes)
+	}
+	w, beta := sharedWork(t, bytes), c.Board.Beta
+	if c.Board.Cache > 0 && bytes > c.Board.Cache {
+		beta = c.Board.BetaBeyond
+	}
+	s[termRounds] = float64(w.Rounds) * c.Board.Meeting
+	s[termBytes] = w.Bytes * beta * float64(bytes)
+	return s
+}
+
+// sharedWork is Shared's Work, which depends on the size: small vectors meet once, and everybody adds all.
+func sharedWork(t Tree, bytes int) Work {
+	w := Shared.Work(t)
+	if all := len(t.AllParts()); t.Ranks() > 1 && staged(t, bytes/word) {
+		w.Rounds, w.Bytes, w.Added = 1, float64(all), float64(all-1)
+	}
+	return w
 }
 
 // terms are the summands of a time, in seconds.
@@ -94,11 +127,13 @@ func (s terms) sum() (sum float64) {
 }
 
 // Choose returns the algorithm that costs least for a vector of so many bytes, by the model of Costs: of those that give
-// the bits of the canonical order, fit t and need no parameter. It never chooses Ring, nor Shared,
-// which sends nothing. The result of the sum has the
-// same bits whatever it chooses. Where another than Direct would win by less than a fiftieth, it is Direct, whose segments
+// the bits of the canonical order, fit t and need no parameter. It never chooses Ring, and Shared, which no message beats,
+// wherever ranks share memory (Costs.Board). The result of the sum has the same bits whatever it chooses. Where another than Direct would win by less than a fiftieth, it is Direct, whose segments
 // overlap rounds and additions, which the model does not count. Explain shows why.
 func Choose(c Costs, t Tree, bytes int) Algorithm {
+	if c.Board.Meeting > 0 && Shared.Fits(t) && t.Ranks() > 1 {
+		return Shared
+	}
 	works := t.works()
 	best, direct := Direct, c.of(works[Direct], bytes).sum()
 	least := direct
@@ -122,7 +157,9 @@ func ChooseOn(g Group, t Tree, bytes int) Algorithm {
 	if boardFor(g, t) != nil {
 		return Shared
 	}
-	return Choose(CostsOf(g), t, bytes)
+	c := CostsOf(g)
+	c.Board = BoardCosts{}
+	return Choose(c, t, bytes)
 }
 
 // boardFor returns the board on which g sums over t, or nil.
@@ -159,13 +196,17 @@ type Explanation struct {
 func Explain(c Costs, t Tree, bytes int) Explanation {
 	e := Explanation{Costs: c, Ranks: t.Ranks(), Leaves: t.Leaves(), Hosts: max(1, len(t.p.hosts)), Bytes: bytes, Choice: Choose(c, t, bytes)}
 	e.Chosen = e.Choice.String()
-	for a := Direct; a < Shared; a++ {
+	for a := Direct; a < numKinds; a++ {
 		s := Estimate{Algorithm: a, Name: a.String()}
 		if err := a.Check(t); err != nil {
 			s.Note = "does not fit: " + err.Error()
+		} else if a == Shared && c.Board.Meeting == 0 {
+			s.Note = "the ranks share no memory"
 		} else {
 			s.Time, s.Work = c.Time(a, t, bytes), a.Work(t)
 			switch {
+			case a == Shared:
+				s.Work = sharedWork(t, bytes)
 			case a == Hierarchical && t.p.hosts == nil:
 				s.Note = "on one host it does what direct does"
 			case !a.Canonical():
@@ -181,7 +222,7 @@ func Explain(c Costs, t Tree, bytes int) Explanation {
 		if (a.Note == "") != (b.Note == "") {
 			return cmp.Compare(len(a.Note), len(b.Note))
 		}
-		return cmp.Compare(c.of(a.Work, bytes).sum(), c.of(b.Work, bytes).sum())
+		return cmp.Compare(c.terms(a.Algorithm, t, bytes).sum(), c.terms(b.Algorithm, t, bytes).sum())
 	})
 	e.Reason = e.reason()
 	return e
@@ -206,6 +247,9 @@ func (e Explanation) reason() string {
 	}
 	second := e.Estimates[at]
 	next := fmt.Sprintf("the next best is %s at %v", second.Name, second.Time)
+	if e.Choice == Shared {
+		return "the ranks share memory, where a sum copies nothing; " + next
+	}
 	a, b := e.Costs.of(first.Work, e.Bytes), e.Costs.of(second.Work, e.Bytes)
 	if a.sum() >= b.sum()*49/50 && e.Choice == Direct {
 		return "as fast as any, and its rounds overlap; " + next
@@ -256,16 +300,19 @@ func (c Costs) String() string {
 	return s
 }
 
-// The transports' costs, as MeasureCosts finds them between two workers (goroutines, processes sharing memory, processes
-// over loopback) of one machine: two cores of an AMD EPYC, 1 MiB of second cache each, 32 MiB of last cache shared with
-// others. Beyond Cache they are fitted to Direct at 4 and 32 MiB.
+// The transports' costs, as MeasureCosts finds them (covey bench allreduce --explain) between two workers (goroutines,
+// processes that share memory, processes over loopback) of one machine: two cores of an AMD EPYC, 1 MiB of second cache
+// each, 32 MiB of last cache shared with others. Beyond Cache, and on the board, they are fitted to all-reduces of 256 KiB,
+// 4 MiB and 32 MiB by Direct and by Shared.
 var (
-	InprocCosts = Costs{Name: "inproc", Alpha: 1.6e-6, Message: 0.25e-6, Beta: 0.036e-9, Gamma: 0.018e-9,
-		Cache: 1 << 20, BetaBeyond: 0.11e-9, GammaBeyond: 0.05e-9, Busy: true, Far: gigabit}
-	ShmCosts = Costs{Name: "shm", Alpha: 1.5e-6, Message: 0.45e-6, Beta: 0.17e-9, Gamma: 0.018e-9,
-		Cache: 1 << 20, BetaBeyond: 0.23e-9, GammaBeyond: 0.05e-9, Busy: true, Far: gigabit}
-	TCPCosts = Costs{Name: "tcp", Alpha: 40e-6, Message: 5e-6, Beta: 0.95e-9, Gamma: 0.018e-9,
-		Cache: 1 << 20, BetaBeyond: 1e-9, GammaBeyond: 0.05e-9, Far: gigabit}
+	InprocCosts = Costs{Name: "inproc", Alpha: 0.33e-6, Message: 0.18e-6, Beta: 0.037e-9, Gamma: 0.018e-9,
+		Cache: 1 << 20, BetaBeyond: 0.085e-9, GammaBeyond: 0.05e-9, Busy: true, Far: gigabit,
+		Board: BoardCosts{Meeting: 0.4e-6, Beta: 0.05e-9, Cache: 1 << 20, BetaBeyond: 0.061e-9}}
+	ShmCosts = Costs{Name: "shm", Alpha: 0.7e-6, Message: 0.12e-6, Beta: 0.13e-9, Gamma: 0.018e-9,
+		Cache: 1 << 20, BetaBeyond: 0.3e-9, GammaBeyond: 0.05e-9, Busy: true, Far: gigabit,
+		Board: BoardCosts{Meeting: 0.4e-6, Beta: 0.024e-9, Cache: 1 << 20, BetaBeyond: 0.085e-9}}
+	TCPCosts = Costs{Name: "tcp", Alpha: 14e-6, Message: 4e-6, Beta: 0.41e-9, Gamma: 0.018e-9,
+		Cache: 1 << 20, BetaBeyond: 0.6e-9, GammaBeyond: 0.05e-9, Far: gigabit}
 )
 
 // gigabit is a network of 1 Gbit/s behind a switch.

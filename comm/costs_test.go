@@ -76,7 +76,9 @@ var rewrite = flag.Bool("rewrite", false, "write the golden tables anew")
 // The golden table of choices, with the transports' compiled-in costs.
 func TestChoices(t *testing.T) {
 	var got strings.Builder
-	for _, c := range []Costs{InprocCosts, ShmCosts, TCPCosts} {
+	messages := ShmCosts
+	messages.Name, messages.Board = "shm by messages", BoardCosts{}
+	for _, c := range []Costs{InprocCosts, ShmCosts, messages, TCPCosts} {
 		for _, shape := range []struct {
 			leaves, ranks int
 			hosts         Hosts
@@ -111,7 +113,7 @@ func TestChoices(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	e := Explain(TCPCosts, NewTree(6, 3), 1<<20)
-	if e.Choice != Choose(TCPCosts, NewTree(6, 3), 1<<20) || e.Estimates[0].Algorithm != e.Choice || len(e.Estimates) != int(Shared-Direct) {
+	if e.Choice != Choose(TCPCosts, NewTree(6, 3), 1<<20) || e.Estimates[0].Algorithm != e.Choice || len(e.Estimates) != int(numKinds-Direct) {
 		t.Fatalf("%+v", e)
 	}
 	for i, s := range e.Estimates {

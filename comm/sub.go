@@ -140,8 +140,12 @@ func (s *sub) Overhead(n int) int {
 // Announce implements Announcer.
 func (s *sub) Announce(op Op, b Bill) { Announce(s.g, op, b) }
 
-// Costs implements Costed.
-func (s *sub) Costs() Costs { return CostsOf(s.g) }
+// Costs implements Costed: those of messages.
+func (s *sub) Costs() Costs {
+	c := CostsOf(s.g)
+	c.Board = BoardCosts{}
+	return c
+}
 
 // Alloc implements Allocator: the members reach each other's memory as in the whole group.
 func (s *sub) Alloc(n int) []float32 { return allocIn(s.g, n) }
