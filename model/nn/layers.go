@@ -36,10 +36,11 @@ func (d Dense) wire(in int) (int, []param, error) {
 }
 
 func (d Dense) forward(p *pass) {
-	w := p.w[0]
+	w, bias := p.w[0], p.w[1] // nil without bias
 	switch {
 	case p.x != nil:
-		vec.MatMulNT(p.y, p.x, w, p.n, p.out, p.in, false)
+		vec.Dense(p.y, p.x, w, bias, p.n, p.out, p.in, p.relu)
+		return
 	case p.out == 1:
 		vec.CSRMatVec(p.y, p.b.Row, p.b.Col, p.b.Val, w)
 	default:
@@ -49,8 +50,11 @@ func (d Dense) forward(p *pass) {
 		transpose(p.ws.table, w, p.out, p.in)
 		vec.CSRMatMul(p.y, p.b.Row, p.b.Col, p.b.Val, p.ws.table, p.out)
 	}
-	if !d.NoBias {
-		vec.AddBias(p.y, p.w[1], p.n)
+	if bias != nil {
+		vec.AddBias(p.y, bias, p.n)
+	}
+	if p.relu {
+		vec.ReLU(p.y, p.y)
 	}
 }
 
@@ -103,13 +107,21 @@ func transpose(dst, src []float32, rows, cols int) {
 	}
 }
 
-// ReLU is max(x, 0), with gradient 0 at 0.
+// ReLU is max(x, 0), with gradient 0 at 0. After a Dense it is part of the Dense's product.
 type ReLU struct{}
 
 // String prints "relu".
-func (ReLU) String() string                     { return "relu" }
-func (ReLU) wire(in int) (int, []param, error)  { return in, nil, nil }
-func (ReLU) forward(p *pass)                    { vec.ReLU(p.y, p.x) }
+func (ReLU) String() string                    { return "relu" }
+func (ReLU) wire(in int) (int, []param, error) { return in, nil, nil }
+
+func (ReLU) forward(p *pass) {
+	if p.relu {
+		p.y = p.x
+		return
+	}
+	vec.ReLU(p.y, p.x)
+}
+
 func (ReLU) backward(p *pass)                   { vec.ReLUGrad(p.dx, p.dy, p.y) }
 func (ReLU) flops(in, _ int, lowest bool) int64 { return 2 * int64(in) }
 

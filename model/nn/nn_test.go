@@ -20,7 +20,7 @@ import (
 )
 
 // within fails unless got is want up to tol times the largest of want.
-func within(t *testing.T, what string, got []float32, want []float64, tol float64) {
+func within(t testing.TB, what string, got []float32, want []float64, tol float64) {
 	t.Helper()
 	var top float64
 	for _, v := range want {

@@ -14,6 +14,7 @@ type pass struct {
 	in, out int
 	index   int  // the layer's number
 	train   bool // Grad, as opposed to Eval and Predict
+	relu    bool // Dense: y goes through the ReLU that follows; ReLU: x has gone through it already
 
 	x, y   []float32 // input n*in (nil: the sparse batch b) and output n*out
 	dx, dy []float32 // the loss's gradient with respect to them; dx is nil when nobody needs it
@@ -74,6 +75,14 @@ func (ws *workspace) forward(ctx context.Context, x []float32, b *data.Batch, tr
 		for k, s := range n.segs[i] {
 			seg := &n.layout[s]
 			p.w[k] = x[seg.Off : seg.Off+seg.Len]
+		}
+		switch l.(type) {
+		case Dense:
+			if i+1 < len(n.conf.Layers) {
+				_, p.relu = n.conf.Layers[i+1].(ReLU)
+			}
+		case ReLU:
+			p.relu = i > 0 && ws.pass[i-1].relu
 		}
 		l.forward(p)
 		in = p.y
