@@ -2,6 +2,7 @@ package vec
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/covey-ml/covey/rng"
@@ -16,6 +17,25 @@ func benchNumbers(n int) []float32 {
 	return x
 }
 
+// checkProduct holds the corners of c, which are in tiles of different sizes, to their sums in float64.
+func checkProduct(b *testing.B, kind string, c, x, y []float32, m, n, k int) {
+	b.Helper()
+	for _, t := range mats {
+		if t.name != kind {
+			continue
+		}
+		for _, at := range [][2]int{{0, 0}, {m - 1, 0}, {0, n - 1}, {m - 1, n - 1}} {
+			var sum float64
+			for p := range k {
+				sum += float64(t.a(x, m, k, at[0], p)) * float64(t.b(y, n, k, p, at[1]))
+			}
+			if got := float64(c[at[0]*n+at[1]]); math.Abs(got-sum) > 1e-6*float64(k) {
+				b.Fatalf("element %v is %g, want %g", at, got, sum)
+			}
+		}
+	}
+}
+
 func BenchmarkProduct(b *testing.B) {
 	kinds := []struct {
 		name string
@@ -23,12 +43,16 @@ func BenchmarkProduct(b *testing.B) {
 	}{{"NN", MatMul}, {"NT", MatMulNT}, {"TN", MatMulTN}}
 	for _, s := range [][3]int{ // m, n, k
 		{512, 512, 512}, {1024, 1024, 1024}, {256, 128, 784}, {784, 128, 256}, {128, 784, 256}, {256, 10, 128}, {10, 128, 256}, {256, 128, 10},
-		{1, 1024, 1024}, {32, 128, 784}, {64, 64, 64},
+		{1, 1024, 1024}, {1024, 1, 784}, {32, 128, 784}, {64, 64, 64}, {256, 256, 256}, {2048, 2048, 2048},
+		{128, 128, 784}, {128, 10, 128}, {10, 128, 128}, {128, 128, 10}, {128, 784, 128},
+		{128, 1024, 1024}, {256, 1024, 1024}, {1024, 1024, 128}, {1024, 1024, 256},
 	} {
 		m, n, k := s[0], s[1], s[2]
 		x, y, c := benchNumbers(m*k), benchNumbers(k*n), make([]float32, m*n)
 		for _, kind := range kinds {
 			b.Run(fmt.Sprintf("%s/%dx%dx%d", kind.name, m, n, k), func(b *testing.B) {
+				kind.f(c, x, y, m, n, k, false)
+				checkProduct(b, kind.name, c, x, y, m, n, k)
 				for b.Loop() {
 					kind.f(c, x, y, m, n, k, false)
 				}

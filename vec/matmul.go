@@ -1,9 +1,6 @@
 package vec
 
-import (
-	"fmt"
-	"sync"
-)
+import "fmt"
 
 // The matrix products share one loop nest over packed blocks (Goto and van de Geijn, ACM TOMS 34, 2008; the five
 // loops as Van Zee and van de Geijn name them, ACM TOMS 41, 2015, figure 1) and one micro-kernel that computes a
@@ -50,7 +47,7 @@ type gemm struct {
 	relu     bool      // and then what is below 0 becomes 0
 	rlo, rhi int       // the part of c that a task computes
 	clo, chi int
-	group    *sync.WaitGroup // told when a part handed to another thread is done
+	of       *split // what this is a part of
 }
 
 // MatMul is c = a b, or c += a b with acc, for c [m,n], a [m,k] and b [k,n]. c overlaps neither a nor b.

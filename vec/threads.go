@@ -1,6 +1,7 @@
 package vec
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -8,10 +9,14 @@ import (
 // parallelMin is how many products a call must have to be worth a second thread, about 50 microseconds of one.
 const parallelMin = 1 << 21
 
+// spins is how often a thread looks for more to do, or for the others' end, before it parks: some tens of microseconds.
+// To wake a parked one costs as much.
+const spins = 20_000
+
 var pool struct {
 	sync.Mutex // held by SetThreads
 	n          atomic.Int32
-	queue      atomic.Pointer[queue] // nil when n is 1
+	helpers    atomic.Pointer[[]*helper] // nil when n is 1
 	all        sync.WaitGroup
 }
 
@@ -27,8 +32,9 @@ func Threads() int {
 // the caller's included; the default is 1. Threads split rows and columns, never a sum, so that no bit depends
 // on their number.
 //
-// The n-1 threads beside the callers' are goroutines that live until the next SetThreads, parked on a channel
-// when there is nothing to do. All callers share them, and a caller that finds none free computes by itself.
+// The n-1 threads beside the callers' are goroutines that live until the next SetThreads. One that has done its part
+// looks out for the next for some tens of microseconds, letting other goroutines run, and then parks. All callers share
+// them, and a caller that finds none free computes by itself.
 // SetThreads(1) ends them and waits until they have ended: a test that looks for leaked goroutines calls it first.
 func SetThreads(n int) {
 	n = max(n, 1)
@@ -37,121 +43,201 @@ func SetThreads(n int) {
 	if n == Threads() {
 		return
 	}
-	if old := pool.queue.Swap(nil); old != nil {
-		close(old.quit)
+	if old := pool.helpers.Swap(nil); old != nil {
+		for _, h := range *old {
+			h.quit.Store(true)
+			h.give(nil, parked)
+		}
 		pool.all.Wait()
 	}
 	pool.n.Store(int32(n))
 	if n == 1 {
 		return
 	}
-	q := &queue{work: make(chan *gemm), quit: make(chan struct{})}
-	for range n - 1 {
+	hs := make([]*helper, n-1)
+	for i := range hs {
+		hs[i] = &helper{wake: make(chan struct{}, 1)}
 		pool.all.Add(1)
-		go q.serve()
+		go hs[i].serve()
 	}
-	pool.queue.Store(q)
+	pool.helpers.Store(&hs)
 }
 
-// queue is one generation of compute threads.
-type queue struct {
-	work chan *gemm
-	quit chan struct{}
+// helper is a compute thread. Whoever moves its state from free or parked to taken gives it something to do.
+type helper struct {
+	state atomic.Int32
+	task  atomic.Pointer[gemm]
+	quit  atomic.Bool
+	wake  chan struct{} // one token, for a helper taken while parked
 }
 
-func (q *queue) serve() {
+const (
+	free int32 = iota // looks at its task
+	parked
+	taken
+)
+
+// give hands g to a helper in a state, and says whether it was in that state.
+func (h *helper) give(g *gemm, state int32) bool {
+	if !h.state.CompareAndSwap(state, taken) {
+		return false
+	}
+	h.task.Store(g)
+	if state == parked {
+		h.wake <- struct{}{}
+	}
+	return true
+}
+
+func (h *helper) serve() {
 	defer pool.all.Done()
 	for {
-		select {
-		case g := <-q.work:
-			w := takeScratch()
-			g.run(w)
-			putScratch(w)
-			g.group.Done()
-		case <-q.quit:
+		g := h.next()
+		if g == nil {
 			return
+		}
+		w := takeScratch()
+		g.run(w)
+		putScratch(w)
+		of := g.of // g is the caller's again as soon as it knows
+		h.task.Store(nil)
+		h.state.Store(free)
+		of.group.Done()
+		of.left.Add(-1)
+	}
+}
+
+// next waits for something to do; nil is the end.
+func (h *helper) next() *gemm {
+	for i := 0; ; i++ {
+		if g := h.task.Load(); g != nil {
+			return g
+		}
+		if h.quit.Load() && h.state.CompareAndSwap(free, taken) {
+			return nil
+		}
+		if i%128 == 127 {
+			runtime.Gosched()
+		}
+		if i >= spins && h.state.CompareAndSwap(free, parked) {
+			if h.quit.Load() && h.state.CompareAndSwap(parked, taken) {
+				return nil // SetThreads has looked before this parked
+			}
+			<-h.wake
+			if g := h.task.Load(); g != nil || h.quit.Load() {
+				return g
+			}
 		}
 	}
 }
 
-// split computes g by up to t threads, cutting the side that has more tiles.
+// split computes g by up to t threads.
 func (g *gemm) split(t int) {
-	k := shape()
-	rows, cols := (g.m+k.rows-1)/k.rows, (g.n+k.cols-1)/k.cols
-	byRow := rows >= cols
-	tiles, width := cols, k.cols
-	if byRow {
-		tiles, width = rows, k.rows
-	}
-	t = min(t, tiles)
+	byRow, unit, units := g.cut(t)
+	t = min(t, units)
 	s := takeSplit(t)
-	q := pool.queue.Load()
+	var hs []*helper
+	if p := pool.helpers.Load(); p != nil {
+		hs = *p
+	}
 	w := takeScratch()
 	for i := t - 1; i >= 0; i-- { // the caller's own part comes last
 		p := &s.part[i]
 		*p = *g
-		lo, hi := tiles*i/t*width, tiles*(i+1)/t*width
+		lo, hi := units*i/t*unit, units*(i+1)/t*unit
 		if byRow {
 			p.rlo, p.rhi = lo, min(hi, g.m)
 		} else {
 			p.clo, p.chi = lo, min(hi, g.n)
 		}
-		p.group = &s.group
-		if i > 0 && q != nil {
-			s.group.Add(1)
-			select {
-			case q.work <- p:
-				continue
-			default: // nobody is free
-				s.group.Done()
-			}
+		p.of = s
+		if i == 0 || !s.hand(p, hs) {
+			p.run(w)
 		}
-		p.run(w)
 	}
 	putScratch(w)
+	for i := 0; i < spins && s.left.Load() > 0; i++ {
+		if i%128 == 127 {
+			runtime.Gosched()
+		}
+	}
 	s.group.Wait()
+	for s.left.Load() > 0 { // the last instruction of who has just told the group
+		runtime.Gosched()
+	}
 	putSplit(s)
+}
+
+// cut says along which side a product is cut for t threads, and into how many pieces of which size it can be. Each
+// thread packs what it needs of both matrices: of b, whose packing costs more, only its own part when columns are cut.
+func (g *gemm) cut(t int) (byRow bool, unit, units int) {
+	s := shape()
+	unit = s.cols
+	if s.narrow {
+		unit /= 2
+	}
+	if units = (g.n + unit - 1) / unit; units >= 4*t || g.m < s.rows*t {
+		return false, unit, units
+	}
+	return true, s.rows, (g.m + s.rows - 1) / s.rows
+}
+
+// hand gives a part to a helper that is free, one that is awake if there is one.
+func (s *split) hand(p *gemm, hs []*helper) bool {
+	s.group.Add(1)
+	s.left.Add(1)
+	for _, state := range []int32{free, parked} {
+		for _, h := range hs {
+			if h.give(p, state) {
+				return true
+			}
+		}
+	}
+	s.group.Done()
+	s.left.Add(-1)
+	return false
 }
 
 // split is what one call hands out.
 type split struct {
 	part  []gemm
-	group sync.WaitGroup
+	group sync.WaitGroup // of the parts handed out
+	left  atomic.Int32   // the same number, to look at
 	next  *split
 }
 
 // Free lists rather than sync.Pool, which a garbage collection empties: the steady state does not allocate, and
 // as many are kept as were once in use together.
-var free struct {
+var spare struct {
 	sync.Mutex
 	scratch *scratch
 	split   *split
 }
 
 func takeScratch() *scratch {
-	free.Lock()
-	defer free.Unlock()
-	w := free.scratch
+	spare.Lock()
+	defer spare.Unlock()
+	w := spare.scratch
 	if w == nil {
 		return new(scratch)
 	}
-	free.scratch = w.next
+	spare.scratch = w.next
 	return w
 }
 
 func putScratch(w *scratch) {
-	free.Lock()
-	w.next, free.scratch = free.scratch, w
-	free.Unlock()
+	spare.Lock()
+	w.next, spare.scratch = spare.scratch, w
+	spare.Unlock()
 }
 
 func takeSplit(t int) *split {
-	free.Lock()
-	s := free.split
+	spare.Lock()
+	s := spare.split
 	if s != nil {
-		free.split = s.next
+		spare.split = s.next
 	}
-	free.Unlock()
+	spare.Unlock()
 	if s == nil {
 		s = new(split)
 	}
@@ -164,7 +250,7 @@ func takeSplit(t int) *split {
 
 func putSplit(s *split) {
 	clear(s.part) // keep no matrix alive
-	free.Lock()
-	s.next, free.split = free.split, s
-	free.Unlock()
+	spare.Lock()
+	s.next, spare.split = spare.split, s
+	spare.Unlock()
 }
