@@ -35,6 +35,14 @@ func addBoth(dst, also, a, b []float32) {
 	addBothTwin(dst, also, a, b)
 }
 
+func addFour(a, b, c, d []float32) {
+	if useAVX2 {
+		addFourAVX2(a, b, c, d)
+		return
+	}
+	addFourTwin(a, b, c, d)
+}
+
 func scale(a float32, x []float32) {
 	if useAVX2 {
 		scaleAVX2(a, x)

@@ -7,6 +7,7 @@ const useAVX2 = false
 func add(dst, x []float32)                         { addTwin(dst, x) }
 func addTo(dst, a, b []float32)                    { addToTwin(dst, a, b) }
 func addBoth(dst, also, a, b []float32)            { addBothTwin(dst, also, a, b) }
+func addFour(a, b, c, d []float32)                 { addFourTwin(a, b, c, d) }
 func scale(a float32, x []float32)                 { scaleTwin(a, x) }
 func axpy(a float32, x, y []float32)               { axpyTwin(a, x, y) }
 func finite(x []float32) bool                      { return finiteTwin(x) }

@@ -21,6 +21,14 @@ func AddBoth(dst, also, a, b []float32) {
 	addBoth(dst, also, a, b)
 }
 
+// AddFour makes all four vectors (a[i] + b[i]) + (c[i] + d[i]).
+func AddFour(a, b, c, d []float32) {
+	same("AddFour", len(a), len(b))
+	same("AddFour", len(a), len(c))
+	same("AddFour", len(a), len(d))
+	addFour(a, b, c, d)
+}
+
 // Scale is x[i] *= a.
 func Scale(a float32, x []float32) { scale(a, x) }
 

@@ -17,6 +17,7 @@ var golden = map[string]string{
 	"Add":           "565674d0fe7b3279",
 	"AddTo":         "a8e299084a3993b3",
 	"AddBoth":       "7ee65585fe817773",
+	"AddFour":       "87bafeb07a5b6b57",
 	"Scale":         "944cf9d8f3dac6ca",
 	"Axpy":          "0ec6180489fbaeee",
 	"Dot":           "19b6a04bc79503c1",

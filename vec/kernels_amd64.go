@@ -22,6 +22,12 @@ func addToAVX2(dst []float32, a []float32, b []float32)
 //go:noescape
 func addBothAVX2(dst []float32, also []float32, a []float32, b []float32)
 
+// addFourAVX2 makes all four (a + b) + (c + d).
+// See addFourTwin for the contract.
+//
+//go:noescape
+func addFourAVX2(a []float32, b []float32, c []float32, d []float32)
+
 // scaleAVX2 is x *= a.
 // See scaleTwin for the contract.
 //

@@ -270,6 +270,91 @@ done:
 	VZEROUPPER
 	RET
 
+// func addFourAVX2(a []float32, b []float32, c []float32, d []float32)
+// Requires: AVX
+TEXT ·addFourAVX2(SB), NOSPLIT, $0-96
+	MOVQ a_len+8(FP), AX
+	MOVQ a_base+0(FP), CX
+	MOVQ b_base+24(FP), DX
+	MOVQ c_base+48(FP), BX
+	MOVQ d_base+72(FP), SI
+
+wide:
+	CMPQ    AX, $0x10
+	JLT     wide_end
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VMOVUPS (BX), Y2
+	VMOVUPS (SI), Y3
+	VADDPS  Y1, Y0, Y0
+	VADDPS  Y3, Y2, Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y0, (SI)
+	VMOVUPS 32(CX), Y0
+	VMOVUPS 32(DX), Y1
+	VMOVUPS 32(BX), Y2
+	VMOVUPS 32(SI), Y3
+	VADDPS  Y1, Y0, Y0
+	VADDPS  Y3, Y2, Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS Y0, 32(CX)
+	VMOVUPS Y0, 32(DX)
+	VMOVUPS Y0, 32(BX)
+	VMOVUPS Y0, 32(SI)
+	ADDQ    $0x40, CX
+	ADDQ    $0x40, DX
+	ADDQ    $0x40, BX
+	ADDQ    $0x40, SI
+	SUBQ    $0x10, AX
+	JMP     wide
+
+wide_end:
+narrow:
+	CMPQ    AX, $0x08
+	JLT     narrow_end
+	VMOVUPS (CX), Y0
+	VMOVUPS (DX), Y1
+	VMOVUPS (BX), Y2
+	VMOVUPS (SI), Y3
+	VADDPS  Y1, Y0, Y0
+	VADDPS  Y3, Y2, Y2
+	VADDPS  Y2, Y0, Y0
+	VMOVUPS Y0, (CX)
+	VMOVUPS Y0, (DX)
+	VMOVUPS Y0, (BX)
+	VMOVUPS Y0, (SI)
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, DX
+	ADDQ    $0x20, BX
+	ADDQ    $0x20, SI
+	SUBQ    $0x08, AX
+	JMP     narrow
+
+narrow_end:
+	TESTQ      AX, AX
+	JE         done
+	LEAQ       masks<>+128(SB), DI
+	NEGQ       AX
+	VMOVDQU    (DI)(AX*4), Y0
+	VMASKMOVPS (CX), Y0, Y1
+	VMASKMOVPS (DX), Y0, Y2
+	VMASKMOVPS (BX), Y0, Y3
+	VMASKMOVPS (SI), Y0, Y4
+	VADDPS     Y2, Y1, Y1
+	VADDPS     Y4, Y3, Y3
+	VADDPS     Y3, Y1, Y1
+	VMASKMOVPS Y1, Y0, (CX)
+	VMASKMOVPS Y1, Y0, (DX)
+	VMASKMOVPS Y1, Y0, (BX)
+	VMASKMOVPS Y1, Y0, (SI)
+
+done:
+	VZEROUPPER
+	RET
+
 // func scaleAVX2(a float32, x []float32)
 // Requires: AVX
 TEXT ·scaleAVX2(SB), NOSPLIT, $0-32

@@ -188,6 +188,11 @@ var kernelCases = []kernelCase{
 		AddBoth(b, a, a, b)
 		return append(append(append(append([]float32{}, dst...), also...), a...), b...)
 	}},
+	{"AddFour", func(s *source, n int) []float32 {
+		a, b, c, d := s.numbers(n), s.numbers(n), s.numbers(n), s.numbers(n)
+		AddFour(a, b, c, d)
+		return append(append(append(append([]float32{}, a...), b...), c...), d...)
+	}},
 	{"Scale", update(func(dst, x []float32) { Scale(-1.7, dst) })},
 	{"Axpy", update(func(dst, x []float32) { Axpy(0.3, x, dst) })},
 	{"Dot", func(s *source, n int) []float32 { return []float32{Dot(s.numbers(n), s.numbers(n))} }},

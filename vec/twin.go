@@ -29,6 +29,14 @@ func addBothTwin(dst, also, a, b []float32) {
 	}
 }
 
+func addFourTwin(a, b, c, d []float32) {
+	b, c, d = b[:len(a)], c[:len(a)], d[:len(a)]
+	for i := range a {
+		s := (a[i] + b[i]) + (c[i] + d[i])
+		a[i], b[i], c[i], d[i] = s, s, s, s
+	}
+}
+
 func scaleTwin(a float32, x []float32) {
 	for i := range x {
 		x[i] *= a

@@ -23,6 +23,15 @@ func elementwise() {
 		v[1] = v[0]
 	})
 
+	text("addFour", "func(a, b, c, d []float32)", "makes all four (a + b) + (c + d).")
+	walk(2, []stream{inout("a"), inout("b"), inout("c"), inout("d")}, func(v []VecVirtual) {
+		s := YMM()
+		VADDPS(v[1], v[0], s)
+		VADDPS(v[3], v[2], v[2])
+		VADDPS(v[2], s, s)
+		v[0], v[1], v[2], v[3] = s, s, s, s
+	})
+
 	text("scale", "func(a float32, x []float32)", "is x *= a.")
 	a := broadcast("a")
 	walk(4, []stream{inout("x")}, func(v []VecVirtual) { VMULPS(a, v[0], v[0]) })
