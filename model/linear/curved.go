@@ -2,6 +2,7 @@ package linear
 
 import (
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/covey-ml/covey/data"
@@ -251,7 +252,7 @@ func (m *curved) addDenseHessian(a, h []float64, b *data.Batch) {
 			some := 0.0
 			for i := range rows {
 				w[i] = h[lo+i] * x[r*hessianRows+i]
-				some += w[i] * w[i]
+				some += math.Abs(w[i])
 			}
 			row := a[at : at+r+1]
 			at += r + 1

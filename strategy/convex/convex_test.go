@@ -17,6 +17,7 @@ import (
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/model/linear"
 	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/rng"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
 )
@@ -224,6 +225,63 @@ func TestResume(t *testing.T) {
 			rest := w.solve(t, 1, o, 300, half.state, half.x)
 			if !slices.Equal(rest.x, calm.x) {
 				t.Fatalf("seed %d: %+v resumed after step %d of %d ends elsewhere", seed, o, at, calm.steps)
+			}
+		}
+	}
+}
+
+// The bits of a small fit, for every processor: products that a compiler fuses with a sum on some would show here.
+func TestGolden(t *testing.T) {
+	const n, dim = 300, 9
+	r := rng.New(1, "convex/golden")
+	row, col, val, class := []int{0}, []int32(nil), []float32(nil), make([]int32, n)
+	x := make([]float32, n*dim)
+	for i := range n {
+		var sum float32
+		for j := range dim {
+			if v := float32(r.IntN(7)) / 3; v > 0 && r.IntN(3) > 0 {
+				col, val, x[i*dim+j] = append(col, int32(j)), append(val, v), v
+				sum += v * float32(1-2*(j%2))
+			}
+		}
+		row = append(row, len(col))
+		class[i] = int32(r.IntN(2))
+		if r.IntN(4) > 0 && sum > 0 {
+			class[i] = 1
+		}
+	}
+	c := linear.Config{Dim: dim, Outputs: 2, N: n}
+	logistic, softmax := must(linear.NewLogistic(c, 3)), must(linear.NewSoftmax(c, 0.3))
+	sparse := must(data.CSR("golden", dim, row, col, val, class, 2, nil))
+	dense := data.Dense("golden", dim, x, class, 2)
+	want := map[string]uint64{
+		"dense lbfgs:memory=10,tol=1e-08":   0xc8412d244c294b12,
+		"dense lbfgs:memory=3,tol=1e-08":    0xd52679c012c18c23,
+		"dense newton:solve=cg,tol=1e-08":   0x3f465bb28c80a388,
+		"dense newton:tol=1e-08":            0xca890a2b49f95777,
+		"softmax lbfgs:memory=10,tol=1e-08": 0x9358bf758ec34130,
+		"softmax lbfgs:memory=3,tol=1e-08":  0x87f696b7017f7c4,
+		"softmax newton:solve=cg,tol=1e-08": 0xca7c59e9d1c6a39d,
+		"softmax newton:tol=1e-08":          0xca7c59e9d1c6a39d,
+		"sparse lbfgs:memory=10,tol=1e-08":  0x4a765be75063bb11,
+		"sparse lbfgs:memory=3,tol=1e-08":   0x8b86d17ba05c956,
+		"sparse newton:solve=cg,tol=1e-08":  0x91094088f9f2d6b5,
+		"sparse newton:tol=1e-08":           0xe93173d3287542e3,
+	}
+	for name, w := range map[string]world{"sparse": {logistic, sparse, 4}, "dense": {logistic, dense, 4}, "softmax": {softmax, sparse, 4}} {
+		for _, o := range methods {
+			s := must(New(o, w.m.Layout().Len()))
+			key := name + " " + s.String()
+			var sum uint64
+			for _, ts := range w.solve(t, 2, o, 7, nil, nil).state {
+				if ts.Name == "x" {
+					for _, b := range ts.Data {
+						sum = rng.Mix(sum ^ uint64(b))
+					}
+				}
+			}
+			if sum != want[key] {
+				t.Errorf("%q: %#x,", key, sum)
 			}
 		}
 	}

@@ -90,7 +90,7 @@ func (s *Strategy) quasi(ctx context.Context) error {
 	for k := kept - 1; k >= 0; k-- {
 		i := (newest - k + p.memory) % p.memory
 		si, yi := p.pair(i)
-		axpy(p.alpha[i]-p.rho[i]*dot(yi, d), si, d)
+		axpy(p.alpha[i]-float64(p.rho[i]*dot(yi, d)), si, d)
 	}
 	return nil
 }

@@ -234,7 +234,7 @@ func (o *oracle) slope(ctx context.Context, g, x []float64) (value, error) {
 	o.stop = o.stop || sum[headStop] > 0
 	v := value{loss: sum[headLoss] / o.samples}
 	for i, s := range sum[head:] {
-		pull := o.strength[i] * x[i]
+		pull := float64(o.strength[i] * x[i])
 		v.penalty += float64(pull * x[i])
 		g[i] = s/o.samples + pull
 	}

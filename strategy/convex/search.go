@@ -36,7 +36,7 @@ func (s *Strategy) search(ctx context.Context) error {
 	// The penalty along d is a parabola.
 	var middle, quadratic float64
 	for i, d := range s.eval.strength {
-		pull := d * s.d[i]
+		pull := float64(d * s.d[i])
 		middle += float64(pull * s.x[i])
 		quadratic += float64(pull * s.d[i])
 	}
@@ -90,6 +90,6 @@ func (s *Strategy) search(ctx context.Context) error {
 // descent and an efficient line search, 2005, section 4).
 func (s *Strategy) good(t, slope, f, df, flat float64) bool {
 	was := s.f.sum()
-	low := f <= was+float64(enough*t*slope) || f <= was+1e-14*math.Abs(was) && df <= (2*enough-1)*slope
+	low := f <= was+float64(enough*t*slope) || f <= was+float64(1e-14*math.Abs(was)) && df <= (2*enough-1)*slope
 	return low && (s.o.Method != LBFGS || math.Abs(df) <= -flat*slope)
 }
