@@ -16,10 +16,10 @@ const (
 	segment = 64 << 10 // elements
 	// lag is how many segments a rank sends ahead of the one that it adds, and so how much of the link's time there is
 	// for the adding: with less, the link would stand still meanwhile.
-	lag = 2
+	lag = 4
 	// window is how many segments of each part are asked for at a time. It is above lag, or a rank could not send what
 	// another needs first; what is beyond that lets ranks drift apart a little.
-	window = 6
+	window = 8
 )
 
 // Update sums as AllReduce does and lets each rank use only its own Chunk of the sum, to compute its Chunk of x, which

@@ -136,10 +136,11 @@ func strict(conf *tls.Config) (*tls.Config, error) {
 	}
 	conf = conf.Clone()
 	conf.MinVersion = tls.VersionTLS13
+	conf.DynamicRecordSizingDisabled = true // small first records are for browsers
 	conf.ClientAuth = tls.RequireAndVerifyClientCert
 	conf.GetConfigForClient = nil // it could hand out a laxer one
 	conf.SessionTicketsDisabled = true
-	conf.DynamicRecordSizingDisabled = true // our writes are whole frames
+	conf.DynamicRecordSizingDisabled = true // small first records are for browsers // our writes are whole frames
 	return conf, nil
 }
 
