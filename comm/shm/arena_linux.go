@@ -30,8 +30,6 @@ type memory struct {
 	held sync.Mutex
 	gone bool // guarded by held
 
-	pauses uint // of the one goroutine that is in a collective
-
 	mu   sync.Mutex // guards what follows
 	used int        // of this rank's arena, in bytes
 	shut bool
@@ -175,19 +173,15 @@ func (m *memory) View(r comm.Rank, slot, n int) ([]byte, error) {
 }
 
 func (m *memory) Park(_ context.Context, seen uint32, d time.Duration) {
+	runtime.Gosched() // a rank that is a goroutine of this process may be the one that is waited for
 	futexWait(&m.Cell(m.rank).Bell, seen, d)
 }
 
 func (m *memory) Ring(r comm.Rank) { futexWake(&m.Cell(r).Bell) }
 
-// Pause implements comm.Memory. Another goroutine of this process is let run only now and then: Gosched wakes a thread
-// to look for one, which takes the processor from the peer that is waited for.
-func (m *memory) Pause() {
-	giveWay()
-	if m.pauses++; m.pauses%8 == 0 {
-		runtime.Gosched()
-	}
-}
+// Pause implements comm.Memory. It gives way to processes only: Gosched wakes a thread that looks for a goroutine to run,
+// which takes the processor from the very peer that is waited for. Goroutines get their turn in Park.
+func (m *memory) Pause() { giveWay() }
 
 func (m *memory) Hold() bool {
 	m.held.Lock()
