@@ -25,6 +25,8 @@ const (
 	// rowA is how far apart the rows of a panel of a are: not a power of two, which would put them all in the same few
 	// places of the first cache.
 	rowA = BlockK + 16
+	// turnN is how many columns of a transposed product are computed at a time: see turned.
+	turnN = 256
 )
 
 // tileShape is what the micro-kernel can do: a tile has at most so many rows and columns. Where it is narrow, panels
@@ -134,11 +136,16 @@ type scratch struct {
 	b    [BlockK * blockN]float32
 	a    [groupA * maxRows * BlockK]float32
 	rows [8 * rowA]float32
+	turn [maxRows * turnN]float32
 	next *scratch
 }
 
 // run computes rows rlo to rhi and columns clo to chi. What it packs and what it reads in place changes no result.
 func (g *gemm) run(w *scratch) {
+	if g.turned() {
+		g.turn(w)
+		return
+	}
 	s := shape()
 	rows, cols := g.rhi-g.rlo, g.chi-g.clo
 	// Tiles of equal height; panels as wide as a tile.
@@ -160,6 +167,41 @@ func (g *gemm) run(w *scratch) {
 			t.add = g.acc || pc > 0
 			t.last = pc+BlockK >= g.k
 			t.run()
+		}
+	}
+}
+
+// turned tells whether g is better computed as its transposition: c has few columns, which would leave most of a tile's
+// width empty, and a's columns lie side by side. What is added to c cannot come in several blocks then.
+func (g *gemm) turned() bool {
+	return transposes() && g.n <= shape().rows && g.n%shape().cols != 0 && g.m >= 2*shape().cols && g.ai == 1 && g.bias == nil && !(g.acc && g.k > BlockK)
+}
+
+// turn computes rows rlo to rhi of c as columns of c', aside, and turns them round.
+func (g *gemm) turn(w *scratch) {
+	for lo := g.rlo; lo < g.rhi; lo += turnN {
+		cols := min(turnN, g.rhi-lo)
+		t := gemm{c: w.turn[:], a: g.b, b: g.a[lo:], m: g.n, n: cols, k: g.k, ldc: cols,
+			ai: g.bj, ap: g.bp, bp: g.ap, bj: 1, rhi: g.n, chi: cols}
+		t.run(w)
+		c := g.c[lo*g.ldc:]
+		done := 0
+		if !g.acc {
+			for ; done+8 <= g.n; done += 8 {
+				transpose8(c[done:], g.ldc, w.turn[done*cols:], cols, cols&^7)
+			}
+		}
+		for i := range g.n {
+			from := 0
+			if i < done {
+				from = cols &^ 7
+			}
+			for j, v := range w.turn[i*cols+from : (i+1)*cols] {
+				if g.acc {
+					v += c[(from+j)*g.ldc+i]
+				}
+				c[(from+j)*g.ldc+i] = v
+			}
 		}
 	}
 }
@@ -187,7 +229,8 @@ type block struct {
 // second. Those are packed as the first panel of a meets them.
 func (t *block) run() {
 	rows := t.rhi - t.rlo
-	direct := t.bj == 1 && rows <= 2*t.height // b is read where it lies
+	// b is read where it lies when few tiles meet each panel, or when a panel is a few lines of the first cache anyway.
+	direct := t.bj == 1 && (rows <= 2*t.height || t.kc <= 16 && t.bp%1024 != 0)
 	whole := t.nc
 	if t.padded {
 		whole = t.nc / t.width * t.width
