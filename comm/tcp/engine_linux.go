@@ -109,12 +109,7 @@ func (l *link) advance() bool {
 	err := l.pump()
 	l.paused.Store(err == errFull)
 	switch err {
-	case errAgain:
-	case errFull:
-		if !in.awaited {
-			in.awaited = true
-			l.wg.Go(l.awaitRoom)
-		}
+	case errAgain, errFull: // there being no room, the next pass tries again, or, once all sleep, a goroutine: see mind
 	default:
 		l.end(err)
 		l.deaf.Store(true)
@@ -122,6 +117,22 @@ func (l *link) advance() bool {
 		return true
 	}
 	return in.moved
+}
+
+// mind has a goroutine wait for room on each link that needs some, before the caller sleeps, which only a socket ends.
+// While passes are made they see for themselves: the usual case, a peer that is ahead by one call, costs no goroutine.
+func (e *engine) mind() {
+	for _, l := range e.links {
+		if !l.paused.Load() {
+			continue
+		}
+		l.in.mu.Lock()
+		if l.paused.Load() && !l.in.awaited && !l.in.over && !l.parting.Load() {
+			l.in.awaited = true
+			l.wg.Go(l.awaitRoom)
+		}
+		l.in.mu.Unlock()
+	}
 }
 
 // awaitRoom goes on with a message for which there was no room as soon as there is some.
@@ -241,6 +252,7 @@ func (e *engine) writable(l *link) {
 
 // sleep waits until something comes, or until l, if it is not nil, can be written to. The caller leads.
 func (e *engine) sleep(writer *link, ms int) int {
+	e.mind()
 	for i, l := range e.links {
 		e.slots[i] = l.pollable()
 		if l == writer {
@@ -267,6 +279,7 @@ func (e *engine) watch() {
 	timer := time.NewTimer(tick * time.Millisecond)
 	defer timer.Stop()
 	for !e.closed.Load() {
+		e.mind()
 		for i, l := range e.links {
 			slots[i] = l.pollable()
 		}
