@@ -55,6 +55,7 @@ type Batch struct {
 	Row   []int     // sparse: N+1 offsets into Col and Val; empty when dense
 	Col   []int32   // sparse: column numbers, increasing in a row
 	Val   []float32 // sparse: values
+	Ones  bool      // sparse: it is known that all of Val are 1
 	Y     []float32 // regression: N*Targets, row-major
 	Class []int32   // classification: N class numbers
 	// Seed keys this batch's random draws (dropout): a function of the job's seed, epoch and step. A model draws

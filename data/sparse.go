@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"sync"
 	"unsafe"
 )
 
@@ -13,6 +14,9 @@ type sparse struct {
 	row []int
 	col []int32
 	val []float32
+
+	ones     bool // all of val are
+	onesOnce sync.Once
 }
 
 var _ Dataset = (*sparse)(nil)

@@ -1,5 +1,7 @@
 package data
 
+import "slices"
+
 // Viewer is a Dataset whose samples already lie in memory as a Batch has them.
 type Viewer interface {
 	// View overwrites b with samples lo to hi-1 without copying them: b's slices are the data set's own memory, which
@@ -27,7 +29,8 @@ var _ Viewer = (*sparse)(nil)
 
 // View implements Viewer.
 func (d *sparse) View(b *Batch, lo, hi int) {
-	*b = Batch{N: hi - lo, Dim: d.info.Dim, Row: d.row[lo : hi+1], Col: d.col, Val: d.val}
+	d.onesOnce.Do(func() { d.ones = !slices.ContainsFunc(d.val, func(v float32) bool { return v != 1 }) })
+	*b = Batch{N: hi - lo, Dim: d.info.Dim, Row: d.row[lo : hi+1], Col: d.col, Val: d.val, Ones: d.ones}
 	switch {
 	case d.info.Task != Classification && d.y == nil, d.info.Task == Classification && d.class == nil:
 		var own Batch // labels that are not known are made up

@@ -76,62 +76,6 @@ func log1pSmall64(f float64) float64 {
 	return s2 + float64(s2*float64(z*p))
 }
 
-// LogisticLoss64 is the sum, in order, of log(1 + e^-m) over samples, m = z[i] for class 1 and -z[i] for class 0. It
-// writes the sum's gradient by z to r and its second derivatives to h. Each loss is within 3 ulp, however large m is.
-func LogisticLoss64(r, h, z []float64, class []int32) float64 {
-	same("LogisticLoss64", len(r), len(z))
-	same("LogisticLoss64", len(h), len(z))
-	same("LogisticLoss64", len(class), len(z))
-	var sum float64
-	for i, v := range z {
-		loss, slope, bend := logistic64(v, class[i])
-		sum += loss
-		r[i], h[i] = slope, bend
-	}
-	return sum
-}
-
-// LogisticLine64 is the sum over samples of LogisticLoss64's at margins z + t u, with its first and second derivative
-// by t.
-func LogisticLine64(z, u []float64, t float64, class []int32) (sum, slope, bend float64) {
-	same("LogisticLine64", len(u), len(z))
-	same("LogisticLine64", len(class), len(z))
-	for i, v := range z {
-		l, r, h := logistic64(v+float64(t*u[i]), class[i])
-		sum += l
-		slope += float64(r * u[i])
-		bend += float64(h * float64(u[i]*u[i]))
-	}
-	return sum, slope, bend
-}
-
-func logistic64(v float64, class int32) (loss, slope, bend float64) {
-	m := v
-	if class != 1 {
-		m = -m
-	}
-	t := Exp64(-math.Abs(m))
-	p := 1 / (1 + t)
-	q := t * p // p and q are the two probabilities, p the larger
-	var log float64
-	if t > math.Sqrt2-1 {
-		const ln2 = ln2High + ln2Low
-		log = ln2 + log1pSmall64((t-1)/2)
-	} else {
-		log = log1pSmall64(t)
-	}
-	bend = p * q
-	slope = q
-	if m < 0 {
-		log -= m
-		slope = p
-	}
-	if class == 1 {
-		slope = -slope
-	}
-	return log, slope, bend
-}
-
 // SoftmaxLoss64 is the sum, in order, of -log softmax(z)[class] over samples of k classes, z[i*k+c] being the score of
 // sample i for class c. It writes the sum's gradient by z to r and the probabilities to p, both laid out as z.
 func SoftmaxLoss64(r, p, z []float64, class []int32, k int) float64 {

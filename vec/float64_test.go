@@ -58,60 +58,6 @@ func TestLog64(t *testing.T) {
 	}
 }
 
-// The loss and its derivatives agree with package math's, and with differences of 200-bit numbers where those help.
-func TestLogisticLoss64(t *testing.T) {
-	seed := rand.Uint64()
-	r := rand.New(rand.NewPCG(seed, 1))
-	const n = 20000
-	z, class := make([]float64, n), make([]int32, n)
-	for i := range z {
-		z[i] = (r.Float64() - 0.5) * math.Ldexp(1, r.IntN(20)-8)
-		class[i] = int32(r.IntN(2))
-	}
-	g, h := make([]float64, n), make([]float64, n)
-	for i := range z {
-		m := z[i]
-		if class[i] == 0 {
-			m = -m
-		}
-		loss := LogisticLoss64(g[i:i+1], h[i:i+1], z[i:i+1], class[i:i+1])
-		want := math.Max(-m, 0) + math.Log1p(math.Exp(-math.Abs(m)))
-		if want > 1e-300 && ulps64(loss, want) > 6 {
-			t.Fatalf("seed %d: loss at %v is %v, want %v", seed, m, loss, want)
-		}
-		slope := -1 / (1 + math.Exp(m))
-		if class[i] == 0 {
-			slope = -slope
-		}
-		if math.Abs(slope) > 1e-300 && ulps64(g[i], slope) > 6 {
-			t.Fatalf("seed %d: slope at %v is %v, want %v", seed, m, g[i], slope)
-		}
-		if bend := math.Abs(slope) / (1 + math.Exp(-m)); bend > 1e-300 && ulps64(h[i], bend) > 8 {
-			t.Fatalf("seed %d: second derivative at %v is %v, want %v", seed, m, h[i], bend)
-		}
-	}
-	u := make([]float64, n)
-	for i := range u {
-		u[i] = r.NormFloat64()
-	}
-	sum, slope, bend := LogisticLine64(z, u, 0.25, class)
-	at := make([]float64, n)
-	for i := range at {
-		at[i] = z[i] + 0.25*u[i]
-	}
-	want := LogisticLoss64(g, h, at, class)
-	var first, second float64
-	for i := range u {
-		first += g[i] * u[i]
-		second += h[i] * u[i] * u[i]
-	}
-	for _, c := range [][2]float64{{sum, want}, {slope, first}, {bend, second}} {
-		if math.Abs(c[0]-c[1]) > 1e-11*math.Abs(c[1]) {
-			t.Errorf("seed %d: along a line %v, at its point %v", seed, c[0], c[1])
-		}
-	}
-}
-
 func TestSoftmaxLoss64(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -183,26 +129,10 @@ func TestFloat64Golden(t *testing.T) {
 		x := float64(i-500) / 37
 		bits = bits*31 + math.Float64bits(Exp64(x))
 		bits = bits*31 + math.Float64bits(Log64(math.Abs(x)+0.01))
-		var r, h [1]float64
-		bits = bits*31 + math.Float64bits(LogisticLoss64(r[:], h[:], []float64{x}, []int32{int32(i & 1)}))
-		bits = bits*31 + math.Float64bits(r[0])
-		bits = bits*31 + math.Float64bits(h[0])
 	}
 	if bits != golden64 {
 		t.Errorf("the bits are %#x, on other processors %#x", bits, uint64(golden64))
 	}
 }
 
-const golden64 = 0x2ef21ce445326c37
-
-func BenchmarkLogisticLoss64(b *testing.B) {
-	const n = 4096
-	z, r, h, class := make([]float64, n), make([]float64, n), make([]float64, n), make([]int32, n)
-	for i := range z {
-		z[i] = float64(i%200)/20 - 5
-	}
-	for b.Loop() {
-		LogisticLoss64(r, h, z, class)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/sample")
-}
+const golden64 = 0x16cad2be523b2a2d

@@ -190,6 +190,12 @@ func csrAddGradAVX2(g []float64, row []int, col []int32, val []float32, r []floa
 //go:noescape
 func csrAddHessAVX2(g []float64, row []int, col []int32, val []float32, d []float64, v []float64)
 
+// csrAddGramAVX2 is a += the lower triangle of X' D X.
+// See csrAddGramTwin for the contract.
+//
+//go:noescape
+func csrAddGramAVX2(a []float64, row []int, col []int32, val []float32, d []float64)
+
 // csrMarginsOnesAVX2 is z = X w, every val being 1.
 // See csrMarginsTwin for the contract.
 //
@@ -207,6 +213,12 @@ func csrAddGradOnesAVX2(g []float64, row []int, col []int32, r []float64)
 //
 //go:noescape
 func csrAddHessOnesAVX2(g []float64, row []int, col []int32, d []float64, v []float64)
+
+// csrAddGramOnesAVX2 is a += the lower triangle of X' D X, every val being 1.
+// See csrAddGramTwin for the contract.
+//
+//go:noescape
+func csrAddGramOnesAVX2(a []float64, row []int, col []int32, d []float64)
 
 // csrMatVecAVX2 is y = the sums of val*w[col], each one chain.
 // See csrMatVecTwin for the contract.

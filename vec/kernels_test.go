@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/covey-ml/covey/rng"
 )
@@ -296,6 +297,17 @@ var kernelCases = []kernelCase{
 		CSRAddHess(g, row, col, val, d, v)
 		CSRAddHess(g, row, col, nil, d, v)
 		return bits64(g...)
+	}},
+	{"CSRAddGram", func(s *source, n int) []float32 {
+		rows, cols := s.r.IntN(20), n%60+1
+		row, col, val := s.csr(rows, cols)
+		for i := range rows {
+			slices.Sort(col[row[i]:row[i+1]])
+		}
+		a, d := widen(s.numbers(cols*(cols+1)/2)), widen(s.numbers(rows))
+		CSRAddGram(a, row, col, val, d, cols)
+		CSRAddGram(a, row, col, nil, d, cols)
+		return bits64(a...)
 	}},
 	{"LogLoss", func(s *source, n int) []float32 {
 		z, class := widen(s.numbers(n)), make([]int32, n)

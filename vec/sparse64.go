@@ -26,6 +26,14 @@ func CSRAddHess(g []float64, row []int, col []int32, val []float32, d, v []float
 	csrAddHess(g, row, col, val, d, v)
 }
 
+// CSRAddGram adds the lower triangle of X' D X to a, of which row r begins at r(r+1)/2, for the diagonal d of D: over
+// X's rows in order, val[p]*d[i] times val[q] in column q of row p, for entries q up to p. Columns must increase in a row.
+func CSRAddGram(a []float64, row []int, col []int32, val []float32, d []float64, cols int) {
+	checkValues("CSRAddGram", row, col, val, len(d), cols)
+	sized("CSRAddGram", "a", len(a), cols*(cols+1)/2)
+	csrAddGram(a, row, col, val, d)
+}
+
 // checkValues is checkCSR for a val that may be nil.
 func checkValues(op string, row []int, col []int32, val []float32, rows, cols int) {
 	if val != nil {

@@ -74,6 +74,17 @@ func csrAddHess(g []float64, row []int, col []int32, val []float32, d, v []float
 	}
 }
 
+func csrAddGram(a []float64, row []int, col []int32, val []float32, d []float64) {
+	switch {
+	case !useAVX2:
+		csrAddGramTwin(a, row, col, val, d)
+	case val == nil:
+		csrAddGramOnesAVX2(a, row, col, d)
+	default:
+		csrAddGramAVX2(a, row, col, val, d)
+	}
+}
+
 func logLoss(l *[4]float64, r, d, z []float64, class []int32) {
 	n := 0
 	if useAVX2 {

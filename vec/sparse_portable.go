@@ -34,4 +34,8 @@ func csrAddHess(g []float64, row []int, col []int32, val []float32, d, v []float
 	csrAddHessTwin(g, row, col, val, d, v)
 }
 
+func csrAddGram(a []float64, row []int, col []int32, val []float32, d []float64) {
+	csrAddGramTwin(a, row, col, val, d)
+}
+
 func logLoss(l *[4]float64, r, d, z []float64, class []int32) { logLossTwin(l, r, d, z, class) }

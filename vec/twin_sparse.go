@@ -64,6 +64,19 @@ func csrAddHessTwin(g []float64, row []int, col []int32, val []float32, d, v []f
 	}
 }
 
+func csrAddGramTwin(a []float64, row []int, col []int32, val []float32, d []float64) {
+	for i, di := range d {
+		lo, hi := row[i], row[i+1]
+		for p := lo; p < hi; p++ {
+			r, w := int(col[p]), di
+			if val != nil {
+				w = float64(float64(val[p]) * di)
+			}
+			csrScatter64(a[r*(r+1)/2:], col, val, lo, p+1, w)
+		}
+	}
+}
+
 func csrDot64(col []int32, val []float32, lo, hi int, w []float64) float64 {
 	var s0, s1, s2, s3 float64
 	c := col[lo:hi]

@@ -19,7 +19,7 @@ var (
 
 // curved makes model.Curved of a linear map and a loss of its outputs, which are the margins. Sums over features run in
 // four lanes (feature by feature, written ones only when sparse) that are added in pairs at the end; sums over samples
-// run in order.
+// run in order, but for the loss's, whose lanes vec says.
 type curved struct {
 	dim, outputs int
 	bias         bool
@@ -32,8 +32,8 @@ type loss interface {
 	check(b *data.Batch, outputs int) error
 	// slope returns the sum over samples lo to hi and writes gradients to r and second derivatives to h.
 	slope(r, h, z []float64, b *data.Batch, lo, hi int) float64
-	// bend overwrites one sample's u by its second derivative, from its h, times u.
-	bend(u, h []float64)
+	// bend overwrites each sample's u by its second derivative, from its h, times u.
+	bend(u, h []float64, outputs int)
 	// diagonal is the second derivative by margin k alone.
 	diagonal(h []float64, k int) float64
 	line(z, u []float64, t float64, b *data.Batch, outputs int) (sum, slope, bend float64)
@@ -50,12 +50,12 @@ func (m *curved) Squares(strength []float64) {
 	}
 }
 
-// slopeRows is how many samples' gradients are kept between their loss and their sum, while their features are in the
+// blockRows is how many samples are taken through all that a question asks of them, while their features are in the
 // cache.
-const slopeRows = 128
+const blockRows = 128
 
-// room is scratch of one call.
-type room struct{ r, u, x []float64 }
+// room is scratch of one call: numbers by margin of a block (two of them), by sample of a block, and by feature.
+type room struct{ r, u, by, x []float64 }
 
 var rooms = sync.Pool{New: func() any { return new(room) }}
 
@@ -80,18 +80,14 @@ func (m *curved) Slope(g, z, h, x []float64, b *data.Batch) (float64, error) {
 	k := m.outputs
 	s := rooms.Get().(*room)
 	defer rooms.Put(s)
-	s.r = sized(s.r, slopeRows*k)
+	s.r = sized(s.r, blockRows*k)
 	var sum float64
-	for lo := 0; lo < b.N; lo += slopeRows {
-		hi := min(lo+slopeRows, b.N)
+	for lo := 0; lo < b.N; lo += blockRows {
+		hi := min(lo+blockRows, b.N)
 		r := s.r[:(hi-lo)*k]
-		for i := lo; i < hi; i++ {
-			m.project(z[i*k:(i+1)*k], x, b, i)
-		}
+		m.project(z[lo*k:hi*k], x, b, lo, hi, s)
 		sum += m.loss.slope(r, h[lo*k:hi*k], z[lo*k:hi*k], b, lo, hi)
-		for i := lo; i < hi; i++ {
-			m.pull(g, r[(i-lo)*k:(i-lo+1)*k], b, i)
-		}
+		m.pull(g, r, b, lo, hi, s)
 	}
 	return sum, nil
 }
@@ -99,46 +95,84 @@ func (m *curved) Slope(g, z, h, x []float64, b *data.Batch) (float64, error) {
 // Bend implements model.Curved.
 func (m *curved) Bend(hv, v, h []float64, b *data.Batch) {
 	k := m.outputs
+	if k == 1 && !m.bias && len(b.Row) > 0 { // the second derivatives are h
+		vec.CSRAddHess(hv, b.Row, b.Col, values(b), h, v)
+		return
+	}
 	s := rooms.Get().(*room)
 	defer rooms.Put(s)
-	s.u = sized(s.u, k)
-	for i := range b.N {
-		m.project(s.u, v, b, i)
-		m.loss.bend(s.u, h[i*k:(i+1)*k])
-		m.pull(hv, s.u, b, i)
+	s.u = sized(s.u, blockRows*k)
+	for lo := 0; lo < b.N; lo += blockRows {
+		hi := min(lo+blockRows, b.N)
+		u := s.u[:(hi-lo)*k]
+		m.project(u, v, b, lo, hi, s)
+		m.loss.bend(u, h[lo*k:hi*k], k)
+		m.pull(hv, u, b, lo, hi, s)
 	}
 }
 
-// project writes the margins of sample i.
-func (m *curved) project(z, x []float64, b *data.Batch, i int) {
-	for k := range z {
-		var v float64
-		if w := x[k*m.dim : (k+1)*m.dim]; len(b.Row) > 0 {
-			lo, hi := b.Row[i], b.Row[i+1]
-			v = sparseDot(b.Col[lo:hi], b.Val[lo:hi], w)
-		} else {
-			v = denseDot(b.X[i*m.dim:(i+1)*m.dim], w)
+// project writes the margins of samples lo to hi.
+func (m *curved) project(z, x []float64, b *data.Batch, lo, hi int, s *room) {
+	n := m.outputs
+	for k := range n {
+		w := x[k*m.dim : (k+1)*m.dim]
+		switch {
+		case len(b.Row) == 0:
+			for i := lo; i < hi; i++ {
+				z[(i-lo)*n+k] = denseDot(b.X[i*m.dim:(i+1)*m.dim], w)
+			}
+		case n == 1:
+			vec.CSRMargins(z, b.Row[lo:hi+1], b.Col, values(b), w)
+		default:
+			s.by = sized(s.by, hi-lo)
+			vec.CSRMargins(s.by, b.Row[lo:hi+1], b.Col, values(b), w)
+			for i, v := range s.by {
+				z[i*n+k] = v
+			}
 		}
 		if m.bias {
-			v += x[m.dim*m.outputs+k]
+			bias := x[m.dim*n+k]
+			for i := range hi - lo {
+				z[i*n+k] += bias
+			}
 		}
-		z[k] = v
 	}
 }
 
-// pull adds to g the features of sample i times its margins' r.
-func (m *curved) pull(g, r []float64, b *data.Batch, i int) {
-	for k, a := range r {
-		if w := g[k*m.dim : (k+1)*m.dim]; len(b.Row) > 0 {
-			lo, hi := b.Row[i], b.Row[i+1]
-			sparseAxpy(w, a, b.Col[lo:hi], b.Val[lo:hi])
-		} else {
-			denseAxpy(w, a, b.X[i*m.dim:(i+1)*m.dim])
+// pull adds to g the features of samples lo to hi, each times its margins' r.
+func (m *curved) pull(g, r []float64, b *data.Batch, lo, hi int, s *room) {
+	n := m.outputs
+	for k := range n {
+		w := g[k*m.dim : (k+1)*m.dim]
+		switch {
+		case len(b.Row) == 0:
+			for i := lo; i < hi; i++ {
+				denseAxpy(w, r[(i-lo)*n+k], b.X[i*m.dim:(i+1)*m.dim])
+			}
+		case n == 1:
+			vec.CSRAddGrad(w, b.Row[lo:hi+1], b.Col, values(b), r)
+		default:
+			s.by = sized(s.by, hi-lo)
+			for i := range s.by {
+				s.by[i] = r[i*n+k]
+			}
+			vec.CSRAddGrad(w, b.Row[lo:hi+1], b.Col, values(b), s.by)
 		}
 		if m.bias {
-			g[m.dim*m.outputs+k] += a
+			bias := &g[m.dim*n+k]
+			for i := range hi - lo {
+				*bias += r[i*n+k]
+			}
 		}
 	}
+}
+
+// values are the values of sparse samples as vec takes them: nil stands for ones.
+func values(b *data.Batch) []float32 {
+	if b.Ones {
+		return nil
+	}
+	return b.Val
 }
 
 // Diagonal implements model.Curved.
@@ -185,39 +219,14 @@ func (m *curved) AddHessian(a, h []float64, b *data.Batch) {
 
 func (m *curved) addSparseHessian(a, h []float64, b *data.Batch) {
 	d := m.dim
+	vec.CSRAddGram(a[:d*(d+1)/2], b.Row, b.Col, values(b), h, d)
+	if !m.bias {
+		return
+	}
 	last := a[d*(d+1)/2:] // the bias's row
-	s := rooms.Get().(*room)
-	defer rooms.Put(s)
-	for i := range b.N {
-		lo, hi := b.Row[i], b.Row[i+1]
-		col := b.Col[lo:hi]
-		s.x = sized(s.x, len(col))
-		val := s.x[:len(col)]
-		for p, v := range b.Val[lo:hi] {
-			val[p] = float64(v)
-		}
-		for p, r := range col {
-			w := float64(h[i] * val[p])
-			row := a[int(r)*(int(r)+1)/2:][:int(r)+1]
-			before, values := col[:p+1], val[:p+1]
-			for len(before) >= 4 && len(values) >= 4 { // four at a time: columns of a row differ
-				c0, c1, c2, c3 := before[0], before[1], before[2], before[3]
-				row[c0] += float64(w * values[0])
-				row[c1] += float64(w * values[1])
-				row[c2] += float64(w * values[2])
-				row[c3] += float64(w * values[3])
-				before, values = before[4:], values[4:]
-			}
-			for q, c := range before {
-				row[c] += float64(w * values[q])
-			}
-			if m.bias {
-				last[r] += w
-			}
-		}
-		if m.bias {
-			last[d] += h[i]
-		}
+	vec.CSRAddGrad(last[:d], b.Row, b.Col, values(b), h)
+	for _, v := range h {
+		last[d] += v
 	}
 }
 
@@ -268,29 +277,6 @@ func (m *curved) addDenseHessian(a, h []float64, b *data.Batch) {
 	}
 }
 
-func sparseDot(col []int32, val []float32, w []float64) float64 {
-	var a, b, c, d float64
-	val = val[:len(col)]
-	for len(col) >= 4 {
-		a += float64(float64(val[0]) * w[col[0]])
-		b += float64(float64(val[1]) * w[col[1]])
-		c += float64(float64(val[2]) * w[col[2]])
-		d += float64(float64(val[3]) * w[col[3]])
-		col, val = col[4:], val[4:]
-	}
-	for i, j := range col {
-		a += float64(float64(val[i]) * w[j])
-	}
-	return (a + b) + (c + d)
-}
-
-func sparseAxpy(g []float64, a float64, col []int32, val []float32) {
-	val = val[:len(col)]
-	for i, j := range col {
-		g[j] += float64(a * float64(val[i]))
-	}
-}
-
 func denseDot(x []float32, w []float64) float64 {
 	var a, b, c, d float64
 	w = w[:len(x)]
@@ -335,7 +321,7 @@ func (squaredLoss) slope(r, h, z []float64, b *data.Batch, lo, hi int) float64 {
 	return sum / 2
 }
 
-func (squaredLoss) bend([]float64, []float64) {}
+func (squaredLoss) bend([]float64, []float64, int) {}
 
 func (squaredLoss) diagonal([]float64, int) float64 { return 1 }
 
@@ -366,15 +352,34 @@ type logisticLoss struct{}
 func (logisticLoss) check(b *data.Batch, _ int) error { return checkClasses(b, 2) }
 
 func (logisticLoss) slope(r, h, z []float64, b *data.Batch, lo, hi int) float64 {
-	return vec.LogisticLoss64(r, h, z, b.Class[lo:hi])
+	return vec.LogLoss(r, h, z, b.Class[lo:hi])
 }
 
-func (logisticLoss) bend(u, h []float64) { u[0] *= h[0] }
+func (logisticLoss) bend(u, h []float64, _ int) {
+	for i, v := range h {
+		u[i] *= v
+	}
+}
 
 func (logisticLoss) diagonal(h []float64, _ int) float64 { return h[0] }
 
 func (logisticLoss) line(z, u []float64, t float64, b *data.Batch, _ int) (sum, slope, bend float64) {
-	return vec.LogisticLine64(z, u, t, b.Class)
+	s := rooms.Get().(*room)
+	defer rooms.Put(s)
+	s.r, s.u, s.x = sized(s.r, blockRows), sized(s.u, blockRows), sized(s.x, blockRows)
+	for lo := 0; lo < b.N; lo += blockRows {
+		hi := min(lo+blockRows, b.N)
+		at, r, h, way := s.u[:hi-lo], s.r[:hi-lo], s.x[:hi-lo], u[lo:hi]
+		for i, v := range z[lo:hi] {
+			at[i] = v + float64(t*way[i])
+		}
+		sum += vec.LogLoss(r, h, at, b.Class[lo:hi])
+		for i, v := range way {
+			slope += float64(r[i] * v)
+			bend += float64(h[i] * float64(v*v))
+		}
+	}
+	return sum, slope, bend
 }
 
 // softmaxLoss keeps the probabilities p for its second derivatives, diag(p) - p p'.
@@ -386,13 +391,17 @@ func (softmaxLoss) slope(r, h, z []float64, b *data.Batch, lo, hi int) float64 {
 	return vec.SoftmaxLoss64(r, h, z, b.Class[lo:hi], len(z)/(hi-lo))
 }
 
-func (softmaxLoss) bend(u, p []float64) {
-	var mean float64
-	for c, v := range u {
-		mean += float64(p[c] * v)
-	}
-	for c := range u {
-		u[c] = float64(p[c] * (u[c] - mean))
+func (softmaxLoss) bend(u, p []float64, outputs int) {
+	for len(u) > 0 {
+		own, prob := u[:outputs], p[:outputs]
+		var mean float64
+		for c, v := range own {
+			mean += float64(prob[c] * v)
+		}
+		for c := range own {
+			own[c] = float64(prob[c] * (own[c] - mean))
+		}
+		u, p = u[outputs:], p[outputs:]
 	}
 }
 

@@ -255,18 +255,18 @@ func TestGolden(t *testing.T) {
 	sparse := must(data.CSR("golden", dim, row, col, val, class, 2, nil))
 	dense := data.Dense("golden", dim, x, class, 2)
 	want := map[string]uint64{
-		"dense lbfgs:memory=10,tol=1e-08":   0xc8412d244c294b12,
-		"dense lbfgs:memory=3,tol=1e-08":    0xd52679c012c18c23,
-		"dense newton:solve=cg,tol=1e-08":   0x3f465bb28c80a388,
-		"dense newton:tol=1e-08":            0xca890a2b49f95777,
-		"softmax lbfgs:memory=10,tol=1e-08": 0x9358bf758ec34130,
-		"softmax lbfgs:memory=3,tol=1e-08":  0x87f696b7017f7c4,
-		"softmax newton:solve=cg,tol=1e-08": 0xca7c59e9d1c6a39d,
-		"softmax newton:tol=1e-08":          0xca7c59e9d1c6a39d,
-		"sparse lbfgs:memory=10,tol=1e-08":  0x4a765be75063bb11,
-		"sparse lbfgs:memory=3,tol=1e-08":   0x8b86d17ba05c956,
-		"sparse newton:solve=cg,tol=1e-08":  0x91094088f9f2d6b5,
-		"sparse newton:tol=1e-08":           0xe93173d3287542e3,
+		"dense lbfgs:memory=10,tol=1e-08":   0xf8024e35bfe847f0,
+		"dense lbfgs:memory=3,tol=1e-08":    0x3ab63266c3271a6b,
+		"dense newton:solve=cg,tol=1e-08":   0xcb569a6a7f6fe7f7,
+		"dense newton:tol=1e-08":            0x35b9982c35f825b7,
+		"softmax lbfgs:memory=10,tol=1e-08": 0x4c58aff244f25c6b,
+		"softmax lbfgs:memory=3,tol=1e-08":  0xd2359ff2897f1dd,
+		"softmax newton:solve=cg,tol=1e-08": 0xcbeee5b031ae7e86,
+		"softmax newton:tol=1e-08":          0xcbeee5b031ae7e86,
+		"sparse lbfgs:memory=10,tol=1e-08":  0xd821c4f421315338,
+		"sparse lbfgs:memory=3,tol=1e-08":   0xe7563a5bb0c323c1,
+		"sparse newton:solve=cg,tol=1e-08":  0xf649fe86fc48dd90,
+		"sparse newton:tol=1e-08":           0x29ef242062956125,
 	}
 	for name, w := range map[string]world{"sparse": {logistic, sparse, 4}, "dense": {logistic, dense, 4}, "softmax": {softmax, sparse, 4}} {
 		for _, o := range methods {

@@ -209,7 +209,7 @@ func logLoss() {
 	a, u := YMM(), YMM()
 	VORPD(quad(signBit), m, a) // -|m|
 	atLeast(-coef.ExpMax, a)
-	e := exp(a)
+	e := expBy(a, coef.Expm1Long[:])
 	VADDPD(one, e, u)
 	q, p := YMM(), YMM()
 	VDIVPD(u, one, q)
@@ -224,7 +224,7 @@ func logLoss() {
 	VADDPD(double(2), f, t)
 	VDIVPD(t, f, f) // s
 	VMULPD(f, f, t)
-	h := horner(coef.Atanh[:], t)
+	h := horner(coef.AtanhLong[:], t)
 	VADDPD(f, f, f)
 	VMULPD(h, f, f)
 	VANDPD(double(coef.Ln2), big, big)
@@ -306,22 +306,24 @@ func horner(c []float64, x VecVirtual) VecVirtual {
 }
 
 // expCore gives q and scale with e^x = scale + scale*q, for x that needs no clamping. It uses x up.
-func expCore(x VecVirtual) (q, scale VecVirtual) {
+func expCore(x VecVirtual, expm1 []float64) (q, scale VecVirtual) {
 	kd, t := YMM(), YMM()
 	VMULPD(double(coef.InvLn2), x, kd)
 	VADDPD(double(coef.Round), kd, kd)
 	VSUBPD(double(coef.Round), kd, t)
 	VMULPD(double(coef.Ln2), t, t)
 	VSUBPD(t, x, x)
-	p := horner(coef.Expm1[:], x)
+	p := horner(expm1, x)
 	VMULPD(x, p, p)
 	VPADDQ(quad(1023), kd, kd)
 	VPSLLQ(Imm(52), kd, kd)
 	return p, kd
 }
 
-func exp(x VecVirtual) VecVirtual {
-	q, scale := expCore(x)
+func exp(x VecVirtual) VecVirtual { return expBy(x, coef.Expm1[:]) }
+
+func expBy(x VecVirtual, expm1 []float64) VecVirtual {
+	q, scale := expCore(x, expm1)
 	VMULPD(scale, q, q)
 	VADDPD(scale, q, q)
 	return q
@@ -334,7 +336,7 @@ func tanh(x VecVirtual) VecVirtual {
 	VANDPD(quad(signBit-1), x, a)
 	VADDPD(a, a, a)
 	atMost(coef.TanhMax, a)
-	m, scale := expCore(a)
+	m, scale := expCore(a, coef.Expm1[:])
 	VMULPD(scale, m, m)
 	VSUBPD(double(1), scale, scale)
 	VADDPD(scale, m, m)

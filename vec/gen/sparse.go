@@ -190,6 +190,39 @@ func sparse() {
 			MOVQ(first, k.p)
 			k.scatter64(g, x)
 		})
+
+		k = start("csrAddGram", "a []float64, ", "d []float64", "is a += the lower triangle of X' D X")
+		a := base("a")
+		d = base("d")
+		k.rows(func() {
+			x := XMM()
+			VMOVSD(Mem{Base: d}, x)
+			ADDQ(Imm(8), d)
+			first, last := GP64(), GP64()
+			MOVQ(k.p, first)
+			MOVQ(k.end, last)
+			MOVQ(k.p, k.end)
+			Label("line") // the entries up to and with k.end against that one
+			CMPQ(k.end, last)
+			JGE(LabelRef("line_none"))
+			MOVQ(k.end, k.p)
+			w := x
+			if !k.ones {
+				w = XMM()
+				VCVTSS2SD(k.entry(0), k.zero, w)
+				VMULSD(x, w, w)
+			}
+			r, line := GP64(), GP64()
+			MOVLQSX(Mem{Base: k.col, Index: k.p, Scale: 4}, r)
+			LEAQ(Mem{Base: r, Disp: 1}, line)
+			IMULQ(r, line)
+			LEAQ(Mem{Base: a, Index: line, Scale: 4}, line) // r(r+1)/2 numbers of eight bytes
+			INCQ(k.end)
+			MOVQ(first, k.p)
+			k.scatter64(line, w)
+			JMP(LabelRef("line"))
+			Label("line_none")
+		})
 	}
 
 	text("csrMatVec", "func(y []float32, row []int, col []int32, val, w []float32)", "is y = the sums of val*w[col], each one chain.")

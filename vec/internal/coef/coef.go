@@ -37,6 +37,15 @@ var Atanh = [...]float64{
 	0.11087120001882952, 0.09804122652852038,
 }
 
+// Expm1Long is (e^r - 1)/r for |r| <= ln(2)/2, its Taylor series to r^12, whose rest is below 2^-56.
+var Expm1Long = [...]float64{
+	1, 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040, 1. / 40320, 1. / 362880, 1. / 3628800, 1. / 39916800,
+	1. / 479001600, 1. / 6227020800,
+}
+
+// AtanhLong is atanh(s)/s in s^2, for |s| <= 3 - 2 sqrt(2), its Taylor series to s^18, whose rest is below 2^-55.
+var AtanhLong = [...]float64{1, 1. / 3, 1. / 5, 1. / 7, 1. / 9, 1. / 11, 1. / 13, 1. / 15, 1. / 17, 1. / 19}
+
 // TailMax and TailScale say where Tail holds: 0 <= a <= TailMax, with t = 1/(1 + TailScale*a).
 const (
 	TailMax   = 16.0
