@@ -344,7 +344,7 @@ func TestSingular(t *testing.T) {
 	}
 	for name, w := range worlds {
 		for _, o := range methods {
-			e := w.solve(t, 2, o, 300, nil, nil)
+			e := w.solve(t, 2, o, 3000, nil, nil)
 			if !e.rep.Done || e.rep.Solving.Gradient > 1e-8 || strings.Contains(e.rep.Why, "separable") {
 				t.Errorf("seed %d: %s by %+v: %d steps, %s, %+v", seed, name, o, e.steps, e.rep.Why, *e.rep.Solving)
 			}
