@@ -10,8 +10,9 @@ import (
 const blockFloats = 2 << 10
 
 // stagedMost is up to how many bytes, of all parts of everybody, a sum goes by the stages: one meeting, every rank adds
-// all. Beyond, each adds its chunk where the vectors are, in two.
-const stagedMost = 64 << 10
+// all. Beyond, each adds its chunk where the vectors are, in two: another meeting costs less than reading all of what
+// the others have just written.
+const stagedMost = 8 << 10
 
 // staged tells whether a sum of n elements goes by the stages. Every rank must come to the same answer.
 func staged(t Tree, n int) bool {

@@ -136,7 +136,7 @@ func (x *exam) sharedFaults(t *testing.T) {
 	}
 	const n, missing = 4, 2
 	tree := comm.NewTree(n, n)
-	for _, c := range []struct{ length, owed int }{{1000, 4000}, {100_000, 100_000}} {
+	for _, c := range []struct{ length, owed int }{{100, 400}, {100_000, 100_000}} {
 		groups, books := counted(x.group(t, n, 300*time.Millisecond))
 		each(t, groups, func(g comm.Group) error { return comm.Barrier(bg, g) })
 		for r, err := range all(groups, func(g comm.Group) error {
@@ -161,7 +161,7 @@ func (x *exam) sharedFaults(t *testing.T) {
 			t.Errorf("the rank that comes too late: %v", err)
 		}
 	}
-	for _, length := range []int{1000, 100_000} { // given up once it has been shown to the others
+	for _, length := range []int{100, 100_000} { // given up once it has been shown to the others
 		g := x.group(t, n, patience)
 		ctx, cancel := context.WithCancel(bg)
 		late := &lateContext{ctx, make(chan struct{}, 1)}
