@@ -76,6 +76,14 @@ func (d *base) sum(ds Dataset, samples func(hash.Hash)) Info {
 	return in
 }
 
+// Shape is ds.Info() without SHA256, which costs a pass over the data.
+func Shape(ds Dataset) Info {
+	if p, ok := ds.(interface{ plain() Info }); ok {
+		return p.plain()
+	}
+	return ds.Info()
+}
+
 // hashOf hashes the kind and shape of ds, then what samples writes, or, when it is nil, the gathered batches.
 func hashOf(ds Dataset, in Info, samples func(hash.Hash)) string {
 	h := sha256.New()
@@ -244,10 +252,7 @@ func (d *subset) Label(i int) int { return d.of.Label(d.ids[i]) }
 func (d *subset) Schema() *Schema { return SchemaOf(d.of) }
 
 func (d *subset) plain() Info {
-	if of, ok := d.of.(interface{ plain() Info }); ok {
-		return of.plain()
-	}
-	return d.of.Info()
+	return Shape(d.of)
 }
 
 func (d *subset) Info() Info {

@@ -7,8 +7,11 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"runtime"
 	"slices"
 	"strconv"
+
+	"github.com/covey-ml/covey/vec"
 )
 
 // LIBSVM text is one sample a line: a label, then index:value pairs with increasing indices from 1, separated by blanks;
@@ -30,10 +33,14 @@ type libsvm struct {
 	val    []float32
 	labels []float64
 	where  []int32 // line of each sample
+	later  bool    // of a piece that is not the file's first: that lines have labels, or that they do not, is known
 }
 
-// libsvmChunk is how many bytes of text are parsed in one go.
-const libsvmChunk = 1 << 20
+// libsvmChunk is how many bytes of text a core parses in one go.
+const libsvmChunk = 1 << 18
+
+// libsvmSide is how many cores parse at most: beyond, they wait for the one that reads.
+const libsvmSide = 8
 
 // readLIBSVM reads a whole file. The width is the highest index of the file, o.Features when that is given, or the
 // training data's when o.Like is. With o.Like all lines may lack the label.
@@ -50,7 +57,8 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 	if o.ZeroBased {
 		d.first = 0
 	}
-	text := chunks{in: in.Reader, size: libsvmChunk / 16}
+	pieces := make([]libsvm, min(runtime.GOMAXPROCS(0), libsvmSide))
+	text := chunks{in: in.Reader, size: libsvmChunk / 4}
 	line := 1
 	for {
 		p, err := text.next()
@@ -63,20 +71,75 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 		if line == 1 {
 			p = bytes.TrimPrefix(p, []byte("\xef\xbb\xbf"))
 		}
-		before := len(d.col)
-		if line, err = d.parse(p, line); err != nil {
+		first := len(d.labels) == 0
+		if first || len(pieces) == 1 || len(p) < libsvmChunk/4 {
+			line, err = d.parse(p, line)
+		} else {
+			line, err = d.sideBySide(pieces, p, line)
+		}
+		if err != nil {
 			return nil, err
 		}
-		if before == 0 && !in.gz && len(p) > 0 { // room for the rest, if it is like the beginning
-			more := float64(in.size)/float64(len(p))*1.02 + 1
-			rest := int(float64(len(d.col))*more) + libsvmChunk/4
-			d.col, d.val = slices.Grow(d.col, rest), slices.Grow(d.val, rest)
-			rest = int(float64(len(d.labels)) * more)
-			d.row, d.labels, d.where = slices.Grow(d.row, rest), slices.Grow(d.labels, rest), slices.Grow(d.where, rest)
-			text.size = libsvmChunk
+		if first && len(d.labels) > 0 {
+			if !in.gz {
+				d.reserve(float64(in.size)/float64(len(p))*1.02 + 1)
+			}
+			text.size = libsvmChunk * len(pieces)
 		}
 	}
 	return d.finish(name)
+}
+
+// reserve makes room for so many times what there is, and a little more.
+func (d *libsvm) reserve(times float64) {
+	d.col, d.val = roomy(d.col, times), roomy(d.val, times)
+	d.row, d.labels, d.where = roomy(d.row, times), roomy(d.labels, times), roomy(d.where, times)
+}
+
+// roomy is s with room for so many times its elements. Memory that is made costs nothing before it is touched; what
+// slices.Grow makes has been.
+func roomy[T any](s []T, times float64) []T {
+	return append(make([]T, 0, int(float64(len(s))*times)+1024), s...)
+}
+
+// sideBySide is parse, piece by piece on all cores.
+func (d *libsvm) sideBySide(pieces []libsvm, p []byte, number int) (int, error) {
+	texts := make([][]byte, len(pieces))
+	rest := p
+	for i := range pieces {
+		n := len(rest) / (len(pieces) - i)
+		if k := bytes.IndexByte(rest[n:], '\n'); k >= 0 {
+			n += k + 1
+		} else {
+			n = len(rest)
+		}
+		texts[i], rest = rest[:n], rest[n:]
+	}
+	lines, errs := make([]int, len(pieces)), make([]error, len(pieces))
+	vec.SideBySide(len(pieces), func(i int) {
+		q := &pieces[i]
+		*q = libsvm{name: d.name, o: d.o, first: d.first, limit: d.limit, bare: d.bare, later: true,
+			row: q.row[:0], col: q.col[:0], val: q.val[:0], labels: q.labels[:0], where: q.where[:0]}
+		lines[i], errs[i] = q.parse(texts[i], 0)
+	})
+	for i := range pieces {
+		q := &pieces[i]
+		if errs[i] != nil { // once more, to say in which line of the file
+			return d.parse(texts[i], number)
+		}
+		base := len(d.col)
+		for _, r := range q.row {
+			d.row = append(d.row, base+r)
+		}
+		for _, n := range q.where {
+			d.where = append(d.where, int32(number)+n)
+		}
+		d.col, d.val = append(d.col, q.col...), append(d.val, q.val...)
+		d.labels = append(d.labels, q.labels...)
+		d.width = max(d.width, q.width)
+		number += lines[i]
+	}
+	return number, nil
 }
 
 // finish makes the data set.
@@ -112,7 +175,7 @@ func (d *libsvm) parse(p []byte, number int) (int, error) {
 	d.col, d.val = slices.Grow(d.col, len(p)/4+1), slices.Grow(d.val, len(p)/4+1)
 	for len(p) > 0 {
 		n := 0
-		if !d.bare && (len(d.labels) > 0 || d.o.Like == nil) {
+		if !d.bare && (d.later || len(d.labels) > 0 || d.o.Like == nil) {
 			n = d.plain(p)
 		}
 		if n > 0 {
@@ -276,7 +339,7 @@ func (d *libsvm) line(line []byte, n int) error {
 	if len(token) == 0 {
 		return nil
 	}
-	if d.o.Like != nil && len(d.labels) == 0 {
+	if d.o.Like != nil && len(d.labels) == 0 && !d.later {
 		d.bare = bytes.IndexByte(token, ':') >= 0
 	}
 	var label float64

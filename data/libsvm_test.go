@@ -3,6 +3,8 @@ package data
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -148,4 +150,66 @@ func FuzzLIBSVM(f *testing.F) {
 			t.Fatalf("%q written back as %q reads otherwise", p, b.String())
 		}
 	})
+}
+
+// A file of many pieces reads as its lines do one by one, on any number of cores, and what is wrong is in the line that it
+// says.
+func TestLIBSVMInPieces(t *testing.T) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 1))
+	var lines []string
+	for size := 0; size < 5*libsvmChunk; {
+		line := fmt.Sprintf("%d", r.IntN(3))
+		for col := 1 + r.IntN(5); col < 300; col += 1 + r.IntN(40) {
+			line += fmt.Sprintf(" %d:%.3g", col, r.NormFloat64())
+		}
+		switch r.IntN(20) {
+		case 0:
+			line = "# " + line
+		case 1:
+			line = ""
+		}
+		lines = append(lines, line)
+		size += len(line) + 1
+	}
+	wrong := slices.Clone(lines)
+	at := len(lines)/2 + r.IntN(len(lines)/2)
+	wrong[at] = "1 5:2 4:3"
+	var first *sparse
+	for _, cores := range []int{1, 2, 5} {
+		was := runtime.GOMAXPROCS(cores)
+		defer runtime.GOMAXPROCS(was)
+		text := strings.Join(lines, "\n") + "\n"
+		d, err := readLIBSVM(ctx, "input", bytesSource("input", []byte(text)), Options{})
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if first == nil {
+			first = d
+			b := gather(d)
+			n := 0
+			for _, l := range lines {
+				if l == "" || l[0] == '#' {
+					continue
+				}
+				one, err := readLIBSVM(ctx, "input", bytesSource("input", []byte(l+"\n")), Options{Features: d.info.Dim, Classes: 3})
+				if err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+				lo, hi := b.Row[n], b.Row[n+1]
+				if one.class[0] != b.Class[n] || !slices.Equal(one.col, b.Col[lo:hi]) || !slices.Equal(one.val, b.Val[lo:hi]) {
+					t.Fatalf("seed %d: sample %d is not that of its line", seed, n)
+				}
+				n++
+			}
+			if n != d.Len() {
+				t.Fatalf("seed %d: %d samples, expected %d", seed, d.Len(), n)
+			}
+		} else if !slices.Equal(d.row, first.row) || !slices.Equal(d.col, first.col) || !slices.Equal(d.val, first.val) || !slices.Equal(d.class, first.class) ||
+			d.info.Dim != first.info.Dim {
+			t.Fatalf("seed %d: %d cores read other samples than one", seed, cores)
+		}
+		_, err = readLIBSVM(ctx, "input", bytesSource("input", []byte(strings.Join(wrong, "\n")+"\n")), Options{})
+		says(t, err, fmt.Sprintf("line %d: index 4 comes after 5", at+1))
+	}
 }

@@ -172,7 +172,7 @@ func (j *Job) fillStrategy() error {
 
 func (j *Job) fillTransport() error {
 	switch {
-	case j.Transport == "" && j.Workers == 1:
+	case j.Transport == "" && (j.Workers == 1 || j.Solves()): // what starts processes takes as long as many a solver
 		j.Transport = Inproc
 	case j.Transport == "" && shm.Available() == nil:
 		j.Transport = Shm
@@ -233,7 +233,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if err != nil {
 		return train.Config{}, j.Errorf("model", "%w", err)
 	}
-	m, err := zoo.New(ms, tr.Info(), tr.Len(), tr)
+	m, err := zoo.New(ms, data.Shape(tr), tr.Len(), tr)
 	if err != nil {
 		return train.Config{}, j.Errorf("model", "%w", err)
 	}

@@ -46,7 +46,7 @@ type Job struct {
 
 	Strategy  Choice        `help:"when workers talk: allreduce, direct (closed form, for linear and ridge), or newton or lbfgs (solvers, for the smooth linear models), as in newton:tol=1e-6"`
 	Workers   int           `help:"workers" default:"2" least:"1" most:"4096"`
-	Transport string        `help:"how workers talk: inproc (goroutines), shm (processes, shared memory) or tcp" choices:"inproc shm tcp"`
+	Transport string        `help:"how workers talk: inproc (goroutines of one process, which all end when one crashes), shm (processes, shared memory) or tcp (default: shm; inproc for one worker, newton and lbfgs)" choices:"inproc shm tcp"`
 	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H or shared" default:"auto"`
 	Bucket    Size          `help:"bytes of gradient that are reduced in one go while the backward pass still runs (default: by what the transport costs)"`
 	Shard     string        `help:"each worker updates its own part of the parameters and sends that out (ZeRO stage 1), where the optimizer allows it; no bit changes: yes or no" default:"yes" choices:"yes no"`

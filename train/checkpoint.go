@@ -32,8 +32,15 @@ type setting struct {
 }
 
 func (r *run) setting() setting {
+	s := r.shape()
+	s.Data = r.c.Train.Info().SHA256
+	return s
+}
+
+// shape is the setting without the data's hash, which takes a pass over the data.
+func (r *run) shape() setting {
 	c := r.c
-	return setting{Samples: c.Train.Len(), Data: c.Train.Info().SHA256, Batch: c.Batch, Microshards: c.Microshards,
+	return setting{Samples: c.Train.Len(), Batch: c.Batch, Microshards: c.Microshards,
 		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy)}
 }
 
@@ -235,10 +242,17 @@ type who struct {
 
 // agree checks that all workers are about to do the same.
 func (r *run) agree(ctx context.Context) error {
-	me := who{Setting: r.setting(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
+	if r.g.Size() == 1 {
+		r.c.resuming = r.c.Resume != ""
+		return nil
+	}
+	me := who{Setting: r.shape(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
 		Sched: r.c.Schedule, Resume: r.c.Resume != ""}
-	if r.c.Test != nil {
-		me.Test = r.c.Test.Info().SHA256
+	if !r.c.sameData {
+		me.Setting = r.setting()
+		if r.c.Test != nil {
+			me.Test = r.c.Test.Info().SHA256
+		}
 	}
 	all, err := gatherJSON(ctx, r.g, me)
 	if err != nil {

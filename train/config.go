@@ -56,6 +56,7 @@ type Config struct {
 	// after that step, with a checkpoint, and Run returns ErrStopped with the report so far. It must be fast.
 	Stop func() bool
 
+	sameData bool // as all workers have it, they need not tell each other what it is
 	resuming bool // rank 0 has a checkpoint
 }
 

@@ -19,6 +19,7 @@ func Local(ctx context.Context, n int, timeout time.Duration, c Config) (*Report
 	ended := make(chan struct{})
 	for i, g := range groups {
 		c := c
+		c.sameData = true
 		if i > 0 {
 			c.Dir, c.Events, c.Stop, c.Resume = "", Events{}, nil, ""
 		}

@@ -265,7 +265,7 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 		if info.Test, err = evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Test); err != nil {
 			return err
 		}
-		if r.c.Train.Info().Task == data.Classification {
+		if data.Shape(r.c.Train).Task == data.Classification {
 			acc := float64(info.Test.Correct) / float64(info.Test.N)
 			info.Accuracy = &acc
 		}

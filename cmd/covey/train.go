@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/model/zoo"
 	"github.com/covey-ml/covey/optim"
@@ -285,6 +286,12 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 	if err != nil {
 		return nil, err
 	}
+	hashed := comm.RealClock().Event()
+	comm.RealClock().Go(func() { // it is asked for when the first checkpoint is saved
+		tr.Info()
+		hashed.Set()
+	})
+	defer hashed.Wait(context.Background())
 	conf, err := j.Build(tr, test)
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ type summary struct {
 }
 
 func summaryOf(j *job.Job, tr, test data.Dataset) *summary {
-	d := fmt.Sprintf("%s: %s samples", tr.Info().Name, thousands(tr.Len()))
+	d := fmt.Sprintf("%s: %s samples", data.Shape(tr).Name, thousands(tr.Len()))
 	if test != nil {
 		d += fmt.Sprintf(", %s to test", thousands(test.Len()))
 	}

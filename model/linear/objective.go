@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/vec"
 )
 
 // The objectives below go through package math, whose Exp and Log1p may differ in the last bit between processors.
@@ -24,7 +25,18 @@ func (m *Lasso) Objective(x []float32, ds data.Dataset) float64 {
 
 // Objective is |w|^2 / 2 + C sum log(1 + exp(-s (x.w + b))) over ds, in float64.
 func (m *Logistic) Objective(x []float32, ds data.Dataset) float64 {
-	return squared(x[:m.core.weights])/2 + m.c*m.sum(x, ds, logLoss)
+	w := make([]float64, len(x))
+	for i, v := range x {
+		w[i] = float64(v)
+	}
+	var total float64
+	var s room
+	inChunks(ds, func(b *data.Batch) {
+		s.u = sized(s.u, b.N)
+		m.project(s.u, w, b, 0, b.N, &s)
+		total += vec.LogLoss(s.u, nil, s.u, b.Class)
+	})
+	return squared(x[:m.core.weights])/2 + m.c*total
 }
 
 // Objective is the sum of -log softmax(Wx + b)[class] over ds plus l2/2 |W|^2, in float64.
@@ -76,14 +88,6 @@ func squaredError(z []float64, y []float32, _ int) float64 {
 		sum += d * d
 	}
 	return sum
-}
-
-func logLoss(z []float64, _ []float32, class int) float64 {
-	m := z[0]
-	if class == 1 {
-		m = -m
-	}
-	return max(m, 0) + math.Log1p(math.Exp(-math.Abs(m)))
 }
 
 func crossEntropy(z []float64, _ []float32, class int) float64 {
