@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,6 +74,9 @@ func (e *engine) start() {
 	}
 	if len(e.links) < runtime.NumCPU() { // plain sockets stay on this machine
 		e.spin = spin
+		for _, l := range e.links {
+			l.raw.restrain() // else a writer had better fill the buffer before it gives way to its reader
+		}
 	}
 	e.slots = make([]unix.PollFd, len(e.links))
 	if len(e.links) == 0 {
@@ -83,10 +87,13 @@ func (e *engine) start() {
 	go e.watch()
 }
 
-// pass reads what has come on every link, and tells whether there was something. The leader waits for whom it finds
-// reading, which is soon over, since others stop for it.
-func (e *engine) pass(leader bool) (busy bool) {
-	for _, l := range e.links {
+// pass reads what has come on every link, or, where look has looked, on those where it saw something, and tells
+// whether there was something. The leader waits for whom it finds reading, which is soon over, since others stop for it.
+func (e *engine) pass(leader, looked bool) (busy bool) {
+	for i, l := range e.links {
+		if looked && e.slots[i].Revents == 0 && !l.paused.Load() {
+			continue
+		}
 		if leader {
 			l.in.mu.Lock()
 		} else if !l.in.mu.TryLock() {
@@ -99,13 +106,27 @@ func (e *engine) pass(leader bool) (busy bool) {
 	return busy
 }
 
+// look tells whether a pass may find something. One poll does for all links, and unlike a read it does not take the
+// sockets' locks, for which whoever writes to them would wait. The caller leads.
+func (e *engine) look() (some bool) {
+	for i, l := range e.links {
+		e.slots[i] = l.pollable()
+		some = some || l.paused.Load()
+	}
+	n, _, _ := unix.RawSyscall(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&e.slots[0])), uintptr(len(e.slots)), uintptr(unsafe.Pointer(&atOnce)))
+	return some || int(n) > 0
+}
+
+// atOnce is a time that poll is to wait: none.
+var atOnce unix.Timespec
+
 // advance is pump, with what follows from its end. in.mu is held.
 func (l *link) advance() bool {
 	in := &l.in
 	if in.over || l.parting.Load() {
 		return false
 	}
-	in.moved = false
+	in.moved, l.raw.short = false, false
 	err := l.pump()
 	l.paused.Store(err == errFull)
 	switch err {
@@ -196,7 +217,8 @@ func (e *engine) drive(done <-chan struct{}) {
 	defer e.resign()
 	var begun time.Time
 	for slept := 0; slept < naps; {
-		busy := e.pass(true)
+		looked := !begun.IsZero()
+		busy := (!looked || e.look()) && e.pass(true, looked)
 		switch {
 		case len(done) > 0:
 			return
@@ -235,13 +257,13 @@ func (e *engine) writable(l *link) {
 	if e.lead() {
 		defer e.resign()
 		switch {
-		case e.pass(true):
+		case e.pass(true, false):
 			l.full = time.Time{}
 		case l.full.IsZero():
 			l.full = time.Now()
 		case !e.linger(l.full):
 			e.sleep(l, tick)
-			e.pass(true)
+			e.pass(true, false)
 			l.full = time.Time{}
 		}
 		return
@@ -288,7 +310,7 @@ func (e *engine) watch() {
 		e.hush(slots[len(e.links)])
 		if e.leading.Load() {
 			e.standBy(timer)
-		} else if e.pass(false) {
+		} else if e.pass(false, false) {
 			runtime.Gosched() // to whom the pass has woken
 		}
 	}

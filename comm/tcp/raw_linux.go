@@ -11,9 +11,10 @@ import (
 // raw is a connection taken from Go's runtime: its calls never block, and whoever needs it waits for it himself. So a
 // message costs no switch of goroutines, and the runtime's poller is not woken for what a program reads anyway.
 type raw struct {
-	fd   int
-	wait func() error // called by write when nothing more can be written; its error ends the write
-	iov  [2]unix.Iovec
+	fd    int
+	wait  func() error // called by write when nothing more can be written; its error ends the write
+	iov   [2]unix.Iovec
+	short bool // a read found less than it asked for: the next would most likely find nothing
 }
 
 // newRaw takes a connection over. It returns nil, and leaves c as it is, when the system does not let it.
@@ -30,10 +31,15 @@ func newRaw(c *net.TCPConn) *raw {
 	return &raw{fd: fd}
 }
 
-// Read implements io.Reader. It returns errAgain when nothing is there.
+// Read implements io.Reader. It returns errAgain when nothing is there and, once after a read that was cut short, when
+// nothing was there a moment ago.
 func (r *raw) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
+	}
+	if r.short {
+		r.short = false
+		return 0, errAgain
 	}
 	for {
 		n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(r.fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
@@ -47,6 +53,7 @@ func (r *raw) Read(p []byte) (int, error) {
 		case n == 0:
 			return 0, io.EOF
 		}
+		r.short = int(n) < len(p)
 		return int(n), nil
 	}
 }
@@ -86,6 +93,16 @@ func (r *raw) put(head, body []byte) int {
 		return -int(e)
 	}
 	return int(n)
+}
+
+// sendBuffer is what restrain lets a socket hold that its peer has not read; the system doubles it for its own needs.
+// More than this is not granted everywhere (net.core.wmem_max).
+const sendBuffer = 200 << 10
+
+// restrain keeps the writer near its reader. The system's own buffer lets it run megabytes ahead, and what the kernel
+// copies to are then pages that are in no cache.
+func (r *raw) restrain() {
+	unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer) // it works without, too
 }
 
 // end ends both directions at once: whoever waits for the socket is woken.
