@@ -95,14 +95,22 @@ func (r *raw) put(head, body []byte) int {
 	return int(n)
 }
 
-// sendBuffer is what restrain lets a socket hold that its peer has not read; the system doubles it for its own needs.
-// More than this is not granted everywhere (net.core.wmem_max).
-const sendBuffer = 200 << 10
+const (
+	// sendBuffer is what restrain lets a socket hold that its peer has not read; the system doubles it for its own
+	// needs. More than this is not granted everywhere (net.core.wmem_max).
+	sendBuffer = 200 << 10
+	// receiveBuffer is the room for what has come that a socket begins with.
+	receiveBuffer = 2 << 20
+)
 
-// restrain keeps the writer near its reader. The system's own buffer lets it run megabytes ahead, and what the kernel
-// copies to are then pages that are in no cache.
+// restrain keeps the writer near its reader, and its reader's window open. The system's own send buffer lets a writer run
+// megabytes ahead, and what the kernel copies to are then pages that are in no cache; its receive buffer begins at 128
+// KiB and may never grow, since it does so as the sender is seen to fill it. It works without either, too.
 func (r *raw) restrain() {
-	unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer) // it works without, too
+	unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+	// A low-water mark makes room for itself, beyond what SO_RCVBUF may ask for, and the room stays.
+	unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, receiveBuffer)
+	unix.SetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
 }
 
 // end ends both directions at once: whoever waits for the socket is woken.
