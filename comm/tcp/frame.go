@@ -45,6 +45,12 @@ type header struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// foldBytes is how much update takes at a time, and remainder what that leaves. Whoever takes sums keeps one, for on the
+// stack it would not stay there.
+const foldBytes = 256
+
+type remainder [foldBytes]byte
+
 // FrameError says which part of a frame was not what it must be. The connection it came on is closed.
 type FrameError struct {
 	Field     string

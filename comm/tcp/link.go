@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -40,6 +39,7 @@ type link struct {
 	read   chan struct{} // closed when the reader has ended
 	writer chan struct{} // holds a token while somebody writes; it guards what follows up to mu, too
 	head   [HeaderBytes]byte
+	rest   remainder
 	// The context that would cut a Send is watched from one Send to the next, for as long as it is the same one.
 	watched <-chan struct{}
 	unwatch func() bool
@@ -159,7 +159,7 @@ func (l *link) message(tag comm.Tag, p []byte, deadline time.Time) (n int, err e
 	for {
 		h.length = min(len(p), FrameBytes)
 		h.rest = int64(len(p) - h.length)
-		h.sum = crc32.Checksum(p[:h.length], castagnoli)
+		h.sum = update(0, p[:h.length], &l.rest)
 		h.put(&l.head)
 		if err := l.arm(deadline); err != nil {
 			return n, err

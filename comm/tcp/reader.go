@@ -30,6 +30,7 @@ type intake struct {
 	left  int           // of these have not come
 	due   int           // bytes of the frame that have not come
 	sum   uint32        // of what came of the frame
+	rest  remainder     // of sum
 	waste []byte        // where what nobody wants goes
 	moved bool          // something came since somebody last looked
 	over  bool          // the link has ended, and the mesh knows
@@ -230,7 +231,7 @@ func (l *link) pour() error {
 		}
 		k, err := l.buf.Read(q[:min(in.due, len(q))])
 		if k > 0 {
-			in.sum = crc32.Update(in.sum, castagnoli, q[:k])
+			in.sum = update(in.sum, q[:k], &in.rest)
 			in.due, in.left, in.moved = in.due-k, in.left-k, true
 			if in.p != nil {
 				in.p = in.p[k:]
