@@ -137,7 +137,9 @@ type scratch struct {
 	a    [groupA * maxRows * BlockK]float32
 	rows [8 * rowA]float32
 	turn [maxRows * turnN]float32
-	next *scratch
+	// aside is a product within a product, here because it would go to the heap.
+	aside gemm
+	next  *scratch
 }
 
 // run computes rows rlo to rhi and columns clo to chi. What it packs and what it reads in place changes no result.
@@ -181,9 +183,9 @@ func (g *gemm) turned() bool {
 func (g *gemm) turn(w *scratch) {
 	for lo := g.rlo; lo < g.rhi; lo += turnN {
 		cols := min(turnN, g.rhi-lo)
-		t := gemm{c: w.turn[:], a: g.b, b: g.a[lo:], m: g.n, n: cols, k: g.k, ldc: cols,
+		w.aside = gemm{c: w.turn[:], a: g.b, b: g.a[lo:], m: g.n, n: cols, k: g.k, ldc: cols,
 			ai: g.bj, ap: g.bp, bp: g.ap, bj: 1, rhi: g.n, chi: cols}
-		t.run(w)
+		w.aside.run(w)
 		c := g.c[lo*g.ldc:]
 		done := 0
 		if !g.acc {
@@ -204,6 +206,7 @@ func (g *gemm) turn(w *scratch) {
 			}
 		}
 	}
+	w.aside = gemm{} // keep no matrix alive
 }
 
 // parts cuts n into as few parts of at most most as there can be and gives their size, a multiple of unit, which
