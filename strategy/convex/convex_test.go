@@ -146,6 +146,10 @@ func must[T any](v T, err error) T {
 // methods are all ways to solve.
 var methods = []Options{{Method: Newton}, {Method: Newton, Solve: CG}, {Method: LBFGS}, {Method: LBFGS, Memory: 3}}
 
+// condition bounds the condition numbers of the problems: 500 samples with features of up to 4 or so bend the objective
+// by less than 1e4, and what is not bent by them is bent by a regulariser of 0.1 or more.
+const condition = 1e5
+
 // problems are one of each kind; softmax has no Cholesky of its own and takes conjugate gradients.
 func problems(r *rand.Rand, shards int) map[string]world {
 	const n, dim = 500, 12
@@ -187,7 +191,8 @@ func TestSameOptimumSameBits(t *testing.T) {
 			if math.IsInf(best, 1) {
 				best = obj
 			}
-			if math.Abs(obj/best-1) > 1e-12 {
+			// A gradient of 1e-8 of the first leaves the objective within its square times the condition number.
+			if math.Abs(obj/best-1) > 1e-16*condition {
 				t.Errorf("seed %d: %s by %+v: objective %.15g, by Newton %.15g", seed, name, o, obj, best)
 			}
 			for _, n := range []int{2, 3, 4, 8, 9} {
