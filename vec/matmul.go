@@ -239,7 +239,7 @@ func (t *block) run() {
 		whole = t.nc / t.width * t.width
 	}
 	// A panel of a is read again and again: it pays to bring it close together, unless it is small anyway.
-	packA := t.nc > 2*t.width && (t.ap != 1 || t.kc >= 64)
+	packA := t.nc > 2*t.width && (t.ap != 1 || t.kc >= 64 && (t.nc > 4*t.width || t.ai%1024 == 0))
 	group := 1
 	if t.ai == 1 {
 		group = groupA

@@ -68,6 +68,7 @@ func (t benchTask) run(ctx context.Context, meet func() (comm.Group, error), loc
 	if err != nil {
 		return err
 	}
+	conf.Ahead = j.Ahead(local)
 	g, err := meet()
 	if err != nil {
 		return err
