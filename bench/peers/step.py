@@ -14,7 +14,8 @@ RATE = 0.001
 
 def compare(quick):
     result = common.Result(TITLE, quick, "Milliseconds a step, batches gathered in random order from MNIST in memory. One thread a process or "
-                           "device on every side; with one worker Covey, as in training, has the other core gather the next batch. The losses are the mean of the last ten steps of as many on each side. DDP has Gloo, two processes. "
+                           "device on every side; with one worker Covey, as in training, has the other core gather the next batch. The losses "
+                           "are the mean of the last ten steps of as many on each side. DDP has Gloo, two processes. "
                            "MirroredStrategy has two logical CPU devices, its usual way "
                            "(Model.fit over arrays) and all cores to share; steps_per_execution fails with this strategy.")
     for name, interpreter in (("PyTorch", common.TORCH), ("TensorFlow", common.TENSORFLOW)):
