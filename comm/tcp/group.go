@@ -51,6 +51,12 @@ func newGroup(rank comm.Rank, cfg Config, sockets []*socket) *group {
 func (g *group) Close() error {
 	g.once.Do(func() {
 		g.err = g.Mesh.Close()
+		for _, l := range g.links {
+			if l != nil && l.raw != nil { // all are parting: who was about to start a goroutine has, and nobody will any more
+				l.in.mu.Lock()
+				l.in.mu.Unlock()
+			}
+		}
 		g.wg.Wait()
 		if g.engine != nil {
 			g.engine.close()
