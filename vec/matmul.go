@@ -113,9 +113,9 @@ func (g *gemm) product() {
 		g.split(t)
 		return
 	}
-	w := takeScratch()
+	w := scratches.take()
 	g.run(w)
-	putScratch(w)
+	scratches.put(w)
 }
 
 // nothing is a product over no element.
@@ -139,7 +139,6 @@ type scratch struct {
 	turn [maxRows * turnN]float32
 	// aside is a product within a product, here because it would go to the heap.
 	aside gemm
-	next  *scratch
 }
 
 // run computes rows rlo to rhi and columns clo to chi. What it packs and what it reads in place changes no result.

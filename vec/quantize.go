@@ -65,17 +65,7 @@ func MinMax(x []float32) (lo, hi float32) {
 }
 
 // SumAbs is the sum of |x[i]| in float64, over blocks, lanes and trees as SumSquares.
-func SumAbs(x []float32) float64 {
-	var t treeSum
-	for len(x) > SquareBlock {
-		t.add(magnitudes(x[:SquareBlock]))
-		x = x[SquareBlock:]
-	}
-	if len(x) > 0 {
-		t.add(magnitudes(x))
-	}
-	return t.sum()
-}
+func SumAbs(x []float32) float64 { return sumBlocks(x, magnitudes) }
 
 func bits32(x float32) uint32 { return math.Float32bits(x) }
 

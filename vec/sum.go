@@ -13,14 +13,17 @@ const SquareBlock = 4096
 // SumSquares is the sum of x[i]^2 in float64, over blocks of SquareBlock elements (the last may be shorter), whose
 // sums are added as TreeSum does. Within a block, the exact float64 square of element i is added to lane i mod 16 in
 // order of i; then lane l takes lane l+8, then l+4, l+2 and l+1.
-func SumSquares(x []float32) float64 {
+func SumSquares(x []float32) float64 { return sumBlocks(x, squares) }
+
+// sumBlocks adds what sum makes of each block of x as TreeSum does.
+func sumBlocks(x []float32, sum func(block []float32) float64) float64 {
 	var t treeSum
 	for len(x) > SquareBlock {
-		t.add(squares(x[:SquareBlock]))
+		t.add(sum(x[:SquareBlock]))
 		x = x[SquareBlock:]
 	}
 	if len(x) > 0 {
-		t.add(squares(x))
+		t.add(sum(x))
 	}
 	return t.sum()
 }

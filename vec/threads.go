@@ -96,9 +96,9 @@ func (h *helper) serve() {
 		if g == nil {
 			return
 		}
-		w := takeScratch()
+		w := scratches.take()
 		g.run(w)
-		putScratch(w)
+		scratches.put(w)
 		of := g.of // g is the caller's again as soon as it knows
 		h.task.Store(nil)
 		h.state.Store(free)
@@ -135,12 +135,12 @@ func (h *helper) next() *gemm {
 func (g *gemm) split(t int) {
 	byRow, unit, units := g.cut(t)
 	t = min(t, units)
-	s := takeSplit(t)
+	s := parted(t)
 	var hs []*helper
 	if p := pool.helpers.Load(); p != nil {
 		hs = *p
 	}
-	w := takeScratch()
+	w := scratches.take()
 	for i := t - 1; i >= 0; i-- { // the caller's own part comes last
 		p := &s.part[i]
 		*p = *g
@@ -155,7 +155,7 @@ func (g *gemm) split(t int) {
 			p.run(w)
 		}
 	}
-	putScratch(w)
+	scratches.put(w)
 	for i := 0; i < spins && s.left.Load() > 0; i++ {
 		if i%128 == 127 {
 			runtime.Gosched()
@@ -165,7 +165,8 @@ func (g *gemm) split(t int) {
 	for s.left.Load() > 0 { // the last instruction of who has just told the group
 		runtime.Gosched()
 	}
-	putSplit(s)
+	clear(s.part) // keep no matrix alive
+	splits.put(s)
 }
 
 // cut says along which side a product is cut for t threads, and into how many pieces of which size it can be. Each
@@ -203,54 +204,19 @@ type split struct {
 	part  []gemm
 	group sync.WaitGroup // of the parts handed out
 	left  atomic.Int32   // the same number, to look at
-	next  *split
 }
 
-// Free lists rather than sync.Pool, which a garbage collection empties: the steady state does not allocate, and
-// as many are kept as were once in use together.
-var spare struct {
-	sync.Mutex
-	scratch *scratch
-	split   *split
-}
+var (
+	scratches freeList[scratch]
+	splits    freeList[split]
+)
 
-func takeScratch() *scratch {
-	spare.Lock()
-	defer spare.Unlock()
-	w := spare.scratch
-	if w == nil {
-		return new(scratch)
-	}
-	spare.scratch = w.next
-	return w
-}
-
-func putScratch(w *scratch) {
-	spare.Lock()
-	w.next, spare.scratch = spare.scratch, w
-	spare.Unlock()
-}
-
-func takeSplit(t int) *split {
-	spare.Lock()
-	s := spare.split
-	if s != nil {
-		spare.split = s.next
-	}
-	spare.Unlock()
-	if s == nil {
-		s = new(split)
-	}
+// parted returns a split of t parts.
+func parted(t int) *split {
+	s := splits.take()
 	if cap(s.part) < t {
 		s.part = make([]gemm, t)
 	}
 	s.part = s.part[:t]
 	return s
-}
-
-func putSplit(s *split) {
-	clear(s.part) // keep no matrix alive
-	spare.Lock()
-	s.next, spare.split = spare.split, s
-	spare.Unlock()
 }

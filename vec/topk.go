@@ -3,7 +3,6 @@ package vec
 import (
 	"fmt"
 	"math"
-	"sync"
 )
 
 // TopK writes to idx, in increasing order, the indices of the len(idx) elements of x that are largest in magnitude. Of
@@ -20,8 +19,8 @@ func TopK(idx []int32, x []float32) {
 	if k == 0 {
 		return
 	}
-	s := takeTopScratch()
-	defer putTopScratch(s)
+	s := topScratches.take()
+	defer topScratches.put(s)
 	if n >= sampledMin {
 		room := min(n, 3*k+4096) + aboveBlock
 		s.idx, s.val = resized(s.idx, room), resized(s.val, room)
@@ -43,8 +42,8 @@ func Above(idx []int32, x []float32, t float32) (found, read int) {
 	if !(t <= 0) {
 		below = int32(bits32(t)&0x7fffffff) - 1
 	}
-	s := takeTopScratch()
-	defer putTopScratch(s)
+	s := topScratches.take()
+	defer topScratches.put(s)
 	for read < len(x) {
 		part := x[read:]
 		s.idx, s.val = resized(s.idx, 2048), resized(s.val, 2048)
@@ -176,35 +175,14 @@ func emit(idx, at []int32, val []float32, below int32, ties int) {
 	}
 }
 
-// topScratch is the memory of one selection. It is kept in a free list, as that of the products is.
+// topScratch is the memory of one selection.
 type topScratch struct {
 	idx   []int32
 	val   []float32
 	count [4096]uint32
-	next  *topScratch
 }
 
-var topFree struct {
-	sync.Mutex
-	list *topScratch
-}
-
-func takeTopScratch() *topScratch {
-	topFree.Lock()
-	defer topFree.Unlock()
-	s := topFree.list
-	if s == nil {
-		return new(topScratch)
-	}
-	topFree.list = s.next
-	return s
-}
-
-func putTopScratch(s *topScratch) {
-	topFree.Lock()
-	s.next, topFree.list = topFree.list, s
-	topFree.Unlock()
-}
+var topScratches freeList[topScratch]
 
 func resized[T any](s []T, n int) []T {
 	if cap(s) < n {

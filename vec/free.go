@@ -1,0 +1,29 @@
+package vec
+
+import "sync"
+
+// freeList keeps memory that a call works with for the next one. It is no sync.Pool, which a garbage collection empties: the
+// steady state does not allocate, and as many are kept as were once in use together.
+type freeList[T any] struct {
+	mu  sync.Mutex
+	all []*T
+}
+
+// take returns one that was put back, or a new one.
+func (f *freeList[T]) take() *T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.all) - 1
+	if n < 0 {
+		return new(T)
+	}
+	x := f.all[n]
+	f.all = f.all[:n]
+	return x
+}
+
+func (f *freeList[T]) put(x *T) {
+	f.mu.Lock()
+	f.all = append(f.all, x)
+	f.mu.Unlock()
+}
