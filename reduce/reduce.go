@@ -18,8 +18,14 @@ type Vector struct {
 	// Parts are this rank's partial sums in tree order, one for each node of comm.Tree.Parts; a rank without nodes
 	// brings one vector, whose content does not count. All have the same length. Sum may overwrite all of them.
 	Parts [][]float32
-	// Weight is the number of samples behind this rank's parts; 0 for a rank without nodes.
-	Weight float64
+	// Head is how many elements of each part come before the flat vector's: what a strategy sends along. They are summed
+	// exactly by every Reducer. Off is where the element after them stands in the flat vector.
+	Head int
+	// Weight is the number of samples behind this rank's parts; 0 for a rank without nodes. Total is that of all ranks:
+	// state that outlives a sum (residuals) is kept for one sample, so that a short batch does not upset it.
+	Weight, Total float64
+	// Step counts the sums of this part of the vector, from 0: with the seed and the rank it keys random draws.
+	Step int
 }
 
 // Reducer replaces Parts[0] on every rank by the sum of all parts of all ranks, exactly or approximately. Who needs

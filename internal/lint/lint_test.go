@@ -27,7 +27,7 @@ const (
 var rooms = []string{
 	"rng", "spec", "vec", "ckpt", "pki",
 	"data", "model",
-	"comm",
+	"comm", "compress",
 	"reduce", "optim",
 	"strategy",
 	"cluster",

@@ -1,0 +1,4 @@
+package compress
+
+// quantisers keep every element, in fewer bits.
+var quantisers = []maker{}
