@@ -29,6 +29,8 @@ type wait struct {
 	rec  Receipt // nil once it has ended
 	from Rank
 	want int
+	upTo bool // want is the most that may come
+	got  int  // bytes that came
 }
 
 var calls = sync.Pool{New: func() any { return &call{} }}
@@ -112,7 +114,7 @@ func (c *call) post(from Rank, n uint32, p []byte) int {
 	} else {
 		r = postBy(c.g, from, MakeTag(c.op, n), p)
 	}
-	c.waits = append(c.waits, wait{r, from, len(p)})
+	c.waits = append(c.waits, wait{rec: r, from: from, want: len(p)})
 	return len(c.waits) - 1
 }
 
@@ -139,11 +141,16 @@ func (c *call) wait(i int) error {
 		}
 		n = se.Need
 	}
-	if c.touched = true; n != w.want {
-		return &PeerError{Rank: outermost(c.g, w.from), Op: c.op, Step: -1,
-			Cause: fmt.Errorf("it sent %d bytes where %d belong: the ranks disagree about the lengths", n, w.want)}
+	c.touched, w.got = true, n
+	switch {
+	case n == w.want, w.upTo && n < w.want:
+		return nil
+	case w.upTo:
+		err = fmt.Errorf("it sent %d bytes where at most %d belong", n, w.want)
+	default:
+		err = fmt.Errorf("it sent %d bytes where %d belong: the ranks disagree about the lengths", n, w.want)
 	}
-	return nil
+	return &PeerError{Rank: outermost(c.g, w.from), Op: c.op, Step: -1, Cause: err}
 }
 
 // all waits for the receives from number i on.

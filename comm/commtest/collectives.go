@@ -295,6 +295,7 @@ func (x *exam) collectives(t *testing.T, n int) {
 			return closes(books[me], comm.OpAllToAll)
 		})
 	})
+	t.Run("UpTo", func(t *testing.T) { x.upTo(t, c, books) })
 	t.Run("Barrier", func(t *testing.T) {
 		var came atomic.Int64
 		each(t, c, func(g comm.Group) error {
