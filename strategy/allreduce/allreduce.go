@@ -149,7 +149,7 @@ func (s *Strategy) cut(w *strategy.Worker) {
 	sc, _ := w.Reducer.(reduce.Scatterer)
 	for i := range s.buckets {
 		b := &s.buckets[i]
-		b.vector = reduce.Vector{Name: b.name, Off: max(0, b.lo-head), Parts: make([][]float32, len(s.parts))}
+		b.vector = reduce.Vector{Name: b.name, Head: max(0, head-b.lo), Off: max(0, b.lo-head), Parts: make([][]float32, len(s.parts))}
 		if w.Shard && w.Optimizer.Local() && sc != nil && sc.Scatters(b.hi-b.lo) {
 			b.update = func(lo, hi int) { s.timed(b.lo+lo, b.lo+hi) }
 		}
@@ -176,7 +176,7 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 		for p := range s.parts {
 			b.vector.Parts[p] = s.parts[p][b.lo:b.hi]
 		}
-		b.vector.Weight = float64(to - from)
+		b.vector.Weight, b.vector.Total, b.vector.Step = float64(to-from), float64(w.Samples), w.Step
 	}
 	w.Optimizer.Begin(w.Step+1, w.Rate)
 	clock := w.Group.Clock()

@@ -1,0 +1,59 @@
+package reduce
+
+import (
+	"fmt"
+
+	"github.com/covey-ml/covey/ckpt"
+)
+
+var _ ckpt.Stateful = (*Compressed)(nil)
+
+// State implements ckpt.Stateful. What a rank keeps for itself (residuals, DGC's and vote's momentum, EF21's estimates, the
+// residuals of the sums that it owns) is Summed: of a residual only the sum over ranks matters to the sum of gradients.
+// PowerSGD's factors and EF21's sum are the same on all ranks.
+func (r *Compressed) State() []ckpt.Tensor {
+	var ts []ckpt.Tensor
+	for i := range r.segments {
+		s := &r.segments[i]
+		if s.kept != nil {
+			ts = append(ts, ckpt.Float32s("kept/"+s.Name, s.Shape, s.kept).With(ckpt.Summed))
+		}
+		if s.both != nil {
+			t := ckpt.Float32s("both/"+s.Name, s.Shape, s.both)
+			if s.feedback != follow {
+				t = t.With(ckpt.Summed)
+			}
+			ts = append(ts, t)
+		}
+		if s.q != nil {
+			ts = append(ts, ckpt.Float32s("q/"+s.Name, []int{s.rank, len(s.q) / s.rank}, s.q))
+		}
+	}
+	if len(ts) > 0 {
+		totals := make([]float64, len(r.segments))
+		for i := range r.segments {
+			totals[i] = r.segments[i].total
+		}
+		ts = append(ts, ckpt.Float64s("totals", nil, totals))
+	}
+	return ts
+}
+
+// Load implements ckpt.Stateful.
+func (r *Compressed) Load(ts []ckpt.Tensor) error {
+	live := r.State()
+	if err := ckpt.Restore(ts, live); err != nil || len(live) == 0 {
+		return err
+	}
+	totals := make([]float64, len(r.segments))
+	if err := live[len(live)-1].CopyTo(totals); err != nil {
+		return err
+	}
+	for i, t := range totals {
+		if !(t >= 0) {
+			return fmt.Errorf("tensor \"totals\" holds %v, expected counts of samples", t)
+		}
+		r.segments[i].total = t
+	}
+	return nil
+}
