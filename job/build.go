@@ -78,6 +78,9 @@ func (j *Job) Fill() error {
 	if err := j.fillStrategy(); err != nil {
 		return err
 	}
+	if err := j.fillCompress(); err != nil {
+		return err
+	}
 	if err := j.fillTransport(); err != nil {
 		return err
 	}
@@ -268,7 +271,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	return train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
-		Algorithm: alg, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
+		Compress: string(j.Compress), Algorithm: alg, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
 		Strategy: func() strategy.Strategy { return allreduce.New() },
 		Extra:    j.extra(tr),
 	}, nil
@@ -327,6 +330,9 @@ func (j *Job) Reproducible() string {
 	}
 	if j.Strategy == Direct {
 		return "with any number of workers and any transport"
+	}
+	if j.compresses() {
+		return fmt.Sprintf("at %d workers only, with any transport: what is compressed is a worker's own sum", j.Workers)
 	}
 	return fmt.Sprintf("with any number of workers and any transport, at %d microshards", j.Microshards)
 }

@@ -45,6 +45,7 @@ type Job struct {
 	Seed        uint64  `help:"seed of everything random" default:"1"`
 
 	Strategy  Choice        `help:"when workers talk: allreduce, direct (closed form, for linear and ridge), or newton or lbfgs (solvers, for the smooth linear models), as in newton:tol=1e-6"`
+	Compress  Rules         `help:"how sums are compressed, as in topk:0.01+ef or powersgd:2+ef, for all segments or by their names, as in \"bias: none; *: powersgd:4+ef\" (default: not; covey train --help lists the choices)"`
 	Workers   int           `help:"workers" default:"2" least:"1" most:"4096"`
 	Transport string        `help:"how workers talk: inproc (goroutines of one process, which all end when one crashes), shm (processes, shared memory) or tcp (default: shm; inproc for one worker, newton and lbfgs)" choices:"inproc shm tcp"`
 	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H or shared" default:"auto"`
@@ -72,38 +73,20 @@ func (c Choice) Name() string {
 	return name
 }
 
+// Rules say how each segment is compressed, in the notation of reduce.ParseRules. In YAML a mapping from patterns to
+// choices says the same.
+type Rules string
+
 // Size is a number of bytes, written as 64KiB, 1MiB or plain bytes.
 type Size int64
 
 // String writes the largest unit that divides the size.
-func (s Size) String() string {
-	for _, u := range units {
-		if s >= u.n && s%u.n == 0 {
-			return fmt.Sprintf("%d%s", s/u.n, u.name)
-		}
-	}
-	return strconv.FormatInt(int64(s), 10)
-}
-
-var units = []struct {
-	name string
-	n    Size
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+func (s Size) String() string { return spec.Bytes(s).String() }
 
 // ParseSize reads what String writes: 65536, 64KiB or 1MiB.
 func ParseSize(text string) (Size, error) {
-	mul := Size(1)
-	num := text
-	for _, u := range units {
-		if rest, ok := strings.CutSuffix(text, u.name); ok {
-			num, mul = rest, u.n
-		}
-	}
-	n, err := strconv.ParseInt(strings.TrimSpace(num), 10, 64)
-	if err != nil || n < 0 || n > 1<<50/int64(mul) {
-		return 0, fmt.Errorf("%q is not a size such as 65536, 64KiB or 1MiB", text)
-	}
-	return Size(n) * mul, nil
+	n, err := spec.ParseBytes(text)
+	return Size(n), err
 }
 
 // Key is one key of a job.
@@ -136,7 +119,7 @@ func Keys() []Key {
 }
 
 var kinds = map[reflect.Type]string{
-	reflect.TypeFor[string](): "text", reflect.TypeFor[Choice](): "choice", reflect.TypeFor[float64](): "number",
+	reflect.TypeFor[string](): "text", reflect.TypeFor[Choice](): "choice", reflect.TypeFor[Rules](): "choice", reflect.TypeFor[float64](): "number",
 	reflect.TypeFor[int](): "whole", reflect.TypeFor[uint64](): "whole", reflect.TypeFor[bool](): "yes/no",
 	reflect.TypeFor[time.Duration](): "duration", reflect.TypeFor[Size](): "size",
 }
@@ -192,6 +175,8 @@ func put(f reflect.Value, text string) error {
 		*p = text
 	case *Choice:
 		*p = Choice(text)
+	case *Rules:
+		*p = Rules(text)
 	case *int:
 		if *p, err = strconv.Atoi(text); err != nil {
 			err = fmt.Errorf("%q is not a whole number", text)

@@ -118,10 +118,19 @@ func (j *Job) text(key string, n ast.Node) (string, error) {
 	}
 	f, known := j.field(strings.ReplaceAll(key, "-", "_"))
 	if known {
-		if _, choice := f.Interface().(Choice); !choice {
+		switch f.Interface().(type) {
+		case Choice:
+		case Rules:
+			return rules(n)
+		default:
 			return "", fmt.Errorf("takes one value, not a list or mapping")
 		}
 	}
+	return choice(n)
+}
+
+// choice turns one name with its parameters into a choice's text.
+func choice(n ast.Node) (string, error) {
 	pairs := mapping(n)
 	if len(pairs) != 1 {
 		return "", fmt.Errorf("expected a name such as mlp:128, or one name with its parameters such as {mlp: [128]}")
@@ -186,7 +195,7 @@ func (j *Job) YAML() []byte {
 		v := j.Get(k.Name)
 		f, _ := j.field(k.Name)
 		switch f.Interface().(type) {
-		case string, Choice:
+		case string, Choice, Rules:
 			if q, err := yaml.Marshal(v); err == nil {
 				v = strings.TrimSpace(string(q))
 			}

@@ -81,7 +81,8 @@ type Rules struct {
 }
 
 // ParseRules reads one choice for all segments, as in topk:0.01+ef, or several with the names that they are for, the
-// first that fits counting, as in "*.bias: none; *: powersgd:4+ef". Patterns are path.Match's.
+// first that fits counting, as in "bias: none; *: powersgd:4+ef". Patterns are path.Match's, and fit a whole name or what
+// comes after its last dot.
 func ParseRules(text string) (Rules, error) {
 	r := Rules{text: strings.TrimSpace(text)}
 	for _, part := range strings.Split(text, ";") {
@@ -145,7 +146,9 @@ const least = 1024
 // of returns how a segment is summed.
 func (r Rules) of(s model.Segment) *choice {
 	for _, u := range r.rules {
-		if ok, _ := path.Match(u.pattern, s.Name); ok {
+		whole, _ := path.Match(u.pattern, s.Name)
+		last, _ := path.Match(u.pattern, s.Name[strings.LastIndexByte(s.Name, '.')+1:])
+		if whole || last {
 			return u.choice.of(s)
 		}
 	}

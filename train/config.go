@@ -34,6 +34,7 @@ type Config struct {
 	Epochs      int     // passes over the data; 0: 1
 	Steps       int     // when positive, the number of steps whatever Epochs says
 	Seed        uint64  // of everything random
+	Compress    string  // as reduce.New reads it; empty: none
 
 	// Strategy makes a worker's own; nil: allreduce.
 	Strategy  func() strategy.Strategy
@@ -58,6 +59,7 @@ type Config struct {
 
 	sameData bool // as all workers have it, they need not tell each other what it is
 	resuming bool // rank 0 has a checkpoint
+	saving   bool // rank 0 has a run folder
 }
 
 // ErrStopped says that the run was asked to stop, and did, between two steps.
@@ -181,6 +183,8 @@ type StartInfo struct {
 	StepsPerEpoch int
 	Samples       int // in the training set
 	Parameters    int
+	// Notes say of a resumed run what state did not come back as it was saved: shared out anew, or not kept.
+	Notes []string `json:",omitempty"`
 }
 
 // StepInfo is told after each step. Steps count from 1.

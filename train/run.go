@@ -9,9 +9,7 @@ import (
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/data"
-	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/optim"
-	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
 )
@@ -80,9 +78,10 @@ type run struct {
 	lossSum  float64 // over the steps of this epoch
 	loss     float64 // of the last epoch that ended
 	last     *EpochInfo
-	saved    int    // step of the newest checkpoint, -1 when there is none
-	lastSave string // its folder
-	saveErr  error  // why the last one could not be written
+	saved    int      // step of the newest checkpoint, -1 when there is none
+	lastSave string   // its folder
+	saveErr  error    // why the last one could not be written
+	notes    []string // of the checkpoint that it goes on from
 }
 
 // start checks the configuration, meets the other workers and makes or loads the state.
@@ -106,8 +105,10 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r.books = newSampleBooks(c.Train.Len())
 	r.strategy = c.Strategy()
 	r.w = &strategy.Worker{
-		Group: r.g, Tree: tree, Model: c.Model, Bucket: bucket(c.Bucket, r.g, tree, c.Model), Total: c.Train.Len(), Shard: !c.Replicate,
-		Reducer: &reduce.Exact{Group: r.g, Tree: tree, Algorithm: c.Algorithm},
+		Group: r.g, Tree: tree, Model: c.Model, Bucket: r.bucket(tree), Total: c.Train.Len(), Shard: !c.Replicate,
+	}
+	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
+		return nil, err
 	}
 	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
 	if r.w.Optimizer, err = c.optimizer(); err != nil {
@@ -129,21 +130,24 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r.began, r.first = r.g.Clock().Now(), r.step
 	if c.Events.Start != nil {
 		c.Events.Start(StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(),
-			Samples: c.Train.Len(), Parameters: len(r.w.X)})
+			Samples: c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes})
 	}
 	return r, nil
 }
 
-// bucket is the bytes of a bucket: what was asked for, or, where nothing was, what costs least on this transport. A
-// worker by itself waits for nobody and updates each segment while its gradient is in cache.
-func bucket(asked int, g comm.Group, tree comm.Tree, m model.Model) int {
+// bucket is the bytes of a bucket: what was asked for, or, where nothing was, what costs least on this transport: all at
+// once when little is left to send. A worker by itself waits for nobody and updates each segment while its gradient is in
+// cache.
+func (r *run) bucket(tree comm.Tree) int {
 	switch {
-	case asked > 0:
-		return asked
-	case g.Size() == 1:
+	case r.c.Bucket > 0:
+		return r.c.Bucket
+	case r.c.Compress != "":
+		return 0
+	case r.g.Size() == 1:
 		return 1
 	}
-	return comm.BucketBytes(comm.CostsOf(g), tree, 4*(strategy.Head+m.Layout().Len()))
+	return comm.BucketBytes(comm.CostsOf(r.g), tree, 4*(strategy.Head+r.c.Model.Layout().Len()))
 }
 
 // next does one step.
@@ -155,7 +159,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	r.ledger.SetStep(r.step + 1)
 	said, err := r.strategy.Step(ctx, r.w)
 	if err != nil {
-		return said, atStep(r.step+1, err)
+		return said, atStep(r.step+1, r.diverged(err))
 	}
 	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) {
 		return said, &DivergedError{Step: r.step + 1, Loss: said.Loss, Last: r.lastSave}
