@@ -31,10 +31,18 @@ type Shard string
 
 // The ways to re-shard.
 const (
-	Replicated Shard = "replicated" // the same on every worker: one copy is saved, all load it
-	Summed     Shard = "summed"     // each worker holds a part of a sum (residuals): the sum is what must survive
-	PerClient  Shard = "client"     // one a client (control variates): it follows its client
-	Dropped    Shard = "dropped"    // not kept; the run lists it
+	// Replicated is the same on every worker: one copy is saved, all load it.
+	Replicated Shard = "replicated"
+	// Summed is each worker's part of a sum (residuals), of floats. Saved it has one dimension more, in front: the workers.
+	// As many workers get their own parts back; of others each that owns a microshard gets an equal share of the sum, the
+	// rest zeros.
+	Summed Shard = "summed"
+	// PerClient has a row for each client, which is a microshard, that a worker hosts (control variates); saved it has
+	// those of all clients, in order. A row follows its client.
+	PerClient Shard = "client"
+	// Dropped is not kept: the checkpoint lists it, and it begins anew. A Stateful gets it back as State gives it when
+	// Load is called.
+	Dropped Shard = "dropped"
 )
 
 // Tensor is a named array, stored little-endian, row-major. An empty Shard means Replicated.

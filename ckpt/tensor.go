@@ -29,6 +29,19 @@ func (t Tensor) With(s Shard) Tensor {
 	return t
 }
 
+// Size is the number of bytes of an element, 0 for a type that Covey does not write.
+func (d DType) Size() int {
+	switch d {
+	case F32:
+		return 4
+	case F64, I64, U64:
+		return 8
+	case U8:
+		return 1
+	}
+	return 0
+}
+
 // Len is the number of elements that the shape says, -1 when it says none that memory could hold.
 func (t Tensor) Len() int {
 	n, ok := product(t.Shape)
