@@ -2,6 +2,7 @@ package train
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ type progress struct {
 	Setting setting `json:"setting"`
 	LossSum float64 `json:"loss_sum"` // over the steps of the epoch under way
 	Loss    float64 `json:"loss"`     // of the last epoch that ended
+
+	Dropped []string `json:"dropped,omitempty"` // tensors of the state that were not saved
 }
 
 // setting is the part of a Config that decides the bits. A checkpoint of another setting cannot be gone on from.
@@ -29,6 +32,7 @@ type setting struct {
 	Seed        uint64 `json:"seed"`
 	Optimizer   string `json:"optimizer"`
 	Strategy    string `json:"strategy"`
+	Compress    string `json:"compress,omitempty"`
 }
 
 func (r *run) setting() setting {
@@ -41,7 +45,7 @@ func (r *run) setting() setting {
 func (r *run) shape() setting {
 	c := r.c
 	return setting{Samples: c.Train.Len(), Batch: c.Batch, Microshards: c.Microshards,
-		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy)}
+		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy), Compress: c.Compress}
 }
 
 // differs names the first field that is not the same.
@@ -53,6 +57,7 @@ func (s setting) differs(o setting) error {
 		{"data", fmt.Sprintf("%d samples, SHA-256 %.12s", s.Samples, s.Data), fmt.Sprintf("%d samples, SHA-256 %.12s", o.Samples, o.Data)},
 		{"batch", s.Batch, o.Batch}, {"microshards", s.Microshards, o.Microshards}, {"seed", s.Seed, o.Seed},
 		{"optimizer", s.Optimizer, o.Optimizer}, {"strategy", s.Strategy, o.Strategy},
+		{"compress", cmp.Or(s.Compress, "none"), cmp.Or(o.Compress, "none")},
 	} {
 		if f.have != f.now {
 			return &ConfigError{Key: f.key, Err: fmt.Errorf("the checkpoint was made with %v, and this is %v", f.have, f.now)}
@@ -70,18 +75,18 @@ func Tensors(l model.Layout, x []float32) []ckpt.Tensor {
 	return ts
 }
 
-// state is all that is not a parameter; Data aliases live memory.
+// state is all that this worker has and that is not a parameter; Data aliases live memory.
 func (r *run) state() []ckpt.Tensor {
-	return slices.Concat(
-		ckpt.Prefixed("optimizer/", r.w.Optimizer.State()),
-		ckpt.Prefixed("strategy/", r.strategy.State()),
-		[]ckpt.Tensor{ckpt.Uint64s("samples/once", nil, r.books.once), ckpt.Uint64s("samples/twice", nil, r.books.twice)},
-	)
+	var all []ckpt.Tensor
+	for _, p := range r.parts() {
+		all = append(all, ckpt.Prefixed(p.prefix, p.holder.State())...)
+	}
+	return append(all, ckpt.Uint64s("samples/once", nil, r.books.once), ckpt.Uint64s("samples/twice", nil, r.books.twice))
 }
 
-// save writes a checkpoint, once a step at most. Only rank 0 writes; the others give it their sample books. Not being
-// able to write is told as an event and does not end the run: the checkpoint before it stays whole, and the next one
-// may find room. The last failure is in the report.
+// save writes a checkpoint, once a step at most. Only rank 0 writes; the others give it their sample books and the
+// state that is theirs alone. Not being able to write is told as an event and does not end the run: the checkpoint
+// before it stays whole, and the next one may find room. The last failure is in the report.
 func (r *run) save(ctx context.Context) error {
 	if r.saved == r.step {
 		return nil
@@ -97,7 +102,15 @@ func (r *run) save(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.c.Dir == "" || r.g.Rank() != 0 {
+	if !r.c.saving {
+		r.saved = r.step
+		return nil
+	}
+	state, dropped, err := r.assemble(ctx)
+	if err != nil {
+		return err
+	}
+	if r.g.Rank() != 0 {
 		r.saved = r.step
 		return nil
 	}
@@ -105,9 +118,9 @@ func (r *run) save(ctx context.Context) error {
 	c := ckpt.Checkpoint{
 		Manifest: ckpt.Manifest{Step: r.step, Epoch: r.epoch, Seed: r.c.Seed, World: r.g.Size(), Microshards: r.c.Microshards},
 		Model:    Tensors(r.c.Model.Layout(), r.w.X),
-		State:    r.state(),
+		State:    state,
 	}
-	err := c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, Loss: r.loss})
+	err = c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, Loss: r.loss, Dropped: dropped})
 	for k, v := range r.c.Extra {
 		err = errors.Join(err, c.Manifest.Set(k, v))
 	}
@@ -129,6 +142,8 @@ func (r *run) save(ctx context.Context) error {
 type restored struct {
 	Step     int
 	Epoch    int
+	Workers  int // that saved it
+	Bytes    int // of its tensors, which follow
 	Progress progress
 	Key      string // of a ConfigError
 	Err      string
@@ -168,33 +183,18 @@ func (r *run) restore(ctx context.Context) error {
 	if err := head.refused(); err != nil {
 		return err
 	}
-	if r.g.Size() > 1 {
-		all, err := gather(ctx, r.g, tensors)
-		if err != nil {
-			return err
-		}
-		tensors = all[0]
+	if tensors, err = spread(ctx, r.g, tensors, head.Bytes); err != nil {
+		return err
 	}
 	ts, _, err := ckpt.Read(bytes.NewReader(tensors), int64(len(tensors)))
 	if err != nil {
 		return err
 	}
-	if err := ckpt.Restore(ckpt.Under("model/", ts), Tensors(r.c.Model.Layout(), r.w.X)); err != nil {
-		return err
-	}
 	state := ckpt.Under("state/", ts)
-	if err := r.w.Optimizer.Load(ckpt.Under("optimizer/", state)); err != nil {
-		return err
+	if err := r.take(ckpt.Under("model/", ts), state, head.Workers); err != nil {
+		return fmt.Errorf("the checkpoint of step %d: %w", head.Step, err)
 	}
-	if err := r.strategy.Load(ckpt.Under("strategy/", state)); err != nil {
-		return err
-	}
-	if r.g.Rank() == 0 {
-		if err := ckpt.Restore(ckpt.Under("samples/", state), []ckpt.Tensor{
-			ckpt.Uint64s("once", nil, r.books.once), ckpt.Uint64s("twice", nil, r.books.twice)}); err != nil {
-			return err
-		}
-	}
+	r.notes = told(state, head.Progress.Dropped, head.Workers, r.w.Tree)
 	r.step, r.lossSum, r.loss = head.Step, head.Progress.LossSum, head.Progress.Loss
 	r.saved, r.lastSave = r.step, r.c.Resume
 	return nil
@@ -223,9 +223,10 @@ func (r *run) read() (head restored, tensors []byte, err error) {
 	if err := head.Progress.Setting.differs(r.setting()); err != nil {
 		return head, nil, err
 	}
-	head.Step, head.Epoch = c.Step, c.Epoch
+	head.Step, head.Epoch, head.Workers = c.Step, c.Epoch, c.World
 	var b bytes.Buffer
 	err = ckpt.Write(&b, slices.Concat(ckpt.Prefixed("model/", c.Model), ckpt.Prefixed("state/", c.State)), nil)
+	head.Bytes = b.Len()
 	return head, b.Bytes(), err
 }
 
@@ -238,16 +239,17 @@ type who struct {
 	Rate    float64
 	Sched   string
 	Resume  bool
+	Save    bool
 }
 
 // agree checks that all workers are about to do the same.
 func (r *run) agree(ctx context.Context) error {
 	if r.g.Size() == 1 {
-		r.c.resuming = r.c.Resume != ""
+		r.c.resuming, r.c.saving = r.c.Resume != "", r.c.Dir != ""
 		return nil
 	}
 	me := who{Setting: r.shape(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
-		Sched: r.c.Schedule, Resume: r.c.Resume != ""}
+		Sched: r.c.Schedule, Resume: r.c.Resume != "", Save: r.c.Dir != ""}
 	if !r.c.sameData {
 		me.Setting = r.setting()
 		if r.c.Test != nil {
@@ -258,9 +260,9 @@ func (r *run) agree(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.c.resuming = all[0].Resume
+	r.c.resuming, r.c.saving = all[0].Resume, all[0].Save
 	for rank, o := range all {
-		o.Resume = me.Resume // rank 0's counts
+		o.Resume, o.Save = me.Resume, me.Save // rank 0's count
 		switch {
 		case o == me:
 		case o.Setting != me.Setting:

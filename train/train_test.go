@@ -142,6 +142,7 @@ func TestResumeRefusesAnotherRun(t *testing.T) {
 		"microshards: the checkpoint was made with 12":         func(c *train.Config) { c.Microshards = 6 },
 		"seed: the checkpoint was made with 3":                 func(c *train.Config) { c.Seed = 4 },
 		"optimizer: the checkpoint was made with adam":         func(c *train.Config) { c.Optimizer = "sgd" },
+		"compress: the checkpoint was made with none, and":     func(c *train.Config) { c.Compress = "powersgd:2+ef" },
 		`tensor "0.weight" is F32 [16 784] where F32 [17 784]`: func(c *train.Config) { c.Model = build(t, "mlp:17", c.Train) },
 	} {
 		d := c
