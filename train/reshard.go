@@ -368,6 +368,15 @@ func (r *run) take(model, state []ckpt.Tensor, workers int) error {
 	return ckpt.Restore(model, params)
 }
 
+// Dropped lists the tensors of a run's state that its checkpoint does not keep; none for one that is not of a run.
+func Dropped(m ckpt.Manifest) []string {
+	var p progress
+	if m.Get("progress", &p) != nil {
+		return nil
+	}
+	return p.Dropped
+}
+
 // told says what workers, ranks and shards made of a checkpoint's state, for people: what did not come back as it was.
 func told(state []ckpt.Tensor, dropped []string, workers int, tree comm.Tree) []string {
 	var out, shared []string

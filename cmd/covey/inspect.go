@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/train"
 )
 
 func inspectCommand() *cobra.Command {
@@ -117,6 +119,9 @@ func (v *checkpointView) print(out io.Writer) error {
 	}
 	if schema, text := schemaText(v.Manifest); schema {
 		w.row("learned from", "%s", text)
+	}
+	if dropped := train.Dropped(v.Manifest); len(dropped) > 0 {
+		w.row("not kept", "%s", strings.Join(dropped, ", "))
 	}
 	for i, name := range slices.Sorted(maps.Keys(v.Manifest.Files)) {
 		what := ""

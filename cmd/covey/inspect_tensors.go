@@ -126,8 +126,8 @@ func printTensors(out io.Writer, ts []tensorView) error {
 		if t.NotFinite > 0 {
 			note = fmt.Sprintf("\t%s not finite", thousands(t.NotFinite))
 		}
-		if t.Shard != "" && t.Shard != ckpt.Replicated {
-			note += fmt.Sprintf("\t%s", t.Shard)
+		if what := shardText(t); what != "" {
+			note += "\t" + what
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\t%s\t%s%s\n", t.Name, t.Type, shapeText(t.Shape), bytes(int64(t.Bytes)),
 			numberText(t.Min), numberText(t.Mean), numberText(t.Max), note)
@@ -137,6 +137,23 @@ func printTensors(out io.Writer, ts []tensorView) error {
 		fmt.Fprintf(w, "  %s\t\t\t%s\n", count(len(ts), "tensor"), bytes(int64(total)))
 	}
 	return w.Flush()
+}
+
+// shardText says whose the rows of a tensor are, "" when it is the same on every worker.
+func shardText(t tensorView) string {
+	rows := 0
+	if len(t.Shape) > 0 {
+		rows = t.Shape[0]
+	}
+	switch t.Shard {
+	case "", ckpt.Replicated:
+		return ""
+	case ckpt.Summed:
+		return fmt.Sprintf("parts of a sum, of %s", count(rows, "worker"))
+	case ckpt.PerClient:
+		return fmt.Sprintf("one for each of %s", count(rows, "microshard"))
+	}
+	return string(t.Shard)
 }
 
 func shapeText(shape []int) string {

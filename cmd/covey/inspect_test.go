@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -94,5 +95,43 @@ func TestMetricsLines(t *testing.T) {
 	}
 	if _, err = write("x\n" + text); err == nil || !strings.HasPrefix(err.Error(), path+", line 1: not a line of metrics") {
 		t.Error(err)
+	}
+}
+
+// State that is each worker's own says whose its rows are, and what a checkpoint leaves out is listed.
+func TestInspectStateOfWorkers(t *testing.T) {
+	c := ckpt.Checkpoint{
+		Manifest: ckpt.Manifest{Step: 3, World: 3, Microshards: 4},
+		Model:    []ckpt.Tensor{ckpt.Float32s("w", nil, []float32{1, 2})},
+		State: []ckpt.Tensor{
+			ckpt.Float32s("reducer/kept/w", []int{3, 2}, make([]float32, 6)).With(ckpt.Summed),
+			ckpt.Float32s("strategy/variates", []int{4, 2}, make([]float32, 8)).With(ckpt.PerClient),
+			ckpt.Float32s("optimizer/m", nil, []float32{1, 2}),
+		},
+	}
+	if err := c.Manifest.Set("progress", map[string]any{"dropped": []string{"strategy/draft"}}); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "step-3")
+	if err := ckpt.Save(dir, c); err != nil {
+		t.Fatal(err)
+	}
+	v, err := inspectCheckpoint(place{checkpoint: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := v.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`not kept +strategy/draft\n`,
+		`reducer/kept/w +F32 +\[3 2\] .* parts of a sum, of 3 workers\n`,
+		`strategy/variates +F32 +\[4 2\] .* one for each of 4 microshards\n`,
+		`optimizer/m +F32 +\[2\] .*1.5 +2 *\n`,
+	} {
+		if !regexp.MustCompile(want).MatchString(out.String()) {
+			t.Errorf("%s is not in\n%s", want, out.String())
+		}
 	}
 }

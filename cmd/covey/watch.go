@@ -143,6 +143,9 @@ func (w *watcher) take(e event) {
 	defer w.mu.Unlock()
 	if e.Start != nil {
 		w.began, w.steps = true, *e.Start
+		for _, note := range e.Start.Notes {
+			w.line("%s", note)
+		}
 	}
 	if e.SaveError != "" {
 		w.line("checkpoint of step %d NOT saved, the one before it is whole: %s", e.Checkpoint.Step, e.SaveError)

@@ -32,3 +32,13 @@ func TestProgressFits(t *testing.T) {
 		}
 	}
 }
+
+// What a resumed run did not get back as it was saved is told even to who wants it quiet.
+func TestNotesAreTold(t *testing.T) {
+	var out strings.Builder
+	w := newWatcher(&out, true)
+	w.take(event{Start: &train.StartInfo{Notes: []string{"strategy/draft: not in the checkpoint, begins anew"}}})
+	if want := "strategy/draft: not in the checkpoint, begins anew\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+}
