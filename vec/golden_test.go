@@ -62,6 +62,13 @@ var golden = map[string]string{
 	"TopK":          "f998be42d1e80c4d",
 	"Above":         "d51fa4fb10e697a3",
 	"GatherImages":  "e63a81e87e25b598",
+	"Uniform":       "5b54f20b9b50a74a",
+	"Quantize16":    "f6d7e617c333d898",
+	"RoundPowers":   "decfaaf048114014",
+	"SplitSums":     "53d3b28bc051f43d",
+	"UnpackPair":    "2f7f15a79888b242",
+	"MaxCode":       "0e4937bc040327a4",
+	"ToMini":        "e9d00118675546d3",
 }
 
 func TestGolden(t *testing.T) {

@@ -362,3 +362,69 @@ func aboveBlocksAVX2(idx []int32, val []float32, x []float32, below int32) (foun
 //
 //go:noescape
 func imagesAVX2(x []float32, pix []uint8, next []uint8, mean float32, deviation float32)
+
+// uniformAVX2 hashes the counters from c on.
+// See uniformTwin for the contract.
+//
+//go:noescape
+func uniformAVX2(u []float32, k0 uint32, k1 uint32, c uint32)
+
+// quantize16AVX2 is the level below or above.
+// See quantize16Twin for the contract.
+//
+//go:noescape
+func quantize16AVX2(level []int16, x []float32, u []float32, inv float32, top float32)
+
+// quantize16NearAVX2 is the nearest level.
+// See quantize16NearTwin for the contract.
+//
+//go:noescape
+func quantize16NearAVX2(level []int16, x []float32, inv float32, top float32)
+
+// dequantize16AVX2 is x = level * step.
+// See dequantize16Twin for the contract.
+//
+//go:noescape
+func dequantize16AVX2(x []float32, level []int16, step float32)
+
+// roundPowersAVX2 is the exponent of a power of two next to x.
+// See roundPowersTwin for the contract.
+//
+//go:noescape
+func roundPowersAVX2(code []uint8, x []float32, u []float32)
+
+// fromPowersAVX2 is x = a power of two with a sign.
+// See fromPowersTwin for the contract.
+//
+//go:noescape
+func fromPowersAVX2(x []float32, code []uint8, signs []byte)
+
+// toMiniAVX2 is the code of the number below or above.
+// See toMiniTwin for the contract.
+//
+//go:noescape
+func toMiniAVX2(code []uint8, x []float32, u []float32, inv float32, top float32, small float32, units float32, magic float32, half uint32, bias uint32, shift uint32, rest uint32, sign uint32)
+
+// toMiniNearAVX2 is the code of the nearest number.
+// See toMiniNearTwin for the contract.
+//
+//go:noescape
+func toMiniNearAVX2(code []uint8, x []float32, inv float32, top float32, small float32, units float32, magic float32, half uint32, bias uint32, shift uint32, rest uint32, sign uint32)
+
+// signSumsAVX2 sums what has no sign bit, and what has one.
+// See signSumsTwin for the contract.
+//
+//go:noescape
+func signSumsAVX2(x []float32) (above float64, below float64)
+
+// unpackPairAVX2 is x = off or on.
+// See unpackPairTwin for the contract.
+//
+//go:noescape
+func unpackPairAVX2(x []float32, src []byte, off float32, on float32)
+
+// maxCodeAVX2 is the largest code of whole blocks.
+// See maxCodeTwin for the contract.
+//
+//go:noescape
+func maxCodeAVX2(code []uint8) uint32

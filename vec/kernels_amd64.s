@@ -6082,3 +6082,821 @@ DATA l3b808081<>+20(SB)/4, $0x3b808081
 DATA l3b808081<>+24(SB)/4, $0x3b808081
 DATA l3b808081<>+28(SB)/4, $0x3b808081
 GLOBL l3b808081<>(SB), RODATA|NOPTR, $32
+
+// func uniformAVX2(u []float32, k0 uint32, k1 uint32, c uint32)
+// Requires: AVX, AVX2
+TEXT ·uniformAVX2(SB), NOSPLIT, $0-36
+	VBROADCASTSS k0+24(FP), Y0
+	VBROADCASTSS k1+28(FP), Y1
+	VBROADCASTSS c+32(FP), Y2
+	VPADDD       lanes<>+0(SB), Y2, Y2
+	VMOVDQU      l21f0aaad<>+0(SB), Y3
+	VMOVDQU      ld35a2d97<>+0(SB), Y4
+	VMOVDQU      l8<>+0(SB), Y5
+	VMOVDQU      l33800000<>+0(SB), Y6
+	MOVQ         u_len+8(FP), AX
+	MOVQ         u_base+0(FP), CX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VPXOR     Y0, Y2, Y7
+	VPSRLD    $0x10, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPMULLD   Y3, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPADDD    Y1, Y7, Y7
+	VPMULLD   Y4, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPSRLD    $0x08, Y7, Y7
+	VCVTDQ2PS Y7, Y7
+	VMULPS    Y6, Y7, Y7
+	VMOVUPS   Y7, (CX)
+	VPADDD    Y5, Y2, Y2
+	VPXOR     Y0, Y2, Y7
+	VPSRLD    $0x10, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPMULLD   Y3, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPADDD    Y1, Y7, Y7
+	VPMULLD   Y4, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPSRLD    $0x08, Y7, Y7
+	VCVTDQ2PS Y7, Y7
+	VMULPS    Y6, Y7, Y7
+	VMOVUPS   Y7, 32(CX)
+	VPADDD    Y5, Y2, Y2
+	VPXOR     Y0, Y2, Y7
+	VPSRLD    $0x10, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPMULLD   Y3, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPADDD    Y1, Y7, Y7
+	VPMULLD   Y4, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPSRLD    $0x08, Y7, Y7
+	VCVTDQ2PS Y7, Y7
+	VMULPS    Y6, Y7, Y7
+	VMOVUPS   Y7, 64(CX)
+	VPADDD    Y5, Y2, Y2
+	VPXOR     Y0, Y2, Y7
+	VPSRLD    $0x10, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPMULLD   Y3, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPADDD    Y1, Y7, Y7
+	VPMULLD   Y4, Y7, Y7
+	VPSRLD    $0x0f, Y7, Y8
+	VPXOR     Y8, Y7, Y7
+	VPSRLD    $0x08, Y7, Y7
+	VCVTDQ2PS Y7, Y7
+	VMULPS    Y6, Y7, Y7
+	VMOVUPS   Y7, 96(CX)
+	VPADDD    Y5, Y2, Y2
+	ADDQ      $0x80, CX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA l21f0aaad<>+0(SB)/4, $0x21f0aaad
+DATA l21f0aaad<>+4(SB)/4, $0x21f0aaad
+DATA l21f0aaad<>+8(SB)/4, $0x21f0aaad
+DATA l21f0aaad<>+12(SB)/4, $0x21f0aaad
+DATA l21f0aaad<>+16(SB)/4, $0x21f0aaad
+DATA l21f0aaad<>+20(SB)/4, $0x21f0aaad
+DATA l21f0aaad<>+24(SB)/4, $0x21f0aaad
+DATA l21f0aaad<>+28(SB)/4, $0x21f0aaad
+GLOBL l21f0aaad<>(SB), RODATA|NOPTR, $32
+
+DATA ld35a2d97<>+0(SB)/4, $0xd35a2d97
+DATA ld35a2d97<>+4(SB)/4, $0xd35a2d97
+DATA ld35a2d97<>+8(SB)/4, $0xd35a2d97
+DATA ld35a2d97<>+12(SB)/4, $0xd35a2d97
+DATA ld35a2d97<>+16(SB)/4, $0xd35a2d97
+DATA ld35a2d97<>+20(SB)/4, $0xd35a2d97
+DATA ld35a2d97<>+24(SB)/4, $0xd35a2d97
+DATA ld35a2d97<>+28(SB)/4, $0xd35a2d97
+GLOBL ld35a2d97<>(SB), RODATA|NOPTR, $32
+
+DATA l33800000<>+0(SB)/4, $0x33800000
+DATA l33800000<>+4(SB)/4, $0x33800000
+DATA l33800000<>+8(SB)/4, $0x33800000
+DATA l33800000<>+12(SB)/4, $0x33800000
+DATA l33800000<>+16(SB)/4, $0x33800000
+DATA l33800000<>+20(SB)/4, $0x33800000
+DATA l33800000<>+24(SB)/4, $0x33800000
+DATA l33800000<>+28(SB)/4, $0x33800000
+GLOBL l33800000<>(SB), RODATA|NOPTR, $32
+
+// func quantize16AVX2(level []int16, x []float32, u []float32, inv float32, top float32)
+// Requires: AVX, AVX2
+TEXT ·quantize16AVX2(SB), NOSPLIT, $0-80
+	VBROADCASTSS inv+72(FP), Y0
+	VBROADCASTSS top+76(FP), Y1
+	VXORPS       l80000000<>+0(SB), Y1, Y2
+	MOVQ         x_len+32(FP), AX
+	MOVQ         level_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+	MOVQ         u_base+48(FP), BX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMULPS    (DX), Y0, Y3
+	VMAXPS    Y2, Y3, Y3
+	VMINPS    Y1, Y3, Y3
+	VROUNDPS  $0x01, Y3, Y4
+	VSUBPS    Y4, Y3, Y3
+	VMOVUPS   (BX), Y5
+	VCMPPS    $0x01, Y3, Y5, Y5
+	VCVTPS2DQ Y4, Y4
+	VPSUBD    Y5, Y4, Y4
+	VMULPS    32(DX), Y0, Y3
+	VMAXPS    Y2, Y3, Y3
+	VMINPS    Y1, Y3, Y3
+	VROUNDPS  $0x01, Y3, Y5
+	VSUBPS    Y5, Y3, Y3
+	VMOVUPS   32(BX), Y6
+	VCMPPS    $0x01, Y3, Y6, Y6
+	VCVTPS2DQ Y5, Y5
+	VPSUBD    Y6, Y5, Y5
+	VMULPS    64(DX), Y0, Y3
+	VMAXPS    Y2, Y3, Y3
+	VMINPS    Y1, Y3, Y3
+	VROUNDPS  $0x01, Y3, Y6
+	VSUBPS    Y6, Y3, Y3
+	VMOVUPS   64(BX), Y7
+	VCMPPS    $0x01, Y3, Y7, Y7
+	VCVTPS2DQ Y6, Y6
+	VPSUBD    Y7, Y6, Y6
+	VMULPS    96(DX), Y0, Y3
+	VMAXPS    Y2, Y3, Y3
+	VMINPS    Y1, Y3, Y3
+	VROUNDPS  $0x01, Y3, Y7
+	VSUBPS    Y7, Y3, Y3
+	VMOVUPS   96(BX), Y8
+	VCMPPS    $0x01, Y3, Y8, Y8
+	VCVTPS2DQ Y7, Y7
+	VPSUBD    Y8, Y7, Y7
+	VPACKSSDW Y5, Y4, Y4
+	VPERMQ    $0xd8, Y4, Y4
+	VMOVDQU   Y4, (CX)
+	VPACKSSDW Y7, Y6, Y6
+	VPERMQ    $0xd8, Y6, Y6
+	VMOVDQU   Y6, 32(CX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x80, DX
+	ADDQ      $0x80, BX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func quantize16NearAVX2(level []int16, x []float32, inv float32, top float32)
+// Requires: AVX, AVX2
+TEXT ·quantize16NearAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSS inv+48(FP), Y0
+	VBROADCASTSS top+52(FP), Y1
+	VXORPS       l80000000<>+0(SB), Y1, Y2
+	MOVQ         x_len+32(FP), AX
+	MOVQ         level_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMULPS    (DX), Y0, Y3
+	VMAXPS    Y2, Y3, Y3
+	VMINPS    Y1, Y3, Y3
+	VCVTPS2DQ Y3, Y3
+	VMULPS    32(DX), Y0, Y4
+	VMAXPS    Y2, Y4, Y4
+	VMINPS    Y1, Y4, Y4
+	VCVTPS2DQ Y4, Y4
+	VMULPS    64(DX), Y0, Y5
+	VMAXPS    Y2, Y5, Y5
+	VMINPS    Y1, Y5, Y5
+	VCVTPS2DQ Y5, Y5
+	VMULPS    96(DX), Y0, Y6
+	VMAXPS    Y2, Y6, Y6
+	VMINPS    Y1, Y6, Y6
+	VCVTPS2DQ Y6, Y6
+	VPACKSSDW Y4, Y3, Y3
+	VPERMQ    $0xd8, Y3, Y3
+	VMOVDQU   Y3, (CX)
+	VPACKSSDW Y6, Y5, Y5
+	VPERMQ    $0xd8, Y5, Y5
+	VMOVDQU   Y5, 32(CX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x80, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func dequantize16AVX2(x []float32, level []int16, step float32)
+// Requires: AVX, AVX2
+TEXT ·dequantize16AVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS step+48(FP), Y0
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	MOVQ         level_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VPMOVSXWD (DX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, (CX)
+	VPMOVSXWD 16(DX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 32(CX)
+	VPMOVSXWD 32(DX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 64(CX)
+	VPMOVSXWD 48(DX), Y1
+	VCVTDQ2PS Y1, Y1
+	VMULPS    Y0, Y1, Y1
+	VMOVUPS   Y1, 96(CX)
+	ADDQ      $0x80, CX
+	ADDQ      $0x40, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func roundPowersAVX2(code []uint8, x []float32, u []float32)
+// Requires: AVX, AVX2
+TEXT ·roundPowersAVX2(SB), NOSPLIT, $0-72
+	MOVQ x_len+32(FP), AX
+	MOVQ code_base+0(FP), CX
+	MOVQ x_base+24(FP), DX
+	MOVQ u_base+48(FP), BX
+
+loop:
+	CMPQ       AX, $0x20
+	JLT        done
+	VMOVUPS    (BX), Y1
+	VMULPS     l4b800000<>+0(SB), Y1, Y1
+	VCVTTPS2DQ Y1, Y1
+	VPSRLD     $0x01, Y1, Y1
+	VMOVUPS    (DX), Y0
+	VPAND      l7fffffff<>+0(SB), Y0, Y0
+	VPADDD     Y1, Y0, Y0
+	VPSRLD     $0x17, Y0, Y0
+	VPMINSD    lfe<>+0(SB), Y0, Y0
+	VMOVUPS    32(BX), Y2
+	VMULPS     l4b800000<>+0(SB), Y2, Y2
+	VCVTTPS2DQ Y2, Y2
+	VPSRLD     $0x01, Y2, Y2
+	VMOVUPS    32(DX), Y1
+	VPAND      l7fffffff<>+0(SB), Y1, Y1
+	VPADDD     Y2, Y1, Y1
+	VPSRLD     $0x17, Y1, Y1
+	VPMINSD    lfe<>+0(SB), Y1, Y1
+	VMOVUPS    64(BX), Y3
+	VMULPS     l4b800000<>+0(SB), Y3, Y3
+	VCVTTPS2DQ Y3, Y3
+	VPSRLD     $0x01, Y3, Y3
+	VMOVUPS    64(DX), Y2
+	VPAND      l7fffffff<>+0(SB), Y2, Y2
+	VPADDD     Y3, Y2, Y2
+	VPSRLD     $0x17, Y2, Y2
+	VPMINSD    lfe<>+0(SB), Y2, Y2
+	VMOVUPS    96(BX), Y4
+	VMULPS     l4b800000<>+0(SB), Y4, Y4
+	VCVTTPS2DQ Y4, Y4
+	VPSRLD     $0x01, Y4, Y4
+	VMOVUPS    96(DX), Y3
+	VPAND      l7fffffff<>+0(SB), Y3, Y3
+	VPADDD     Y4, Y3, Y3
+	VPSRLD     $0x17, Y3, Y3
+	VPMINSD    lfe<>+0(SB), Y3, Y3
+	VPACKUSDW  Y1, Y0, Y0
+	VPACKUSDW  Y3, Y2, Y2
+	VPACKUSWB  Y2, Y0, Y0
+	VMOVDQU    fours<>+0(SB), Y1
+	VPERMD     Y0, Y1, Y0
+	VMOVDQU    Y0, (CX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x80, DX
+	ADDQ       $0x80, BX
+	SUBQ       $0x20, AX
+	JMP        loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA l4b800000<>+0(SB)/4, $0x4b800000
+DATA l4b800000<>+4(SB)/4, $0x4b800000
+DATA l4b800000<>+8(SB)/4, $0x4b800000
+DATA l4b800000<>+12(SB)/4, $0x4b800000
+DATA l4b800000<>+16(SB)/4, $0x4b800000
+DATA l4b800000<>+20(SB)/4, $0x4b800000
+DATA l4b800000<>+24(SB)/4, $0x4b800000
+DATA l4b800000<>+28(SB)/4, $0x4b800000
+GLOBL l4b800000<>(SB), RODATA|NOPTR, $32
+
+DATA lfe<>+0(SB)/4, $0x000000fe
+DATA lfe<>+4(SB)/4, $0x000000fe
+DATA lfe<>+8(SB)/4, $0x000000fe
+DATA lfe<>+12(SB)/4, $0x000000fe
+DATA lfe<>+16(SB)/4, $0x000000fe
+DATA lfe<>+20(SB)/4, $0x000000fe
+DATA lfe<>+24(SB)/4, $0x000000fe
+DATA lfe<>+28(SB)/4, $0x000000fe
+GLOBL lfe<>(SB), RODATA|NOPTR, $32
+
+// func fromPowersAVX2(x []float32, code []uint8, signs []byte)
+// Requires: AVX, AVX2
+TEXT ·fromPowersAVX2(SB), NOSPLIT, $0-72
+	VMOVDQU bits32<>+0(SB), Y0
+	VMOVDQU l80000000<>+0(SB), Y1
+	MOVQ    x_len+8(FP), AX
+	MOVQ    x_base+0(FP), CX
+	MOVQ    code_base+24(FP), DX
+	MOVQ    signs_base+48(FP), BX
+
+loop:
+	CMPQ         AX, $0x20
+	JLT          done
+	VPBROADCASTB (BX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VPAND        Y1, Y3, Y3
+	VPMOVZXBD    (DX), Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPOR         Y3, Y2, Y2
+	VMOVDQU      Y2, (CX)
+	VPBROADCASTB 1(BX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VPAND        Y1, Y3, Y3
+	VPMOVZXBD    8(DX), Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPOR         Y3, Y2, Y2
+	VMOVDQU      Y2, 32(CX)
+	VPBROADCASTB 2(BX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VPAND        Y1, Y3, Y3
+	VPMOVZXBD    16(DX), Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPOR         Y3, Y2, Y2
+	VMOVDQU      Y2, 64(CX)
+	VPBROADCASTB 3(BX), Y3
+	VPAND        Y0, Y3, Y3
+	VPCMPEQD     Y0, Y3, Y3
+	VPAND        Y1, Y3, Y3
+	VPMOVZXBD    24(DX), Y2
+	VPSLLD       $0x17, Y2, Y2
+	VPOR         Y3, Y2, Y2
+	VMOVDQU      Y2, 96(CX)
+	ADDQ         $0x80, CX
+	ADDQ         $0x20, DX
+	ADDQ         $0x04, BX
+	SUBQ         $0x20, AX
+	JMP          loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func toMiniAVX2(code []uint8, x []float32, u []float32, inv float32, top float32, small float32, units float32, magic float32, half uint32, bias uint32, shift uint32, rest uint32, sign uint32)
+// Requires: AVX, AVX2
+TEXT ·toMiniAVX2(SB), NOSPLIT, $0-112
+	VBROADCASTSS inv+72(FP), Y0
+	VBROADCASTSS top+76(FP), Y1
+	VBROADCASTSS small+80(FP), Y2
+	VBROADCASTSS bias+96(FP), Y3
+	MOVL         shift+100(FP), AX
+	VMOVD        AX, X4
+	MOVL         sign+108(FP), AX
+	VMOVD        AX, X5
+	VBROADCASTSS units+84(FP), Y6
+	MOVL         rest+104(FP), AX
+	VMOVD        AX, X7
+	MOVQ         x_len+32(FP), AX
+	MOVQ         code_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+	MOVQ         u_base+48(FP), BX
+
+loop:
+	CMPQ       AX, $0x20
+	JLT        done
+	VMOVUPS    (DX), Y8
+	VPAND      l7fffffff<>+0(SB), Y8, Y8
+	VMULPS     Y0, Y8, Y8
+	VMINPS     Y1, Y8, Y8
+	VMULPS     Y6, Y8, Y10
+	VROUNDPS   $0x01, Y10, Y9
+	VSUBPS     Y9, Y10, Y10
+	VCMPPS     $0x1e, (BX), Y10, Y10
+	VCVTPS2DQ  Y9, Y9
+	VPSUBD     Y10, Y9, Y9
+	VMOVUPS    (BX), Y10
+	VMULPS     l4b800000<>+0(SB), Y10, Y10
+	VCVTTPS2DQ Y10, Y10
+	VPSRLD     X7, Y10, Y10
+	VPADDD     Y8, Y10, Y10
+	VPSRLD     X4, Y10, Y10
+	VPSUBD     Y3, Y10, Y10
+	VCMPPS     $0x01, Y2, Y8, Y8
+	VPBLENDVB  Y8, Y9, Y10, Y10
+	VMOVUPS    (DX), Y9
+	VPSRLD     $0x1f, Y9, Y9
+	VPSLLD     X5, Y9, Y9
+	VPOR       Y9, Y10, Y10
+	VMOVUPS    32(DX), Y8
+	VPAND      l7fffffff<>+0(SB), Y8, Y8
+	VMULPS     Y0, Y8, Y8
+	VMINPS     Y1, Y8, Y8
+	VMULPS     Y6, Y8, Y11
+	VROUNDPS   $0x01, Y11, Y9
+	VSUBPS     Y9, Y11, Y11
+	VCMPPS     $0x1e, 32(BX), Y11, Y11
+	VCVTPS2DQ  Y9, Y9
+	VPSUBD     Y11, Y9, Y9
+	VMOVUPS    32(BX), Y11
+	VMULPS     l4b800000<>+0(SB), Y11, Y11
+	VCVTTPS2DQ Y11, Y11
+	VPSRLD     X7, Y11, Y11
+	VPADDD     Y8, Y11, Y11
+	VPSRLD     X4, Y11, Y11
+	VPSUBD     Y3, Y11, Y11
+	VCMPPS     $0x01, Y2, Y8, Y8
+	VPBLENDVB  Y8, Y9, Y11, Y11
+	VMOVUPS    32(DX), Y9
+	VPSRLD     $0x1f, Y9, Y9
+	VPSLLD     X5, Y9, Y9
+	VPOR       Y9, Y11, Y11
+	VMOVUPS    64(DX), Y8
+	VPAND      l7fffffff<>+0(SB), Y8, Y8
+	VMULPS     Y0, Y8, Y8
+	VMINPS     Y1, Y8, Y8
+	VMULPS     Y6, Y8, Y12
+	VROUNDPS   $0x01, Y12, Y9
+	VSUBPS     Y9, Y12, Y12
+	VCMPPS     $0x1e, 64(BX), Y12, Y12
+	VCVTPS2DQ  Y9, Y9
+	VPSUBD     Y12, Y9, Y9
+	VMOVUPS    64(BX), Y12
+	VMULPS     l4b800000<>+0(SB), Y12, Y12
+	VCVTTPS2DQ Y12, Y12
+	VPSRLD     X7, Y12, Y12
+	VPADDD     Y8, Y12, Y12
+	VPSRLD     X4, Y12, Y12
+	VPSUBD     Y3, Y12, Y12
+	VCMPPS     $0x01, Y2, Y8, Y8
+	VPBLENDVB  Y8, Y9, Y12, Y12
+	VMOVUPS    64(DX), Y9
+	VPSRLD     $0x1f, Y9, Y9
+	VPSLLD     X5, Y9, Y9
+	VPOR       Y9, Y12, Y12
+	VMOVUPS    96(DX), Y8
+	VPAND      l7fffffff<>+0(SB), Y8, Y8
+	VMULPS     Y0, Y8, Y8
+	VMINPS     Y1, Y8, Y8
+	VMULPS     Y6, Y8, Y13
+	VROUNDPS   $0x01, Y13, Y9
+	VSUBPS     Y9, Y13, Y13
+	VCMPPS     $0x1e, 96(BX), Y13, Y13
+	VCVTPS2DQ  Y9, Y9
+	VPSUBD     Y13, Y9, Y9
+	VMOVUPS    96(BX), Y13
+	VMULPS     l4b800000<>+0(SB), Y13, Y13
+	VCVTTPS2DQ Y13, Y13
+	VPSRLD     X7, Y13, Y13
+	VPADDD     Y8, Y13, Y13
+	VPSRLD     X4, Y13, Y13
+	VPSUBD     Y3, Y13, Y13
+	VCMPPS     $0x01, Y2, Y8, Y8
+	VPBLENDVB  Y8, Y9, Y13, Y13
+	VMOVUPS    96(DX), Y9
+	VPSRLD     $0x1f, Y9, Y9
+	VPSLLD     X5, Y9, Y9
+	VPOR       Y9, Y13, Y13
+	VPACKUSDW  Y11, Y10, Y10
+	VPACKUSDW  Y13, Y12, Y12
+	VPACKUSWB  Y12, Y10, Y10
+	VMOVDQU    fours<>+0(SB), Y8
+	VPERMD     Y10, Y8, Y10
+	VMOVDQU    Y10, (CX)
+	ADDQ       $0x20, CX
+	ADDQ       $0x80, DX
+	ADDQ       $0x80, BX
+	SUBQ       $0x20, AX
+	JMP        loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func toMiniNearAVX2(code []uint8, x []float32, inv float32, top float32, small float32, units float32, magic float32, half uint32, bias uint32, shift uint32, rest uint32, sign uint32)
+// Requires: AVX, AVX2
+TEXT ·toMiniNearAVX2(SB), NOSPLIT, $0-88
+	VBROADCASTSS inv+48(FP), Y0
+	VBROADCASTSS top+52(FP), Y1
+	VBROADCASTSS small+56(FP), Y2
+	VBROADCASTSS bias+72(FP), Y3
+	MOVL         shift+76(FP), AX
+	VMOVD        AX, X4
+	MOVL         sign+84(FP), AX
+	VMOVD        AX, X5
+	VBROADCASTSS magic+64(FP), Y6
+	VBROADCASTSS half+68(FP), Y7
+	MOVQ         x_len+32(FP), AX
+	MOVQ         code_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVUPS   (DX), Y8
+	VPAND     l7fffffff<>+0(SB), Y8, Y8
+	VMULPS    Y0, Y8, Y8
+	VMINPS    Y1, Y8, Y8
+	VADDPS    Y6, Y8, Y9
+	VPSUBD    Y6, Y9, Y9
+	VPSRLD    X4, Y8, Y10
+	VPAND     l1<>+0(SB), Y10, Y10
+	VPADDD    Y7, Y10, Y10
+	VPADDD    Y8, Y10, Y10
+	VPSRLD    X4, Y10, Y10
+	VPSUBD    Y3, Y10, Y10
+	VCMPPS    $0x01, Y2, Y8, Y8
+	VPBLENDVB Y8, Y9, Y10, Y10
+	VMOVUPS   (DX), Y9
+	VPSRLD    $0x1f, Y9, Y9
+	VPSLLD    X5, Y9, Y9
+	VPOR      Y9, Y10, Y10
+	VMOVUPS   32(DX), Y8
+	VPAND     l7fffffff<>+0(SB), Y8, Y8
+	VMULPS    Y0, Y8, Y8
+	VMINPS    Y1, Y8, Y8
+	VADDPS    Y6, Y8, Y9
+	VPSUBD    Y6, Y9, Y9
+	VPSRLD    X4, Y8, Y11
+	VPAND     l1<>+0(SB), Y11, Y11
+	VPADDD    Y7, Y11, Y11
+	VPADDD    Y8, Y11, Y11
+	VPSRLD    X4, Y11, Y11
+	VPSUBD    Y3, Y11, Y11
+	VCMPPS    $0x01, Y2, Y8, Y8
+	VPBLENDVB Y8, Y9, Y11, Y11
+	VMOVUPS   32(DX), Y9
+	VPSRLD    $0x1f, Y9, Y9
+	VPSLLD    X5, Y9, Y9
+	VPOR      Y9, Y11, Y11
+	VMOVUPS   64(DX), Y8
+	VPAND     l7fffffff<>+0(SB), Y8, Y8
+	VMULPS    Y0, Y8, Y8
+	VMINPS    Y1, Y8, Y8
+	VADDPS    Y6, Y8, Y9
+	VPSUBD    Y6, Y9, Y9
+	VPSRLD    X4, Y8, Y12
+	VPAND     l1<>+0(SB), Y12, Y12
+	VPADDD    Y7, Y12, Y12
+	VPADDD    Y8, Y12, Y12
+	VPSRLD    X4, Y12, Y12
+	VPSUBD    Y3, Y12, Y12
+	VCMPPS    $0x01, Y2, Y8, Y8
+	VPBLENDVB Y8, Y9, Y12, Y12
+	VMOVUPS   64(DX), Y9
+	VPSRLD    $0x1f, Y9, Y9
+	VPSLLD    X5, Y9, Y9
+	VPOR      Y9, Y12, Y12
+	VMOVUPS   96(DX), Y8
+	VPAND     l7fffffff<>+0(SB), Y8, Y8
+	VMULPS    Y0, Y8, Y8
+	VMINPS    Y1, Y8, Y8
+	VADDPS    Y6, Y8, Y9
+	VPSUBD    Y6, Y9, Y9
+	VPSRLD    X4, Y8, Y13
+	VPAND     l1<>+0(SB), Y13, Y13
+	VPADDD    Y7, Y13, Y13
+	VPADDD    Y8, Y13, Y13
+	VPSRLD    X4, Y13, Y13
+	VPSUBD    Y3, Y13, Y13
+	VCMPPS    $0x01, Y2, Y8, Y8
+	VPBLENDVB Y8, Y9, Y13, Y13
+	VMOVUPS   96(DX), Y9
+	VPSRLD    $0x1f, Y9, Y9
+	VPSLLD    X5, Y9, Y9
+	VPOR      Y9, Y13, Y13
+	VPACKUSDW Y11, Y10, Y10
+	VPACKUSDW Y13, Y12, Y12
+	VPACKUSWB Y12, Y10, Y10
+	VMOVDQU   fours<>+0(SB), Y8
+	VPERMD    Y10, Y8, Y10
+	VMOVDQU   Y10, (CX)
+	ADDQ      $0x20, CX
+	ADDQ      $0x80, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func signSumsAVX2(x []float32) (above float64, below float64)
+// Requires: AVX, AVX2, SSE2
+TEXT ·signSumsAVX2(SB), NOSPLIT, $0-40
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+	MOVQ   x_len+8(FP), AX
+	MOVQ   x_base+0(FP), CX
+
+loop:
+	CMPQ         AX, $0x10
+	JLT          tail
+	VMOVUPS      (CX), Y8
+	VPSRAD       $0x1f, Y8, Y9
+	VPAND        Y8, Y9, Y10
+	VCVTPS2PD    X10, Y11
+	VEXTRACTF128 $0x01, Y10, X10
+	VCVTPS2PD    X10, Y10
+	VADDPD       Y11, Y4, Y4
+	VADDPD       Y10, Y5, Y5
+	VPANDN       Y8, Y9, Y10
+	VCVTPS2PD    X10, Y8
+	VEXTRACTF128 $0x01, Y10, X9
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y0, Y0
+	VADDPD       Y9, Y1, Y1
+	VMOVUPS      32(CX), Y8
+	VPSRAD       $0x1f, Y8, Y9
+	VPAND        Y8, Y9, Y10
+	VCVTPS2PD    X10, Y11
+	VEXTRACTF128 $0x01, Y10, X10
+	VCVTPS2PD    X10, Y10
+	VADDPD       Y11, Y6, Y6
+	VADDPD       Y10, Y7, Y7
+	VPANDN       Y8, Y9, Y10
+	VCVTPS2PD    X10, Y8
+	VEXTRACTF128 $0x01, Y10, X9
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y2, Y2
+	VADDPD       Y9, Y3, Y3
+	ADDQ         $0x40, CX
+	SUBQ         $0x10, AX
+	JMP          loop
+
+tail:
+	TESTQ        AX, AX
+	JE           fold
+	LEAQ         masks<>+128(SB), DX
+	MOVQ         AX, BX
+	NEGQ         BX
+	VMOVDQU      (DX)(BX*4), Y8
+	VMASKMOVPS   (CX), Y8, Y8
+	VPSRAD       $0x1f, Y8, Y9
+	VPAND        Y8, Y9, Y10
+	VCVTPS2PD    X10, Y11
+	VEXTRACTF128 $0x01, Y10, X10
+	VCVTPS2PD    X10, Y10
+	VADDPD       Y11, Y4, Y4
+	VADDPD       Y10, Y5, Y5
+	VPANDN       Y8, Y9, Y10
+	VCVTPS2PD    X10, Y8
+	VEXTRACTF128 $0x01, Y10, X9
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y0, Y0
+	VADDPD       Y9, Y1, Y1
+	LEAQ         masks<>+128(SB), DX
+	NEGQ         AX
+	VMOVDQU      32(DX)(AX*4), Y8
+	VMASKMOVPS   32(CX), Y8, Y8
+	VPSRAD       $0x1f, Y8, Y9
+	VPAND        Y8, Y9, Y10
+	VCVTPS2PD    X10, Y11
+	VEXTRACTF128 $0x01, Y10, X10
+	VCVTPS2PD    X10, Y10
+	VADDPD       Y11, Y6, Y6
+	VADDPD       Y10, Y7, Y7
+	VPANDN       Y8, Y9, Y10
+	VCVTPS2PD    X10, Y8
+	VEXTRACTF128 $0x01, Y10, X9
+	VCVTPS2PD    X9, Y9
+	VADDPD       Y8, Y2, Y2
+	VADDPD       Y9, Y3, Y3
+
+fold:
+	VADDPD       Y2, Y0, Y0
+	VADDPD       Y3, Y1, Y1
+	VADDPD       Y1, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X1
+	VADDPD       X1, X0, X0
+	VPERMILPD    $0x01, X0, X1
+	VADDSD       X1, X0, X0
+	VADDPD       Y6, Y4, Y4
+	VADDPD       Y7, Y5, Y5
+	VADDPD       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X1
+	VADDPD       X1, X4, X4
+	VPERMILPD    $0x01, X4, X1
+	VADDSD       X1, X4, X4
+	VZEROUPPER
+	MOVSD        X0, above+24(FP)
+	MOVSD        X4, below+32(FP)
+	RET
+
+// func unpackPairAVX2(x []float32, src []byte, off float32, on float32)
+// Requires: AVX, AVX2
+TEXT ·unpackPairAVX2(SB), NOSPLIT, $0-56
+	VBROADCASTSS off+48(FP), Y0
+	VBROADCASTSS on+52(FP), Y1
+	VMOVDQU      bits32<>+0(SB), Y2
+	MOVQ         x_len+8(FP), AX
+	MOVQ         x_base+0(FP), CX
+	MOVQ         src_base+24(FP), DX
+
+loop:
+	CMPQ         AX, $0x20
+	JLT          done
+	VPBROADCASTB (DX), Y3
+	VPAND        Y2, Y3, Y3
+	VPCMPEQD     Y2, Y3, Y3
+	VBLENDVPS    Y3, Y1, Y0, Y3
+	VMOVUPS      Y3, (CX)
+	VPBROADCASTB 1(DX), Y3
+	VPAND        Y2, Y3, Y3
+	VPCMPEQD     Y2, Y3, Y3
+	VBLENDVPS    Y3, Y1, Y0, Y3
+	VMOVUPS      Y3, 32(CX)
+	VPBROADCASTB 2(DX), Y3
+	VPAND        Y2, Y3, Y3
+	VPCMPEQD     Y2, Y3, Y3
+	VBLENDVPS    Y3, Y1, Y0, Y3
+	VMOVUPS      Y3, 64(CX)
+	VPBROADCASTB 3(DX), Y3
+	VPAND        Y2, Y3, Y3
+	VPCMPEQD     Y2, Y3, Y3
+	VBLENDVPS    Y3, Y1, Y0, Y3
+	VMOVUPS      Y3, 96(CX)
+	ADDQ         $0x80, CX
+	ADDQ         $0x04, DX
+	SUBQ         $0x20, AX
+	JMP          loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func maxCodeAVX2(code []uint8) uint32
+// Requires: AVX, AVX2
+TEXT ·maxCodeAVX2(SB), NOSPLIT, $0-28
+	VXORPS Y0, Y0, Y0
+	MOVQ   code_len+8(FP), AX
+	MOVQ   code_base+0(FP), CX
+
+loop:
+	CMPQ    AX, $0x20
+	JLT     done
+	VPMAXUB (CX), Y0, Y0
+	ADDQ    $0x20, CX
+	SUBQ    $0x20, AX
+	JMP     loop
+
+done:
+	VEXTRACTI128 $0x01, Y0, X1
+	VPMAXUB      X1, X0, X0
+	VPSRLDQ      $0x08, X0, X1
+	VPMAXUB      X1, X0, X0
+	VPSRLDQ      $0x04, X0, X1
+	VPMAXUB      X1, X0, X0
+	VPSRLDQ      $0x02, X0, X1
+	VPMAXUB      X1, X0, X0
+	VPSRLDQ      $0x01, X0, X1
+	VPMAXUB      X1, X0, X0
+	VMOVD        X0, AX
+	ANDL         $0xff, AX
+	VZEROUPPER
+	MOVL         AX, ret+24(FP)
+	RET

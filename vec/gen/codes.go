@@ -48,6 +48,7 @@ func codes() {
 	extremes()
 	above()
 	images()
+	narrow()
 }
 
 func halves() {
@@ -274,13 +275,7 @@ func quantizers() {
 				VPADDD(zero, f, f)
 				q[i] = f
 			}
-			VPACKUSDW(q[1], q[0], q[0])
-			VPACKUSDW(q[3], q[2], q[2])
-			VPACKUSWB(q[2], q[0], q[0])
-			order := YMM()
-			VMOVDQU(table("fours", 8, func(i int) { DATA(4*i, U32(i/2+i%2*4)) }), order)
-			VPERMD(q[0], order, q[0])
-			VMOVDQU(q[0], Mem{Base: p[0]})
+			bytes32(q, Mem{Base: p[0]})
 		})
 		finish()
 	}

@@ -63,6 +63,14 @@ func doubles(name, doc string, term func(v, acc VecVirtual)) {
 		eight(i, v)
 	}
 	Label("fold")
+	fold64(acc)
+	VZEROUPPER()
+	Store(acc[0].AsX(), ReturnIndex(0))
+	RET()
+}
+
+// fold64 adds 16 lanes in halves, into the first.
+func fold64(acc []VecVirtual) {
 	VADDPD(acc[2], acc[0], acc[0])
 	VADDPD(acc[3], acc[1], acc[1])
 	VADDPD(acc[1], acc[0], acc[0])
@@ -71,9 +79,6 @@ func doubles(name, doc string, term func(v, acc VecVirtual)) {
 	VADDPD(h.AsX(), acc[0].AsX(), acc[0].AsX())
 	VPERMILPD(Imm(1), acc[0].AsX(), h.AsX())
 	VADDSD(h.AsX(), acc[0].AsX(), acc[0].AsX())
-	VZEROUPPER()
-	Store(acc[0].AsX(), ReturnIndex(0))
-	RET()
 }
 
 // lanes32 feeds 32 elements a turn to four accumulators, the last ones followed by zeros.
