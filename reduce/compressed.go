@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -49,7 +50,7 @@ type Compressed struct {
 	active   int        // ranks that have something to say
 	segments []segment
 	plans    map[[2]int]*plan // by place and length
-	codec    time.Duration    // spent in codes since Codec was asked
+	codec    atomic.Int64     // nanoseconds spent in codes since Codec was asked
 
 	send, recv [][]byte    // by rank
 	room       [][]byte    // what recv is cut from
@@ -86,15 +87,13 @@ var ErrNotFinite = errors.New("reduce: a worker's vector holds a NaN or an infin
 
 // Coder is asked for at run time: a Reducer that encodes and decodes.
 type Coder interface {
-	// Codec returns the time spent in that since it was asked last.
+	// Codec returns the time spent in that since it was asked last. Any goroutine may ask.
 	Codec() time.Duration
 }
 
 // Codec implements Coder.
 func (r *Compressed) Codec() time.Duration {
-	d := r.codec
-	r.codec = 0
-	return d
+	return time.Duration(r.codec.Swap(0))
 }
 
 // timed runs f and books its time.
@@ -102,7 +101,7 @@ func (r *Compressed) timed(f func() error) error {
 	clock := r.c.Group.Clock()
 	t := clock.Now()
 	err := f()
-	r.codec += clock.Now() - t
+	r.codec.Add(int64(clock.Now() - t))
 	return err
 }
 
@@ -153,7 +152,7 @@ func (r *Compressed) speaks() bool { return int(r.c.Group.Rank()) < r.active }
 
 // encode writes this rank's codes: of its chunks, for each owner, into send, and those for all into codes.
 func (r *Compressed) encode(p *plan, x []float32, v Vector) error {
-	r.broken, r.codes = false, r.codes[:0]
+	r.broken, r.codes, r.mine = false, r.codes[:0], r.mine[:0]
 	if !r.speaks() {
 		return nil
 	}
@@ -317,7 +316,7 @@ func (r *Compressed) corrupt(rank int, cause error) error {
 
 // mergeOwn adds up the chunks that this rank owns and writes the codes of the sums into mine.
 func (r *Compressed) mergeOwn(p *plan, x []float32, v Vector) error {
-	if r.mine = r.mine[:0]; !r.speaks() {
+	if !r.speaks() {
 		return nil
 	}
 	if err := r.unseal(); errors.Is(err, ErrNotFinite) {

@@ -93,6 +93,7 @@ type Times struct {
 	Compute time.Duration // gradients and updates
 	Comm    time.Duration // in reductions, whether or not computation went on beside them
 	Wait    time.Duration // in which the computation stood still for a reduction: its bytes, or a slower worker
+	Codec   time.Duration // of Comm, encoding and decoding
 }
 
 // Add adds o to t.
@@ -100,4 +101,5 @@ func (t *Times) Add(o Times) {
 	t.Compute += o.Compute
 	t.Comm += o.Comm
 	t.Wait += o.Wait
+	t.Codec += o.Codec
 }

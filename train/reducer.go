@@ -3,6 +3,7 @@ package train
 import (
 	"errors"
 	"math"
+	"time"
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/reduce"
@@ -23,6 +24,14 @@ func (r *run) reducer(tree comm.Tree, name string) (reduce.Reducer, error) {
 		}
 	}
 	return nil, &ConfigError{Key: "compress", Err: err}
+}
+
+// codec is the time that the reducer spent encoding and decoding since it was asked last.
+func (r *run) codec() time.Duration {
+	if c, ok := r.w.Reducer.(reduce.Coder); ok {
+		return c.Codec()
+	}
+	return 0
 }
 
 // diverged turns what a reducer says of numbers that cannot be encoded into what users know it as.

@@ -29,8 +29,10 @@ type Report struct {
 	Compute       float64   `json:"compute_s"`      // gradients and updates
 	Comm          float64   `json:"comm_s"`         // in reductions, hidden behind computation or not
 	Wait          float64   `json:"wait_s"`         // computation waiting for reductions
+	Codec         float64   `json:"codec_s"`        // of comm_s, encoding and decoding
 	BytesSent     int64     `json:"bytes_sent"`     // payload and headers, all workers
 	BytesExpected int64     `json:"bytes_expected"` // what the algorithms' closed forms say
+	BytesExact    int64     `json:"bytes_exact"`    // what exact all-reduces in each of these steps send at least, as payload
 	Payload       int64     `json:"bytes_payload"`
 	Header        int64     `json:"bytes_header"`
 	Control       int64     `json:"bytes_control"`
@@ -106,6 +108,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		p.Compute += k.Compute / n
 		p.Comm += k.Comm / n
 		p.Wait += k.Wait / n
+		p.Codec += s.Times.Codec.Seconds() / n
 		books.Add(&s.Books)
 		if s.Wired {
 			p.Socket, p.TLS = sumInto(p.Socket, s.Socket), sumInto(p.TLS, s.TLS)
@@ -119,6 +122,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	sum := books.Sum()
 	p.Messages, p.Payload, p.Header, p.Control, p.BytesExpected = sum.Messages, sum.Payload, sum.Header, sum.Control, sum.Expected
 	p.BytesSent = sum.Payload + sum.Header
+	p.BytesExact = 2 * int64(r.g.Size()-1) * 4 * int64(len(r.w.Frame)) * int64(r.step-r.first)
 	if p.Wall > 0 {
 		p.SamplesPerSec = float64(r.samples) / p.Wall
 	}

@@ -167,6 +167,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	r.step++
 	r.inEpoch++
 	r.samples += batch
+	said.Codec = r.codec()
 	r.times.Add(said.Times)
 	if said.Unmeasured {
 		m, err := evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Train)

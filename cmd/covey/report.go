@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/vec"
 )
@@ -21,6 +22,7 @@ type ending struct {
 	train.Report
 	Transport    string `json:"transport"`
 	Strategy     string `json:"strategy"`
+	Compress     string `json:"compress,omitempty"`
 	Model        string `json:"model"`
 	Data         string `json:"data"`
 	Reproducible string `json:"reproducible"` // how far the same bits can be had again
@@ -30,7 +32,7 @@ type ending struct {
 }
 
 func newEnding(j *job.Job, r *train.Report, stopped bool) *ending {
-	return &ending{Report: *r, Transport: j.Transport, Strategy: string(j.Strategy), Model: string(j.Model), Data: j.Data,
+	return &ending{Report: *r, Transport: j.Transport, Strategy: string(j.Strategy), Compress: string(j.Compress), Model: string(j.Model), Data: j.Data,
 		Reproducible: j.Reproducible(), Kernels: vec.Kernels(), Run: j.Run, Stopped: stopped}
 }
 
@@ -84,12 +86,21 @@ func (e *ending) print(out io.Writer) error {
 	if hidden := e.Comm - e.Wait; hidden > e.Comm/100 {
 		row("", "communicating %s, of which %s while computing", short(seconds(e.Comm)), short(seconds(hidden)))
 	}
+	if e.Codec > 0 {
+		row("", "encoding and decoding %s of that", short(seconds(e.Codec)))
+	}
 	if e.Workers > 1 {
 		closes := "as the algorithms' formulas say"
 		if e.BytesSent != e.BytesExpected {
 			closes = fmt.Sprintf("NOT the %s that the formulas say", bytes(e.BytesExpected))
 		}
+		if rules, err := reduce.ParseRules(e.Compress); err == nil && e.Compress != "" && rules.Varies() != "" && e.BytesSent == e.BytesExpected {
+			closes = "as each operation announced: the sizes depend on the data"
+		}
 		row("sent", "%s in %s messages, %s", bytes(e.BytesSent), thousands(int(e.Messages)), closes)
+		if fewer := float64(e.BytesExact) / float64(e.BytesSent); fewer > 1.05 {
+			row("", "%.3g times fewer bytes than exact sums in every step", fewer)
+		}
 		if e.Socket != nil {
 			match := "as counted at the sockets"
 			if *e.Socket != e.BytesSent+e.Control {

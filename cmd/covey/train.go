@@ -19,6 +19,7 @@ import (
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/model/zoo"
 	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/vec"
 )
@@ -79,6 +80,13 @@ func choicesHelp() string {
 	section("Optimizers (all take weight_decay= and clip=):")
 	for _, c := range optim.Names() {
 		fmt.Fprintf(&b, "  %-9s %s\n", c.Name, c.Help)
+	}
+	section("Compressors (for --compress; +ef, +ef21 and +hosts may follow):")
+	for _, c := range reduce.Names() {
+		fmt.Fprintf(&b, "  %-9s %s\n", c.Name, c.Help)
+	}
+	for _, c := range reduce.Wrappers() {
+		fmt.Fprintf(&b, "  +%-8s %s\n", c.Name, c.Help)
 	}
 	section("Schedules (all take warmup=STEPS and scale=linear|sqrt,base=256):")
 	for _, c := range optim.Schedules() {
