@@ -70,15 +70,17 @@ def peer(interpreter, module, *args, **kw):
 rounds = 5  # of alternate: run.py sets it
 
 
-def alternate(sides):
+def alternate(sides, times=None):
     """Runs every side once a round, in turn, the first one first in even rounds and last in odd ones.
 
-    sides is name -> function that returns {key: number}. Returns name -> {key: median over the rounds}.
+    sides is name -> function that returns {key: number}. Returns name -> {key: median over the rounds}. times is how many
+    rounds, where not as many as asked for.
     """
     seen = {name: {} for name in sides}
-    for r in range(rounds):
+    times = times or rounds
+    for r in range(times):
         for name in sides if r % 2 == 0 else reversed(list(sides)):
-            progress(f"round {r + 1} of {rounds}: {name}")
+            progress(f"round {r + 1} of {times}: {name}")
             for key, value in sides[name]().items():
                 seen[name].setdefault(key, []).append(value)
     progress("")
@@ -96,6 +98,7 @@ class Result:
     def __init__(self, title, quick, note=""):
         self.title, self.quick, self.note = title, quick, note
         self.versions, self.tables, self.checks, self.plots = {}, [], [], []
+        self.rounds = rounds
 
     def version(self, name, text):
         self.versions[name] = text.strip()
@@ -112,7 +115,7 @@ class Result:
     def save(self, name):
         RESULTS.mkdir(exist_ok=True)
         p = RESULTS / f"{name}.json"
-        body = {"title": self.title, "note": self.note, "rounds": rounds, "date": datetime.date.today().isoformat(),
+        body = {"title": self.title, "note": self.note, "rounds": self.rounds, "date": datetime.date.today().isoformat(),
                 "command": f"python3 bench/peers/run.py {name}", "machine": machine(),
                 "versions": {"covey": covey_version(), **self.versions}, "checks": self.checks, "tables": self.tables,
                 "plots": self.plots}

@@ -55,8 +55,11 @@ def compare(quick):
 
 
 @contextlib.contextmanager
-def link():
-    """Two namespaces and the link between them, and nothing left of them afterwards."""
+def link(rate=RATE, burst="256kb"):
+    """Two namespaces and the link between them, and nothing left of them afterwards.
+
+    burst is what may pass at once after a pause: small where small messages are to be held to the rate, too.
+    """
     ip = lambda *a: common.run("ip", *a)
     clear = lambda: [subprocess.run(["ip", "netns", "del", ns], stderr=subprocess.DEVNULL) for ns, _ in ENDS]
     clear()
@@ -68,7 +71,7 @@ def link():
             ip("-n", ns, "address", "add", f"{address}/24", "dev", "end")
             ip("-n", ns, "link", "set", "end", "up")
             ip("-n", ns, "link", "set", "lo", "up")
-            common.run("tc", "-n", ns, "qdisc", "add", "dev", "end", "root", "tbf", "rate", RATE, "burst", "256kb", "latency", "50ms")
+            common.run("tc", "-n", ns, "qdisc", "add", "dev", "end", "root", "tbf", "rate", rate, "burst", burst, "latency", "50ms")
         yield
     finally:
         clear()

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
-all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling)
+all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff)
 names=("$@")
 ((${#names[@]})) || names=("${all[@]}")
 
@@ -29,10 +29,10 @@ have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok ins
 want() { for p in "$@"; do have "$p" || need+=("$p"); done; }
 want gcc libc6-dev python3 python3-venv
 if wants allreduce-shm allreduce-tcp; then want openmpi-bin libopenmpi-dev mpich libmpich-dev; fi
-if wants products step accuracy allreduce-tcp; then want python3-torch libopenblas0-pthread; fi
+if wants products step accuracy allreduce-tcp compress; then want python3-torch libopenblas0-pthread; fi
 if wants products; then want libdnnl-dev; fi
 if wants logistic; then want liblinear-tools; fi
-if wants link; then want iproute2; fi
+if wants link compress; then want iproute2; fi
 if ((${#need[@]})); then
 	command -v apt-get >/dev/null || fail "needs ${need[*]}: this is not Debian, install them by hand"
 	[[ $(id -u) == 0 ]] || fail "needs ${need[*]}: run it as root, or install them with apt-get"
