@@ -50,8 +50,12 @@ type Worker struct {
 	X         []float32 // parameters, the end of Frame; the strategy moves them
 	Optimizer optim.Optimizer
 	Reducer   reduce.Reducer
-	Bucket    int  // bytes of gradient to reduce in one go; 0 is all at once
-	Shard     bool // each worker may keep the optimizer's state for its own part of the parameters only
+	// Another returns a second reducer of the same making, for a second vector whose state is its own; under one name the
+	// same one. Ask for it in a step, with the same names on every worker. What a checkpoint holds of it, it has then.
+	Another func(name string) (reduce.Reducer, error)
+
+	Bucket int  // bytes of gradient to reduce in one go; 0 is all at once
+	Shard  bool // each worker may keep the optimizer's state for its own part of the parameters only
 
 	Step    int     // of this step, from 0
 	Rate    float32 // learning rate of this step

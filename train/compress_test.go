@@ -1,10 +1,16 @@
 package train_test
 
 import (
+	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/strategy/allreduce"
 	"github.com/covey-ml/covey/train"
 )
 
@@ -44,5 +50,80 @@ func TestStopAndResumeCompressed(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// twice trains as allreduce does and sums a vector of its own by a second reducer, in the first and the last steps.
+type twice struct {
+	*allreduce.Strategy
+	sum []float32
+}
+
+func (s *twice) Step(ctx context.Context, w *strategy.Worker) (strategy.Report, error) {
+	said, err := s.Strategy.Step(ctx, w)
+	if err != nil || w.Step >= 4 && w.Step < 6 {
+		return said, err
+	}
+	red, err := w.Another("second")
+	if err != nil {
+		return said, err
+	}
+	parts := make([][]float32, w.Tree.Vectors(w.Group.Rank()))
+	for i := range parts {
+		parts[i] = make([]float32, len(w.X))
+		for k := range parts[i] {
+			parts[i][k] = float32(value(int(w.Group.Rank()), w.Step+i, k))
+		}
+	}
+	err = red.Sum(ctx, reduce.Vector{Name: "second", Parts: parts, Weight: 1, Total: float64(w.Group.Size()), Step: w.Step})
+	s.sum = parts[0]
+	return said, err
+}
+
+// A second reducer has state of its own, which a checkpoint brings back when the strategy asks for the reducer, and which
+// stays in the checkpoints of a run that has not asked for it yet.
+func TestAnotherReducerIsResumed(t *testing.T) {
+	c := config(t, "mlp:24")
+	c.Compress, c.Optimizer, c.Rate, c.Steps = "powersgd:2+ef", "momentum", 0.0005, 8
+	// run trains, asked to stop after so many steps, and returns what a worker got from the last sum, and the weights.
+	run := func(stop int) ([]float32, string) {
+		t.Helper()
+		var mu sync.Mutex
+		var all []*twice
+		c := c
+		c.Strategy = func() strategy.Strategy {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, &twice{Strategy: allreduce.New()})
+			return all[len(all)-1]
+		}
+		step := 0
+		c.Stop = func() bool { step++; return step == stop }
+		r, err := train.Local(t.Context(), 3, timeout, c)
+		if stopped := errors.Is(err, train.ErrStopped); err != nil && !stopped || stopped != (stop > 0) {
+			t.Fatalf("asked to stop after %d steps: %v", stop, err)
+		}
+		if r.BytesSent != r.BytesExpected {
+			t.Errorf("%d bytes sent, %d expected", r.BytesSent, r.BytesExpected)
+		}
+		return all[0].sum, r.Weights
+	}
+	resume := func() {
+		t.Helper()
+		var err error
+		if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, weights := run(0)
+	c.Dir = t.TempDir()
+	run(4)
+	resume()
+	if got, _ := run(1); got != nil {
+		t.Fatal("the second reducer was asked for in step 5: nothing waited")
+	}
+	resume()
+	if got, after := run(0); after != weights || !slices.Equal(got, want) {
+		t.Errorf("resumed: weights %.12s, the calm run's are %.12s; the second sums are the same: %v", after, weights, slices.Equal(got, want))
 	}
 }

@@ -26,12 +26,17 @@ func (r *run) reducer(tree comm.Tree, name string) (reduce.Reducer, error) {
 	return nil, &ConfigError{Key: "compress", Err: err}
 }
 
-// codec is the time that the reducer spent encoding and decoding since it was asked last.
-func (r *run) codec() time.Duration {
+// codec is the time that the reducers spent encoding and decoding since they were asked last.
+func (r *run) codec() (d time.Duration) {
 	if c, ok := r.w.Reducer.(reduce.Coder); ok {
-		return c.Codec()
+		d = c.Codec()
 	}
-	return 0
+	for _, o := range r.others {
+		if c, ok := o.Reducer.(reduce.Coder); ok {
+			d += c.Codec()
+		}
+	}
+	return d
 }
 
 // diverged turns what a reducer says of numbers that cannot be encoded into what users know it as.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -284,8 +285,14 @@ func (r *run) parts() []part {
 	if s, ok := r.w.Reducer.(ckpt.Stateful); ok {
 		ps = append(ps, part{"reducer/", s})
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.others)) {
+		ps = append(ps, part{othersPrefix + name + "/", r.others[name]})
+	}
 	return ps
 }
+
+// othersPrefix and a name are what tensors of a reducer beside the first begin with.
+const othersPrefix = "reducers/"
 
 // fits checks what a part is going to get against what it has now, when it has it already; the rest is for its Load to
 // judge. It returns it with what is dropped, as that is now.
@@ -327,6 +334,7 @@ func (r *run) take(model, state []ckpt.Tensor, workers int) error {
 	if err := ckpt.Match(booked, books); err != nil {
 		return err
 	}
+	r.expect(state)
 	parts := r.parts()
 	dealt := make([][]ckpt.Tensor, len(parts))
 	known := len(booked)

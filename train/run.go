@@ -66,6 +66,7 @@ type run struct {
 	feed     *feed
 	books    *sampleBooks
 	metrics  *metrics
+	others   map[string]*other // reducers beside w.Reducer, by name
 
 	step     int // steps done
 	total    int
@@ -110,6 +111,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
 		return nil, err
 	}
+	r.w.Another = r.another
 	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
 	if r.w.Optimizer, err = c.optimizer(); err != nil {
 		return nil, err
