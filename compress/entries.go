@@ -19,16 +19,17 @@ type Lister interface {
 
 // EntriesLen is the bytes of the code of a vector of n elements with numbers at idx, which increases:
 //
-//	1 byte of count for each 7 bits, 1 byte of form, min(ceil(n/8), ceil(bits/8)) of indices, the numbers
+//	1 byte for each 7 bits of their count k, 1 byte for b, ceil(bits(b)/8) of indices, the numbers
 //
-// where bits is the least k (1+b) + sum of g>>b over the k gaps g between indices; with no entries, 1 byte. Of a
-// pattern that keeps 1 % of the elements independently the indices take 8.11 bits each; 40.1 bits an entry with F32.
+// where bits(b) = k (1+b) + sum of g>>b over the k gaps g between indices, with the b from 0 to 30 that makes it least;
+// with no entries, 1 byte. Of a pattern that keeps 1 % of the elements independently the indices take 8.11 bits each, and
+// entries 40.1 bits with F32. With many kept b is 0, and the indices are a bitmap.
 func EntriesLen(idx []int32, n int, v Values) int {
 	if len(idx) == 0 {
 		return 1
 	}
-	_, size := bestForm(idx, n)
-	return uvarintLen(len(idx)) + 1 + size + v.size(len(idx))
+	_, size := bestGaps(idx, n)
+	return uvarintLen(len(idx)) + 1 + inBytes(size) + v.size(len(idx))
 }
 
 // MaxEntriesLen is the most that EntriesLen is for at most k entries of n elements.
@@ -36,7 +37,7 @@ func MaxEntriesLen(n, k int, v Values) int {
 	if k == 0 {
 		return 1
 	}
-	return uvarintLen(k) + 1 + inBytes(min(n, gapBound(n, k))) + v.size(k)
+	return uvarintLen(k) + 1 + inBytes(gapBound(n, k)) + v.size(k)
 }
 
 // AppendEntries appends the code of a vector of n elements that is val[i] at idx[i] and 0 elsewhere. It is one to one:
@@ -123,16 +124,14 @@ func (l *list) append(dst []byte, n int, v Values) ([]byte, error) {
 	if k == 0 {
 		return append(dst, 0), nil
 	}
-	form, size := bestForm(l.idx, n)
+	b, size := bestGaps(l.idx, n)
+	size = inBytes(size)
 	head := uvarintLen(k) + 1
 	out := grown(dst, head+size+v.size(k))
 	p := out[len(dst):]
-	p[binary.PutUvarint(p, uint64(k))] = byte(form)
-	if p = p[head:]; form == bitmap {
-		putBitmap(p[:size], l.idx)
-	} else {
-		putGaps(p, l.idx, form, size)
-	}
+	p[binary.PutUvarint(p, uint64(k))] = byte(b)
+	p = p[head:]
+	putGaps(p, l.idx, b, size)
 	l.putValues(p[size:], v)
 	return out, nil
 }
@@ -161,17 +160,12 @@ func (l *list) read(p []byte, n int, v Values) (wrong string) {
 	if k == 0 {
 		return ""
 	}
-	form := int(p[head])
-	p = p[head+1:]
-	size := 0
-	switch {
-	case form == bitmap:
-		size, wrong = getBitmap(l.idx, p, n)
-	case form <= mostRice:
-		size, wrong = getGaps(l.idx, p, n, form)
-	default:
-		wrong = fmt.Sprintf("unknown form %d", form)
+	b := int(p[head])
+	if b > mostRice {
+		return fmt.Sprintf("a Rice parameter of %d", b)
 	}
+	p = p[head+1:]
+	size, wrong := getGaps(l.idx, p, n, b)
 	if wrong != "" {
 		return wrong
 	}

@@ -7,25 +7,21 @@ import (
 
 // # How the indices of a sparse code are written
 //
-// k increasing indices below n are gaps, g[0] = idx[0] and g[i] = idx[i]-idx[i-1]-1, or a bitmap, whichever has fewer
-// bytes; of equals, gaps. Bits are filled in from the lowest of each byte; the last byte is filled up with zeros.
-//
-// A gap is written in a Rice code of parameter b from 0 to 30 (Golomb, IEEE Transactions on Information Theory 12, 1966;
-// Rice, JPL 79-22, 1979): g>>b zeros, a one, the low b bits of g. All gaps together take
+// k increasing indices below n are gaps, g[0] = idx[0] and g[i] = idx[i]-idx[i-1]-1. Each is written in a Rice code of
+// parameter b from 0 to 30 (Golomb, IEEE Transactions on Information Theory 12, 1966; Rice, JPL publication 79-22, 1979):
+// g>>b zeros, a one, the low b bits of g, from the lowest bit of each byte on; the last byte is filled up with zeros. With
+// b = 0 that is a bitmap, which ends with the last index. All gaps together take
 //
 //	bits(b) = k (1+b) + sum of g[i]>>b
 //
 // which is convex in b, so that the best b is found downhill; of equals the smallest is taken. Of elements kept
 // independently with probability 1 % it takes 8.11 bits each at b = 6, where the entropy is 8.08; of those that lie in
-// clusters, as large gradients do, fewer. The gaps sum to less than n-k+1, whence bits(b) <= k (1+b) + (n-k)>>b for all
-// patterns: gapBound. The bitmap takes n bits.
+// clusters, as large gradients do, fewer. Gaps sum to at most n-k, whence bits(b) <= k (1+b) + (n-k)>>b for all patterns
+// (gapBound), and bits(0) <= n.
 //
-// A decoder refuses a parameter or a form that is not the best, so that a list of indices has one code.
+// A decoder refuses a parameter that is not the best, so that a list of indices has one code.
 
-const (
-	mostRice = 30 // the largest parameter: a gap is below 2^31
-	bitmap   = 31 // in place of a parameter
-)
+const mostRice = 30 // the largest parameter: a gap is below 2^31
 
 // gapBits is bits(b-1), bits(b) and bits(b+1); the first means nothing when b is 0.
 func gapBits(idx []int32, b int) (less, at, more int) {
@@ -60,33 +56,16 @@ func bestGaps(idx []int32, n int) (b, size int) {
 
 // gapBound is the most bits that the gaps of k indices below n take.
 func gapBound(n, k int) int {
-	most := k + n - k
+	most := n
 	for b := 1; b <= mostRice; b++ {
 		most = min(most, k*(1+b)+(n-k)>>b)
 	}
 	return most
 }
 
-// bestForm is how some indices are written, and in how many bytes.
-func bestForm(idx []int32, n int) (form, size int) {
-	b, gaps := bestGaps(idx, n)
-	if inBytes(n) < inBytes(gaps) {
-		return bitmap, inBytes(n)
-	}
-	return b, inBytes(gaps)
-}
-
 func inBytes(bits int) int { return (bits + 7) / 8 }
 
-// putBitmap writes to p, of inBytes(n) bytes.
-func putBitmap(p []byte, idx []int32) {
-	clear(p)
-	for _, j := range idx {
-		p[j>>3] |= 1 << (j & 7)
-	}
-}
-
-// putGaps writes the gaps to the first bytes of p, and may overwrite what follows them.
+// putGaps writes the gaps, of size bytes, to p, and may overwrite what follows them.
 func putGaps(p []byte, idx []int32, b, size int) {
 	clear(p[:size])
 	var (
@@ -166,36 +145,7 @@ func getGaps(idx []int32, p []byte, n, b int) (size int, wrong string) {
 		return 0, "it ends within an index"
 	case pos&7 != 0 && p[size-1]>>(pos&7) != 0:
 		return 0, "the bits after the last index are not zero"
-	case b > 0 && zeros[0] <= zeros[1]+k, b < mostRice && zeros[2]+k < zeros[1], inBytes(n) < size:
-		return 0, "there is a shorter form"
-	}
-	return size, ""
-}
-
-// getBitmap is getGaps of a bitmap.
-func getBitmap(idx []int32, p []byte, n int) (size int, wrong string) {
-	size = inBytes(n)
-	if len(p) < size {
-		return 0, "it ends within the bitmap"
-	}
-	found := 0
-	for off := 0; off < size; off += 8 {
-		w := word(p[:size], 8*off)
-		if found+bits.OnesCount64(w) > len(idx) {
-			return 0, "the bitmap has more elements than were announced"
-		}
-		for ; w != 0; w &= w - 1 {
-			idx[found] = int32(8*off + bits.TrailingZeros64(w))
-			found++
-		}
-	}
-	switch {
-	case found < len(idx):
-		return 0, "the bitmap has fewer elements than were announced"
-	case int(idx[found-1]) >= n:
-		return 0, "the bits after the bitmap are not zero"
-	}
-	if form, _ := bestForm(idx, n); form != bitmap {
+	case b > 0 && zeros[0] <= zeros[1]+k, b < mostRice && zeros[2]+k < zeros[1]:
 		return 0, "there is a shorter form"
 	}
 	return size, ""

@@ -136,4 +136,3 @@ func fill(n int, v float32) []float32 {
 	}
 	return x
 }
-

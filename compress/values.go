@@ -15,8 +15,8 @@ type Values uint8
 const (
 	// F32 is float32: exact, 4 bytes a number.
 	F32 Values = iota
-	// FP16 is IEEE binary16, 2 bytes a number, of the numbers divided by the power of two, 2^-125 to 2^113, that brings the
-	// largest to between 2^14 and 2^15, and one byte for that power in front of all. The error is at most 2^-11 of a number
+	// FP16 is IEEE binary16, 2 bytes a number, of the numbers divided by the power of two, 2^-125 to 2^113, that makes the
+	// largest 2^14 or more and below 2^15, and one byte for that power in front of all. The error is at most 2^-11 of a number
 	// or 2^-39 of the largest one.
 	FP16
 	// BF16 is bfloat16, 2 bytes a number. The error is at most 2^-8 of a number that is at least 2^-126, and never more
@@ -76,14 +76,8 @@ func (l *list) putValues(p []byte, v Values) {
 	l.half = sized(l.half, len(l.val))
 	most := uint16(0x7f7f) // the largest bfloat16, for what would become infinite
 	if v == FP16 {
-		_, e := math.Frexp(float64(vec.MaxAbs(l.val)))
-		e = max(e-15, least2)
-		if vec.MaxAbs(l.val) == 0 {
-			e = least2
-		}
-		if most = 0x7800; e == most2 {
-			most-- // 2^15 times 2^113 would be infinite
-		}
+		e := scaleOf(vec.MaxAbs(l.val))
+		most = 0x77ff // what would become 2^15
 		p[0] = byte(e - least2)
 		p = p[1:]
 		vec.Scale(float32(math.Ldexp(1, -e)), l.val)
@@ -95,6 +89,18 @@ func (l *list) putValues(p []byte, v Values) {
 		h = h&0x8000 | min(h&0x7fff, most)
 		binary.LittleEndian.PutUint16(p[2*i:], h)
 	}
+}
+
+// scaleOf is the power of two, as its exponent, by which numbers are divided of which a is the largest.
+func scaleOf(a float32) int {
+	_, e := math.Frexp(float64(a))
+	if e -= 15; math.Float32bits(a)&0x7fffff >= 0x7ff000 {
+		e++ // with 10 bits of fraction it is the next power of two
+	}
+	if a == 0 {
+		e = least2
+	}
+	return min(max(e, least2), most2)
 }
 
 // getValues overwrites l.val with the numbers that p, of the right length, is.
@@ -124,8 +130,8 @@ func (l *list) getValues(p []byte, v Values) (wrong string) {
 		vec.FromBfloat(l.val, l.half)
 		return ""
 	}
-	// The largest is from 2^14 to 2^15, or less where the power is the smallest.
-	if step > most2-least2 || most > 0x7800 || most == 0x7800 && step == most2-least2 || most < 0x7400 && step > 0 {
+	// The largest is from 2^14 to below 2^15, or less where the power is the smallest.
+	if step > most2-least2 || most > 0x77ff || most < 0x7400 && step > 0 {
 		return fmt.Sprintf("the largest number is %#x at scale %d", most, step)
 	}
 	vec.FromHalf(l.val, l.half)
