@@ -131,6 +131,9 @@ func (b *Between) settle(ctx context.Context) error {
 			clear(x)
 		}
 	}
+	if b.speaks { // what the others had as theirs came along
+		b.far.disown()
+	}
 	return nil
 }
 

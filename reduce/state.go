@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
 )
 
 var _ ckpt.Stateful = (*Compressed)(nil)
@@ -55,5 +56,27 @@ func (r *Compressed) Load(ts []ckpt.Tensor) error {
 		}
 		r.segments[i].total = t
 	}
+	r.disown()
 	return nil
+}
+
+// disown moves the residuals of sums that this rank does not own to what it keeps for itself. When as many ranks load as
+// saved there are none; otherwise each has a share of everybody's, and nobody else would ever say it.
+func (r *Compressed) disown() {
+	for i := range r.segments {
+		s := &r.segments[i]
+		if s.feedback != remember || s.both == nil {
+			continue
+		}
+		lo, hi := 0, 0
+		if r.speaks() {
+			lo, hi = comm.Chunk(s.Len, r.active, r.c.Group.Rank())
+		}
+		for k, v := range s.both {
+			if v != 0 && (k < lo || k >= hi) {
+				s.kept[k] += v
+				s.both[k] = 0
+			}
+		}
+	}
 }
