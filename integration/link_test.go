@@ -31,19 +31,7 @@ var linkSizes = []int{4 << 20, 16 << 20, 64 << 20}
 // On a link of 1 Gbit/s between two network namespaces an all-reduce over TLS gives the right sum, and the test prints
 // how near it comes to two opposite plain TCP streams of the same bytes, alternating with it.
 func TestGigabitLink(t *testing.T) {
-	ns := fmt.Sprintf("coveylink%d", os.Getpid())
-	host, there := fmt.Sprintf("cvc%d", os.Getpid()%100000), fmt.Sprintf("cvd%d", os.Getpid()%100000)
-	must(t, "ip", "netns", "add", ns)
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
-	must(t, "ip", "link", "add", host, "type", "veth", "peer", "name", there, "netns", ns)
-	t.Cleanup(func() { exec.Command("ip", "link", "del", host).Run() })
-	must(t, "ip", "addr", "add", nearHost+"/24", "dev", host)
-	must(t, "ip", "link", "set", host, "up")
-	must(t, "ip", "-n", ns, "addr", "add", farHost+"/24", "dev", there)
-	must(t, "ip", "-n", ns, "link", "set", there, "up")
-	must(t, "tc", "qdisc", "add", "dev", host, "root", "tbf", "rate", "1gbit", "burst", "64kb", "latency", "50ms")
-	must(t, "tc", "-n", ns, "qdisc", "add", "dev", there, "root", "tbf", "rate", "1gbit", "burst", "64kb", "latency", "50ms")
-
+	ns, _ := joined(t, "1gbit", "64kb")
 	certs := filepath.Join(t.TempDir(), "certs")
 	now := time.Now()
 	for _, err := range []error{pki.Init(certs, now), pki.Issue(certs, "0", now, nearHost), pki.Issue(certs, "1", now, farHost)} {
@@ -76,6 +64,25 @@ func TestGigabitLink(t *testing.T) {
 		sum, stream := sums[linkRuns/2], streams[linkRuns/2]
 		t.Logf("%2d MiB: all-reduce over TLS %v, two plain streams %v, ratio %.3f (medians of %d)", size>>20, sum, stream, float64(stream)/float64(sum), linkRuns)
 	}
+}
+
+// joined makes a network namespace and a link of a rate to it, nearHost at this end and farHost at the other. It returns the
+// namespace and the device at this end. burst is what may pass at once after a pause.
+func joined(t *testing.T, rate, burst string) (ns, near string) {
+	t.Helper()
+	ns = fmt.Sprintf("coveylink%d", os.Getpid())
+	host, there := fmt.Sprintf("cvc%d", os.Getpid()%100000), fmt.Sprintf("cvd%d", os.Getpid()%100000)
+	must(t, "ip", "netns", "add", ns)
+	t.Cleanup(func() { exec.Command("ip", "netns", "del", ns).Run() })
+	must(t, "ip", "link", "add", host, "type", "veth", "peer", "name", there, "netns", ns)
+	t.Cleanup(func() { exec.Command("ip", "link", "del", host).Run() })
+	must(t, "ip", "addr", "add", nearHost+"/24", "dev", host)
+	must(t, "ip", "link", "set", host, "up")
+	must(t, "ip", "-n", ns, "addr", "add", farHost+"/24", "dev", there)
+	must(t, "ip", "-n", ns, "link", "set", there, "up")
+	must(t, "tc", "qdisc", "add", "dev", host, "root", "tbf", "rate", rate, "burst", burst, "latency", "50ms")
+	must(t, "tc", "-n", ns, "qdisc", "add", "dev", there, "root", "tbf", "rate", rate, "burst", burst, "latency", "50ms")
+	return ns, host
 }
 
 // linkSide is one end of the link. It returns, for each size, the times of the all-reduces and of the streams.
