@@ -271,7 +271,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	return train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
-		Compress: string(j.Compress), Algorithm: alg, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
+		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
 		Strategy: func() strategy.Strategy { return allreduce.New() },
 		Extra:    j.extra(tr),
 	}, nil
@@ -330,6 +330,9 @@ func (j *Job) Reproducible() string {
 	}
 	if j.Strategy == Direct {
 		return "with any number of workers and any transport"
+	}
+	if j.Adapt != "" {
+		return "not: what is chosen depends on measured times"
 	}
 	if j.compresses() {
 		return fmt.Sprintf("at %d workers only, with any transport: what is compressed is a worker's own sum", j.Workers)

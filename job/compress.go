@@ -10,6 +10,7 @@ import (
 	"github.com/covey-ml/covey/compress"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/strategy/adapt"
 )
 
 // rules turns a mapping into the text of Rules: from patterns to choices, or one choice with its parameters, as in
@@ -41,6 +42,9 @@ func rules(n ast.Node) (string, error) {
 
 // fillCompress checks what goes with compressed sums.
 func (j *Job) fillCompress() error {
+	if j.Adapt != "" {
+		return j.fillAdapt()
+	}
 	if j.Compress == "" {
 		return nil
 	}
@@ -62,6 +66,29 @@ func (j *Job) fillCompress() error {
 		}
 		if signs := r.Signs(); signs != "" && j.where["lr"] == "" && j.LR == optim.DefaultRate(o.Name) && o.Name == "sgd" {
 			return j.Errorf("lr", "%s moves every parameter by the whole rate at each step: give a small one, such as --lr 0.001", signs)
+		}
+	}
+	return nil
+}
+
+// fillAdapt checks what goes with a choice that is made while training.
+func (j *Job) fillAdapt() error {
+	arms, err := adapt.ParseArms(j.Adapt)
+	switch {
+	case err != nil:
+		return j.Errorf("adapt", "%w", err)
+	case j.Compress != "":
+		return j.Errorf("adapt", "it chooses the compressor: leave compress out, or name it as one of the arms")
+	case j.Bucket != 0:
+		return j.Errorf("bucket", "adapt chooses it, arm by arm: leave it out")
+	case j.Solves() || j.Strategy == Direct:
+		return j.Errorf("adapt", "%s needs exact sums: leave it out, or give --strategy allreduce", j.Strategy.Name())
+	case j.Algorithm != "auto":
+		return j.Errorf("algorithm", "compressed sums choose how their bytes go: leave it out, or leave adapt out")
+	}
+	for _, a := range arms {
+		if a.Period > 1 && j.Strategy == AllReduce {
+			return j.Errorf("adapt", "%s: allreduce talks in every step: leave the K out, or give --strategy local", a)
 		}
 	}
 	return nil

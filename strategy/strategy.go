@@ -73,17 +73,34 @@ type Worker struct {
 	Slice func(leaf int) (*data.Batch, error)
 }
 
+// Tunable is asked for at run time: a Strategy that need not talk in every step, and can be told how often it does.
+type Tunable interface {
+	// Tune sets the steps between exchanges, from the next exchange on.
+	Tune(period int)
+}
+
 // Report is what one step did, equal on every worker but for the times.
 type Report struct {
 	Loss float64 // mean loss of the global batch, without regularisers: NaN has diverged
 	Stop bool    // some worker asked to stop
 	Done bool    // training has reached its end by itself
 	Why  string  // why it is done, in words for people
+	// Quiet says that workers did not talk in this step: Loss is this worker's own, and Stop not known.
+	Quiet bool
+	// Decided is what was decided about the steps to come; nil when nothing was.
+	Decided *Decision
 	// Unmeasured says that the strategy does not know the loss, and asks for that of the parameters it leaves.
 	Unmeasured bool
 	// Solving is what a solver knows more; nil for others.
 	Solving *Solving
 	Times
+}
+
+// Decision is about the steps to come: a period, a compressor.
+type Decision struct {
+	What string // in the words of a job
+	Why  string // in words for people
+	New  bool   // it is not what went before
 }
 
 // Solving is how far a solver has come.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -125,5 +126,45 @@ func TestAnotherReducerIsResumed(t *testing.T) {
 	resume()
 	if got, after := run(0); after != weights || !slices.Equal(got, want) {
 		t.Errorf("resumed: weights %.12s, the calm run's are %.12s; the second sums are the same: %v", after, weights, slices.Equal(got, want))
+	}
+}
+
+// A run that chooses its arms from measured times: all workers choose alike, or the books would not close; every choice is
+// an event with its reason; a resumed run goes on with what was measured.
+func TestAdapt(t *testing.T) {
+	c := config(t, "mlp:24")
+	c.Adapt, c.Optimizer, c.Rate, c.Epochs = "none; topk:0.05+ef price=1.2; powersgd:2+ef price=1.1 bucket=4KiB", "momentum", 0.01, 40
+	c.Dir = t.TempDir()
+	var choices []strategy.Decision
+	steps, stop := 0, 90
+	c.Events.Step = func(i train.StepInfo) {
+		if i.Decided != nil {
+			choices = append(choices, *i.Decided)
+		}
+	}
+	c.Stop = func() bool { steps++; return steps == stop }
+	if _, err := train.Local(t.Context(), 3, timeout, c); !errors.Is(err, train.ErrStopped) {
+		t.Fatal(err)
+	}
+	before := len(choices)
+	if before < 3 || choices[0].What != "topk:0.05+ef" || !choices[0].New || choices[1].What != "powersgd:2+ef bucket=4KiB" || choices[0].Why == "" {
+		t.Fatalf("chosen: %+v", choices)
+	}
+	var err error
+	if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
+		t.Fatal(err)
+	}
+	c.Stop = nil
+	r, err := train.Local(t.Context(), 3, timeout, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range choices[before:] {
+		if strings.Contains(d.Why, "not measured yet") {
+			t.Errorf("after resuming %s is chosen since %s", d.What, d.Why)
+		}
+	}
+	if len(choices) == before || r.BytesSent != r.BytesExpected {
+		t.Errorf("%d choices after resuming; %d bytes sent, %d expected", len(choices)-before, r.BytesSent, r.BytesExpected)
 	}
 }

@@ -34,7 +34,8 @@ type Config struct {
 	Epochs      int     // passes over the data; 0: 1
 	Steps       int     // when positive, the number of steps whatever Epochs says
 	Seed        uint64  // of everything random
-	Compress    string  // as reduce.New reads it; empty: none
+	Compress    string  // as reduce.ParseRules reads it; empty: none
+	Adapt       string  // in its place, as adapt.ParseArms reads it: the compressor and more are chosen while training; empty: they are not
 
 	// Strategy makes a worker's own; nil: allreduce.
 	Strategy  func() strategy.Strategy
@@ -194,9 +195,10 @@ type StepInfo struct {
 	Samples int // in this step's batch
 	Loss    float64
 	Rate    float64
-	Solving *strategy.Solving // of a solver; nil for others
-	At      time.Duration     // since the start of the run
-	Books   comm.Books        `json:"-"` // what this worker sent in the step
+	Solving *strategy.Solving  // of a solver; nil for others
+	Decided *strategy.Decision `json:",omitempty"` // about the steps to come; nil when nothing was
+	At      time.Duration      // since the start of the run
+	Books   comm.Books         `json:"-"` // what this worker sent in the step
 	strategy.Times
 }
 

@@ -20,6 +20,8 @@ type StepLine struct {
 	Rate      float64 `json:"lr"`
 	Objective float64 `json:"mean_objective,omitempty"` // of a solver: loss plus regulariser
 	Gradient  float64 `json:"gradient,omitempty"`       // of a solver: its norm, relative to that at the start
+	Decided   string  `json:"decided,omitempty"`        // about the steps to come: a period, a compressor
+	Why       string  `json:"why,omitempty"`            // it was
 	At        float64 `json:"at_s"`                     // since the run, or its resumption, began
 	Compute   float64 `json:"compute_s"`
 	Comm      float64 `json:"comm_s"`
@@ -113,6 +115,12 @@ func (m *metrics) step(s StepInfo) {
 		b = strconv.AppendFloat(b, s.Solving.Objective, 'g', -1, 64)
 		b = append(b, `,"gradient":`...)
 		b = strconv.AppendFloat(b, s.Solving.Gradient, 'g', 4, 64)
+	}
+	if d := s.Decided; d != nil {
+		b = append(b, `,"decided":`...)
+		b = strconv.AppendQuote(b, d.What)
+		b = append(b, `,"why":`...)
+		b = strconv.AppendQuote(b, d.Why)
 	}
 	sum := s.Books.Sum()
 	b = append(b, `,"bytes_sent":`...)

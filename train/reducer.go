@@ -7,23 +7,49 @@ import (
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/strategy/adapt"
 )
 
 // reducer makes a reducer of the kind that the Config asks for. name tells the second one of a run apart.
 func (r *run) reducer(tree comm.Tree, name string) (reduce.Reducer, error) {
 	exact := &reduce.Exact{Group: r.g, Tree: tree, Algorithm: r.c.Algorithm}
-	if r.c.Compress == "" {
+	compressed := func(text, name string) (reduce.Reducer, error) {
+		rules, err := reduce.ParseRules(text)
+		if err != nil {
+			return nil, err
+		}
+		return reduce.New(reduce.Config{Group: r.g, Tree: tree, Exact: exact, Layout: r.c.Model.Layout(),
+			Rules: rules, Seed: r.c.Seed, Name: name}, r.c.Hosts)
+	}
+	switch {
+	case r.c.Adapt != "":
+		return r.arms(name, compressed)
+	case r.c.Compress == "":
 		return exact, nil
 	}
-	rules, err := reduce.ParseRules(r.c.Compress)
-	if err == nil {
-		var red reduce.Reducer
-		if red, err = reduce.New(reduce.Config{Group: r.g, Tree: tree, Exact: exact, Layout: r.c.Model.Layout(),
-			Rules: rules, Seed: r.c.Seed, Name: name}, r.c.Hosts); err == nil {
-			return red, nil
+	red, err := compressed(r.c.Compress, name)
+	if err != nil {
+		return nil, &ConfigError{Key: "compress", Err: err}
+	}
+	return red, nil
+}
+
+// arms makes a reducer for each arm and puts the first in use; the strategy then chooses among them.
+func (r *run) arms(name string, compressed func(text, name string) (reduce.Reducer, error)) (reduce.Reducer, error) {
+	arms, err := adapt.ParseArms(r.c.Adapt)
+	if err != nil {
+		return nil, &ConfigError{Key: "adapt", Err: err}
+	}
+	all := make([]reduce.Reducer, len(arms))
+	for i, a := range arms {
+		if all[i], err = compressed(a.Compress, name); err != nil {
+			return nil, &ConfigError{Key: "adapt", Err: err}
 		}
 	}
-	return nil, &ConfigError{Key: "compress", Err: err}
+	if name == "" { // the strategy that speaks by it chooses for all
+		r.strategy = adapt.New(r.strategy, arms)
+	}
+	return reduce.NewSwitch(r.c.Model.Layout().Len(), all...), nil
 }
 
 // codec is the time that the reducers spent encoding and decoding since they were asked last.

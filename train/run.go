@@ -144,7 +144,7 @@ func (r *run) bucket(tree comm.Tree) int {
 	switch {
 	case r.c.Bucket > 0:
 		return r.c.Bucket
-	case r.c.Compress != "":
+	case r.c.Compress != "" || r.c.Adapt != "":
 		return 0
 	case r.g.Size() == 1:
 		return 1
@@ -180,7 +180,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	}
 	r.lossSum += said.Loss
 	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: batch, Loss: said.Loss,
-		Rate: float64(r.w.Rate), Solving: said.Solving, At: r.g.Clock().Now() - r.began, Times: said.Times}
+		Rate: float64(r.w.Rate), Solving: said.Solving, Decided: said.Decided, At: r.g.Clock().Now() - r.began, Times: said.Times}
 	_, info.Books = r.ledger.Take()
 	if r.c.Events.Step != nil {
 		r.c.Events.Step(info)

@@ -37,7 +37,7 @@ func eventsTo(f func(event)) train.Events {
 		Start: func(i train.StartInfo) { f(event{Start: &i}) },
 		Step: func(i train.StepInfo) {
 			sum.Add(i.Times)
-			if i.At-last < often {
+			if i.At-last < often && (i.Decided == nil || !i.Decided.New) {
 				return
 			}
 			last = i.At
@@ -166,6 +166,9 @@ func (w *watcher) take(e event) {
 		}
 		w.line("%s parameters, %s%s", thousands(e.Start.Parameters), count(e.Start.Steps, "step"), from)
 	case e.Step != nil:
+		if d := e.Step.Decided; d != nil && d.New {
+			w.line("from step %s on %s: %s", thousands(e.Step.Step+1), d.What, d.Why)
+		}
 		w.progress(*e.Step)
 	case e.Epoch != nil && (e.Epoch.Step == w.steps.Steps || w.due()):
 		w.line("%s", epochLine(*e.Epoch, w.steps))

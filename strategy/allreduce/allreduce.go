@@ -45,6 +45,7 @@ type Strategy struct {
 	buffers [][]float32 // head + gradient each
 	parts   [][]float32 // the buffers that hold the parts at the end, in tree order
 	buckets []bucket    // in the order in which they are reduced
+	size    int         // bytes of a bucket that they were cut for
 	owner   []int       // segment -> its bucket
 	layout  model.Layout
 	finalF  func(model.Segment)
@@ -117,21 +118,20 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 	s.layout, s.finalF = layout, s.final
 	s.pen, _ = w.Model.(model.Penalised)
 	s.prox, _ = w.Model.(model.Proximal)
-	s.cut(w)
-	s.aside = len(s.buckets) > 1 && w.Group.Size() > 1
-	if s.aside {
-		s.reduceF = func() {
-			s.err = s.reduceAll()
-			s.ended.Set()
-		}
-		clock := w.Group.Clock()
-		s.more, s.ended = clock.Event(), clock.Event()
+	s.reduceF = func() {
+		s.err = s.reduceAll()
+		s.ended.Set()
 	}
+	clock := w.Group.Clock()
+	s.more, s.ended = clock.Event(), clock.Event()
+	s.cut(w)
 }
 
 // cut makes the buckets: whole segments, from the last one on, until a bucket has the bytes asked for. The head goes
-// with the first segments, whose bucket is reduced last, when the loss is known.
+// with the first segments, whose bucket is reduced last, when the loss is known. A size that changes between steps cuts
+// them anew, which with sharded updates nobody may ask for: parts of the optimizer's state would change hands.
 func (s *Strategy) cut(w *strategy.Worker) {
+	s.size, s.buckets = w.Bucket, nil
 	s.owner = make([]int, len(s.layout))
 	b := bucket{hi: head + s.layout.Len()}
 	for i, seg := range slices.Backward(s.layout) {
@@ -146,6 +146,7 @@ func (s *Strategy) cut(w *strategy.Worker) {
 	}
 	b.lo = 0
 	s.buckets = append(s.buckets, b)
+	s.aside = len(s.buckets) > 1 && w.Group.Size() > 1
 	sc, _ := w.Reducer.(reduce.Scatterer)
 	for i := range s.buckets {
 		b := &s.buckets[i]
@@ -158,8 +159,11 @@ func (s *Strategy) cut(w *strategy.Worker) {
 
 // Step implements strategy.Strategy.
 func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Report, error) {
-	if s.buckets == nil {
+	switch {
+	case s.buckets == nil:
 		s.prepare(w)
+	case s.size != w.Bucket:
+		s.cut(w)
 	}
 	if s.outer != ctx {
 		s.outer = ctx
