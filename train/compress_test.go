@@ -18,7 +18,8 @@ import (
 // A compressed run that was stopped after any step and goes on with as many workers ends with the weights of the calm
 // one: residuals, momentum and factors come back bit for bit. With others it goes on, and its ledger closes.
 func TestStopAndResumeCompressed(t *testing.T) {
-	for compress, optimizer := range map[string]string{"powersgd:2+ef": "momentum", "vote:momentum=0.9": "sgd"} {
+	for compress, optimizer := range map[string]string{"powersgd:2+ef": "momentum", "vote:momentum=0.9": "sgd",
+		"topk:0.05+ef": "momentum", "topk:0.1+ef21": "momentum", "dgc:0.02,warmup=6": "sgd"} {
 		c := config(t, "mlp:24")
 		c.Compress, c.Optimizer, c.Rate = compress, optimizer, 0.0005
 		calm, err := train.Local(t.Context(), 3, timeout, c)
