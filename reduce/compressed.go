@@ -62,6 +62,8 @@ type Compressed struct {
 	sums       [][]float32 // by rank: what its code stands for
 	open       []bool      // by rank: sums is there
 	scratch    []float32
+	vector     [1][]float32 // of sumExactly
+	counter    counter
 }
 
 // NewCompressed returns the reducer that c describes. It allocates what error feedback keeps.
@@ -233,10 +235,7 @@ func (r *Compressed) settle(p *plan, v Vector) error {
 
 // temp returns n elements that are free until temp is called again.
 func (r *Compressed) temp(n int) []float32 {
-	if cap(r.scratch) < n {
-		r.scratch = make([]float32, n)
-	}
-	return r.scratch[:n]
+	return grown(&r.scratch, n)
 }
 
 // scatter sends each owner its chunks' codes.
@@ -283,10 +282,7 @@ func (r *Compressed) collect(ctx context.Context, p *plan) error {
 
 // space is room for a message from a rank.
 func (r *Compressed) space(rank, n int) []byte {
-	if cap(r.room[rank]) < n {
-		r.room[rank] = make([]byte, n)
-	}
-	return r.room[rank][:n]
+	return grown(&r.room[rank], n)
 }
 
 // unseal takes the last byte off each message, and fails on all ranks alike when one says that there were no codes.
@@ -362,7 +358,7 @@ func (r *Compressed) add(pc piece, sum []float32, v Vector) error {
 		r.at[rank] += n
 	}
 	if pc.way == vote {
-		majority(sum, r.parts, v.total(), r.key("tie", v, pc.index))
+		r.counter.majority(sum, r.parts, v.total(), r.key("tie", v, pc.index))
 		return nil
 	}
 	codec := pc.at(v.Step)
@@ -385,10 +381,7 @@ func (r *Compressed) addTree(codec compress.Compressor, sum []float32) error {
 	clear(r.open)
 	r.sums[0] = sum
 	decoded := func(i int) ([]float32, error) {
-		if i > 0 && cap(r.sums[i]) < n {
-			r.sums[i] = make([]float32, n)
-		}
-		y := r.sums[i][:n]
+		y := grown(&r.sums[i], n)
 		if r.open[i] {
 			return y, nil
 		}

@@ -153,9 +153,9 @@ func TestIdentityIsNone(t *testing.T) {
 func TestSums(t *testing.T) {
 	for _, c := range []struct {
 		rules string
-		most  float64 // relative error of the compressed segments
+		most  float64 // relative error of the compressed segments: two-way, that of both codes
 	}{
-		{"identity", 1e-6}, {"uniform:bits=8", 0.03}, {"random:bits=8", 0.05}, {"qsgd:levels=127", 0.1}, {"natural", 0.4}, {"fp16", 1e-3}, {"bf16", 8e-3},
+		{"identity", 1e-6}, {"uniform:bits=8", 0.03}, {"random:bits=8", 0.05}, {"qsgd:levels=127", 0.15}, {"natural", 0.5}, {"fp16", 1e-3}, {"bf16", 8e-3},
 		{"topk:0.5", 0.6}, {"powersgd:48", 1e-5}, {"onebit", 0.95}, {"topk:0.25+ef", 0.9}, {"uniform:bits=4+ef21", 0.4},
 	} {
 		for _, size := range [][2]int{{1, 1}, {2, 2}, {3, 7}, {4, 4}, {5, 3}} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/rng"
 	"github.com/covey-ml/covey/vec"
 )
@@ -41,8 +42,7 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 	}); err != nil {
 		return err
 	}
-	sums := &Exact{Group: r.c.Group, Tree: r.one}
-	if err := sums.Sum(ctx, Vector{Parts: [][]float32{flat}}); err != nil {
+	if err := r.sumExactly(ctx, flat); err != nil {
 		return err
 	}
 	at = 0
@@ -72,7 +72,7 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 		return nil
 	})
 	copy(own, q)
-	if err := sums.Sum(ctx, Vector{Parts: [][]float32{q}}); err != nil {
+	if err := r.sumExactly(ctx, q); err != nil {
 		return err
 	}
 	return r.timed(func() error {
@@ -91,6 +91,12 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 		}
 		return nil
 	})
+}
+
+// sumExactly sums one vector of each rank.
+func (r *Compressed) sumExactly(ctx context.Context, x []float32) error {
+	r.vector[0] = x
+	return comm.AllReduce(ctx, r.c.Group, r.one, r.vector[:])
 }
 
 // start draws the columns of a factor that are zero: all of them at first.

@@ -118,7 +118,7 @@ func TestMajority(t *testing.T) {
 			vec.PackSigns(votes[v], x)
 		}
 		sum := make([]float32, n)
-		majority(sum, votes, 3, 99)
+		new(counter).majority(sum, votes, 3, 99)
 		ties, up := 0, 0
 		for i, v := range sum {
 			switch {

@@ -3,6 +3,7 @@ package reduce
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/compress"
@@ -36,6 +37,7 @@ type segment struct {
 
 	kept []float32 // error feedback's residual; EF21's own estimate; DGC's unsent sum; vote's momentum
 	both []float32 // the residual of sums that this rank owns; EF21's sum of all estimates; DGC's momentum
+	list []int32   // of elements, while a call lasts
 	q    []float32 // low rank: the factor to start from, rank rows of one element a column of the matrix
 }
 
@@ -200,7 +202,7 @@ func (c *choice) encode(dst []byte, x []float32, key uint64, step int) ([]byte, 
 			return dst, compress.ErrNotFinite
 		}
 		n := len(dst)
-		dst = append(dst, make([]byte, vec.PackedLen(len(x), 1))...)
+		dst = slices.Grow(dst, vec.PackedLen(len(x), 1))[:n+vec.PackedLen(len(x), 1)]
 		vec.PackSigns(dst[n:], x)
 		return dst, nil
 	}
@@ -271,11 +273,11 @@ func (s *segment) sent(lo, hi int, code []byte, step int, scratch []float32) err
 		return compress.Add(s.at(step), s.kept[lo:hi], code, 1, scratch)
 	case momentous:
 		codec := s.at(step).(compress.Sparse)
-		kept, err := codec.Kept(nil, code, hi-lo)
-		if err == nil {
+		var err error
+		if s.list, err = codec.Kept(s.list[:0], code, hi-lo); err == nil {
 			err = codec.Add(s.kept[lo:hi], code, -1)
 		}
-		for _, i := range kept { // momentum factor masking
+		for _, i := range s.list { // momentum factor masking
 			s.both[lo+int(i)] = 0
 		}
 		return err

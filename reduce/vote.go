@@ -13,10 +13,10 @@ import (
 // sign of a tie is 0, which one bit cannot say: here a tie falls either way, by a bit drawn from key.
 //
 // It counts 64 elements at once: plane b holds bit b of the counts of set bits, and a rank's bits are added by carrying.
-func majority(sum []float32, votes [][]byte, total float64, key uint64) {
+func (c *counter) majority(sum []float32, votes [][]byte, total float64, key uint64) {
 	most := len(votes)
-	planes := make([]uint64, bits.Len(uint(most)))
-	out := make([]byte, (len(sum)+63)/64*8)
+	planes := grown(&c.planes, bits.Len(uint(most)))
+	out := grown(&c.out, (len(sum)+63)/64*8)
 	for w := range len(out) / 8 {
 		clear(planes)
 		for _, v := range votes {
@@ -32,6 +32,20 @@ func majority(sum []float32, votes [][]byte, total float64, key uint64) {
 		binary.LittleEndian.PutUint64(out[8*w:], minus)
 	}
 	vec.UnpackSigns(sum, out[:vec.PackedLen(len(sum), 1)], float32(total))
+}
+
+// counter is what a count works with.
+type counter struct {
+	planes []uint64
+	out    []byte
+}
+
+// grown returns n elements of s, made anew when it has fewer.
+func grown[T any](s *[]T, n int) []T {
+	if cap(*s) < n {
+		*s = make([]T, n)
+	}
+	return (*s)[:n]
 }
 
 // word is up to eight bytes, the missing ones 0.
