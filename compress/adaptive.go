@@ -94,19 +94,23 @@ func (c Adaptive) MaxLen(n int) int {
 func (c Adaptive) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
 	l := takeList()
 	defer l.put()
-	k := c.Most(len(x))
+	n := len(x)
+	k := c.Most(n)
 	if c.Energy != 0 {
 		few, ok := l.energetic(x, c.Energy)
 		if !ok {
 			return dst, ErrNotFinite
 		}
 		k = min(k, few)
+	} else {
+		l.top(x, k)
+		l.from.idx, l.from.val = append(l.from.idx[:0], l.idx...), append(l.from.val[:0], l.val...)
 	}
-	l.top(x, k)
+	l.largest(k)
 	if c.Bytes != 0 {
-		l.fit(int(c.Bytes), len(x), min(k, c.least(len(x))), c.Values)
+		l.fit(int(c.Bytes), n, min(k, c.least(n)), c.Values)
 	}
-	return l.append(dst, len(x), c.Values)
+	return l.append(dst, n, c.Values)
 }
 
 func (c Adaptive) list(l *list, p []byte, n int) string {
@@ -135,69 +139,99 @@ var (
 	_ Lister      = Adaptive{}
 )
 
-// fit leaves out the smallest entries until the code has at most size bytes; few surely fit. One more entry never makes a
-// code shorter, with no b: it cuts a gap in two, which saves at most one zero of that gap and takes 1+b bits more.
-func (l *list) fit(size, n, few int, v Values) {
-	if EntriesLen(l.idx, n, v) <= size {
+// choice is what the largest entries are taken from.
+type choice struct {
+	idx  []int32
+	val  []float32
+	pick []int32 // of idx and val
+	rest []float32
+	energies
+}
+
+// largest makes l the k largest of l.from, or all.
+func (l *list) largest(k int) {
+	f := &l.from
+	if k == len(f.idx) {
+		l.idx, l.val = append(l.idx[:0], f.idx...), append(l.val[:0], f.val...)
 		return
 	}
-	most := len(l.idx) // which do not fit
-	l.allIdx, l.allVal = append(l.allIdx[:0], l.idx...), append(l.allVal[:0], l.val...)
-	for few < most-1 {
+	f.pick, l.idx, l.val = sized(f.pick, k), sized(l.idx, k), sized(l.val, k)
+	vec.TopK(f.pick, f.val)
+	for i, j := range f.pick {
+		l.idx[i] = f.idx[uint32(j)]
+	}
+	vec.Gather(l.val, f.val, f.pick)
+}
+
+// fit makes l, which is the largest of l.from, the most of them whose code has at most size bytes; few surely fit. One more
+// entry never makes a code shorter, with no b: it cuts a gap in two, which saves at most one zero of that gap, and takes
+// 1+b bits more.
+func (l *list) fit(size, n, few int, v Values) {
+	most, long := len(l.idx), EntriesLen(l.idx, n, v)
+	if long <= size {
+		return
+	}
+	short := 0
+	for probe := 0; few < most-1; probe++ {
+		// Where it would be if each entry took as much as others, from either side in turn, and every third time halfway.
 		k := few + (most-few)/2
-		if l.largest(k); EntriesLen(l.idx, n, v) <= size {
-			few = k
+		switch {
+		case probe%3 == 0:
+			k = most - (long-size)*most/long
+		case probe%3 == 1 && short > 0:
+			k = few + (size-short)*few/short
+		}
+		l.largest(min(max(k, few+1), most-1))
+		if s := EntriesLen(l.idx, n, v); s <= size {
+			few, short = len(l.idx), s
 		} else {
-			most = k
+			most, long = len(l.idx), s
 		}
 	}
 	l.largest(few)
-	vec.Gather(l.val, l.allVal, l.pick)
 }
 
-// largest makes l.idx the k of l.allIdx whose numbers are largest, l.pick their places there, and l.val as long.
-func (l *list) largest(k int) {
-	l.pick, l.idx, l.val = sized(l.pick, k), sized(l.idx, k), sized(l.val, k)
-	vec.TopK(l.pick, l.allVal)
-	for i, j := range l.pick {
-		l.idx[i] = l.allIdx[uint32(j)]
-	}
-}
-
-// energetic is the least number of elements whose squares sum to a part of all squares, to float64's rounding. It is not ok
-// when x holds a NaN or an infinity.
+// energetic is the least number of elements whose squares sum to a part of all squares, to float64's rounding, and leaves
+// them, and perhaps more, in l.from. It is not ok when x holds a NaN or an infinity.
 //
 // The bits of a number without its sign, as an integer, are of the same order as magnitudes. Squares are summed by their
 // first 12 bits; of those in the bucket where the sum from the largest on reaches the part, by the next 10, and then by the
 // last 9, of which each bucket holds one magnitude. A square is exact in float64.
 func (l *list) energetic(x []float32, part float64) (k int, ok bool) {
-	h := &l.energy
-	h.fill(x, 19, 12)
+	f := &l.from
+	f.fill(x, 19, 12)
 	var total float64
-	for b := len(h.sum) - 1; b >= 0; b-- {
-		if total += h.sum[b]; h.count[b] > 0 && b >= 0x7f800000>>19 {
+	for b := len(f.sum) - 1; b >= 0; b-- {
+		if total += f.sum[b]; f.count[b] > 0 && b >= 0x7f800000>>19 {
 			return 0, false
 		}
 	}
 	if total == 0 {
+		f.idx, f.val = f.idx[:0], f.val[:0]
 		return 0, true
 	}
-	b, k, rest := h.reach(12, part*total)
+	b, k, rest := f.reach(12, part*total)
+	f.idx = sized(f.idx, k+int(f.count[b]))
+	vec.Above(f.idx, x, math.Float32frombits(uint32(b)<<19))
+	f.val = sized(f.val, len(f.idx))
+	vec.Gather(f.val, x, f.idx)
+	x = f.val
 	for _, level := range []struct{ shift, bits int }{{9, 10}, {0, 9}} {
-		// Those with the bits that are known.
-		l.allVal = l.allVal[:0]
-		for _, v := range x {
-			if int(math.Float32bits(v)&0x7fffffff>>(level.shift+level.bits)) == b {
-				l.allVal = append(l.allVal, v)
+		f.rest = sized(f.rest, len(x))
+		found := 0
+		for _, v := range x { // those with the bits that are known
+			f.rest[found] = v
+			if int(math.Float32bits(v)&0x7fffffff>>(uint(level.shift+level.bits)&31)) == b {
+				found++
 			}
 		}
-		x = l.allVal
-		h.fill(x, level.shift, level.bits)
-		low, more, left := h.reach(level.bits, rest)
+		x = f.rest[:found]
+		f.fill(x, level.shift, level.bits)
+		low, more, left := f.reach(level.bits, rest)
 		b, k, rest = b<<level.bits|low, k+more, left
 	}
 	v := float64(math.Float32frombits(uint32(b)))
-	return k + max(1, min(int(h.count[b&511]), int(math.Ceil(rest/(v*v))))), true
+	return k + max(1, min(int(f.count[b&511]), int(math.Ceil(rest/(v*v))))), true
 }
 
 // energies are counts and sums of squares of numbers by some of their bits.
@@ -209,9 +243,10 @@ type energies struct {
 func (h *energies) fill(x []float32, shift, bits int) {
 	clear(h.count[:])
 	clear(h.sum[:])
-	mask := uint32(1)<<bits - 1
+	left := uint(32-shift-bits) & 31 // the shifts' masks are for the compiler: one instruction each
+	right := uint(32-bits) & 31
 	for _, v := range x {
-		b := math.Float32bits(v) & 0x7fffffff >> shift & mask & 4095
+		b := math.Float32bits(v) << left >> right & 4095
 		h.count[b]++
 		h.sum[b] += float64(v) * float64(v)
 	}

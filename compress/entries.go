@@ -73,14 +73,11 @@ func ReadEntries(idx []int32, val []float32, p []byte, n int, v Values) ([]int32
 
 // list is the entries of one sparse vector, and what calls work with.
 type list struct {
-	idx    []int32
-	val    []float32
-	half   []uint16 // val in 16 bits
-	mask   []uint64 // a bit for each element: which are drawn
-	pick   []int32  // of allIdx and allVal, from which Adaptive chooses
-	allIdx []int32
-	allVal []float32
-	energy energies
+	idx  []int32
+	val  []float32
+	half []uint16 // val in 16 bits
+	mask []uint64 // a bit for each element: which are drawn
+	from choice   // what Adaptive takes entries from
 }
 
 // lists are kept for the next call: the steady state does not allocate.
