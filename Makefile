@@ -14,7 +14,7 @@ integration: ## what needs more than Go; installs it (Debian, as root)
 	COVEY_NOASM=1 go test -count=1 -short ./vec ./model/... ./optim
 	go test -count=1 -timeout 40m -tags integration ./ckpt ./optim ./model ./integration
 
-bench: ## compare with other systems, and write BENCHMARKS.md; installs them (Debian, as root); an hour
+bench: ## compare with other systems, and write BENCHMARKS.md; installs them (Debian, as root); two hours
 	./bench/peers/setup.sh
 	"$${XDG_CACHE_HOME:-$$HOME/.cache}/covey-python/bin/python3" bench/peers/run.py all
 
