@@ -37,6 +37,14 @@ func Floats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(p), len(b)/4)
 }
 
+// Bytes16 is x's memory as bytes, two to a number, little-endian, sharing it with x.
+func Bytes16[T int16 | uint16](x []T) []byte {
+	if len(x) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(x))), 2*len(x))
+}
+
 // same panics unless two lengths are equal.
 func same(op string, a, b int) {
 	if a != b {
