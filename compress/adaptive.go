@@ -33,7 +33,7 @@ func newAdaptive(s *spec.Spec) (Compressor, error) {
 	case size && (c.Bytes < leastBytes || c.Bytes > math.MaxInt32):
 		return nil, fmt.Errorf("bytes is %v, expected %d to 2GiB less one, such as 64KiB", c.Bytes, leastBytes)
 	case !energy && !size:
-		return nil, errors.New("says not by what: give energy=0.9, the part of the sum of squares to keep, or bytes=64KiB, the most for a vector's code")
+		return nil, errors.New("give energy=0.9, the part of the sum of squares to keep, or bytes=64KiB, the most for a vector's code")
 	}
 	return c, nil
 }
@@ -210,7 +210,7 @@ func (l *list) energetic(x []float32, part float64) (k int, ok bool) {
 		f.idx, f.val = f.idx[:0], f.val[:0]
 		return 0, true
 	}
-	b, k, rest := f.reach(12, part*total)
+	b, k, rest := f.reach(12, float64(part*total))
 	f.idx = sized(f.idx, k+int(f.count[b]))
 	vec.Above(f.idx, x, math.Float32frombits(uint32(b)<<19))
 	f.val = sized(f.val, len(f.idx))
@@ -231,7 +231,10 @@ func (l *list) energetic(x []float32, part float64) (k int, ok bool) {
 		b, k, rest = b<<level.bits|low, k+more, left
 	}
 	v := float64(math.Float32frombits(uint32(b)))
-	return k + max(1, min(int(f.count[b&511]), int(math.Ceil(rest/(v*v))))), true
+	if most := int(f.count[b&511]); rest > float64(most-1)*v*v {
+		return k + most, true
+	}
+	return k + max(1, int(math.Ceil(rest/(v*v)))), true
 }
 
 // energies are counts and sums of squares of numbers by some of their bits.
@@ -252,12 +255,12 @@ func (h *energies) fill(x []float32, shift, bits int) {
 	}
 }
 
-// reach is the bucket in which the sum from the largest on reaches want, or else the last that is not empty; how many are
-// in those before it, and what is still wanted there.
+// reach is the bucket in which the sum from the largest on reaches want, or else the last that does not only hold zeros; how
+// many are in those before it, and what is still wanted there.
 func (h *energies) reach(bits int, want float64) (bucket, before int, rest float64) {
 	bucket, rest = -1, want
 	for b := 1<<bits - 1; b >= 0; b-- {
-		if h.count[b] == 0 {
+		if h.sum[b] == 0 {
 			continue
 		}
 		if bucket >= 0 {

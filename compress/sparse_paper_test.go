@@ -237,7 +237,7 @@ func TestAdaptiveChoosesTheBest(t *testing.T) {
 				}
 			}
 		}
-		for _, part := range []float64{0.01, 0.5, 0.9, 0.999} {
+		for _, part := range []float64{0.01, 0.5, 0.9, 0.999, 1 - 0x1p-53} {
 			c := Adaptive{Energy: part}
 			p, err := c.Encode(nil, x, 0)
 			if err != nil {

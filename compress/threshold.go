@@ -23,7 +23,7 @@ func newThreshold(s *spec.Spec) (Compressor, error) {
 	c := Threshold{float32(t), parseValues(s)}
 	switch {
 	case len(s.Args) == 0 && !s.Given("t"):
-		return nil, errors.New("says not which elements to keep: give the least magnitude, as in threshold:0.001")
+		return nil, errors.New("give the least magnitude to keep, as in threshold:0.001")
 	case !(c.T > 0) || !vec.Finite([]float32{c.T}):
 		return nil, fmt.Errorf("t is %v, expected a float32 above 0, such as 0.001", t)
 	}
