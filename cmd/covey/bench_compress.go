@@ -78,7 +78,7 @@ func (o *benchCompress) run(c *cobra.Command, args []string) error {
 	codecs = slices.Insert(codecs, 0, compress.Compressor(bench.Copy{}))
 	vec.SetThreads(1)
 	t := o.table(c, len(lengths)*len(codecs), benchColumn{"compressor", "", -27}, benchColumn{"elements", "", 11},
-		benchColumn{"code", "bits each", 10}, benchColumn{"error", "of |x|", 9}, benchColumn{"claim", "", 15}, benchColumn{"encode", "GB/s", 8},
+		benchColumn{"code", "bits each", 10}, benchColumn{"error", "of |x|", 9}, benchColumn{"claim", "", 17}, benchColumn{"encode", "GB/s", 8},
 		benchColumn{"decode", "GB/s", 8}, benchColumn{"both", "GB/s", 8}, benchColumn{"add", "GB/s", 8}, benchColumn{"objects", "a call", 8})
 	for _, n := range lengths {
 		x := bench.Gradient(n)
@@ -102,12 +102,12 @@ func (o *benchCompress) run(c *cobra.Command, args []string) error {
 // claim is what a compressor says about its error.
 func claim(r bench.CodecRow) string {
 	switch {
+	case r.Omega != nil && *r.Omega > 0:
+		return fmt.Sprintf("omega %.3g", *r.Omega)
 	case r.Delta != nil && *r.Delta > 0.999 && *r.Delta < 1:
 		return fmt.Sprintf("delta 1-%.1e", 1-*r.Delta)
 	case r.Delta != nil:
 		return fmt.Sprintf("delta %.3g", *r.Delta)
-	case r.Omega != nil:
-		return fmt.Sprintf("omega %.3g", *r.Omega)
 	}
 	return "none"
 }
