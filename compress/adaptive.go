@@ -92,8 +92,8 @@ func (c Adaptive) MaxLen(n int) int {
 
 // Encode implements Compressor. It takes no draws, and x at most 2^31-1 elements.
 func (c Adaptive) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	n := len(x)
 	k := c.Most(n)
 	if c.Energy != 0 {

@@ -111,7 +111,7 @@ func (l *list) appendDrawn(dst []byte, x []float32, key uint64, scale float32) (
 	if !vec.Finite(x) || !vec.Finite(l.val) {
 		return dst, ErrNotFinite
 	}
-	out := grown(dst, 8+4*len(l.val))
+	out := extend(dst, 8+4*len(l.val))
 	binary.LittleEndian.PutUint64(out[len(dst):], key)
 	copy(out[len(dst)+8:], vec.Bytes(l.val))
 	return out, nil

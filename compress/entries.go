@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
-	"sync"
 
 	"github.com/covey-ml/covey/vec"
 )
@@ -54,8 +53,8 @@ func AppendEntries(dst []byte, n int, idx []int32, val []float32, v Values) ([]b
 	if len(val) != len(idx) {
 		panic(fmt.Sprintf("compress.AppendEntries: %d numbers at %d indices", len(val), len(idx)))
 	}
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	l.idx, l.val = append(l.idx[:0], idx...), append(l.val[:0], val...)
 	return l.append(dst, n, v)
 }
@@ -63,8 +62,8 @@ func AppendEntries(dst []byte, n int, idx []int32, val []float32, v Values) ([]b
 // ReadEntries appends what AppendEntries has written. Indices increase from 0 to below n, numbers are finite. The error is
 // a *CorruptError when no AppendEntries could have written p.
 func ReadEntries(idx []int32, val []float32, p []byte, n int, v Values) ([]int32, []float32, error) {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	if wrong := l.read(p, n, v); wrong != "" {
 		return idx, val, &CorruptError{"entries", n, wrong}
 	}
@@ -80,29 +79,7 @@ type list struct {
 	from choice   // what Adaptive takes entries from
 }
 
-// lists are kept for the next call: the steady state does not allocate.
-var lists struct {
-	sync.Mutex
-	all []*list
-}
-
-func takeList() *list {
-	lists.Lock()
-	defer lists.Unlock()
-	n := len(lists.all) - 1
-	if n < 0 {
-		return new(list)
-	}
-	l := lists.all[n]
-	lists.all = lists.all[:n]
-	return l
-}
-
-func (l *list) put() {
-	lists.Lock()
-	lists.all = append(lists.all, l)
-	lists.Unlock()
-}
+var lists freeList[list]
 
 // sized is s with n elements of any value.
 func sized[T any](s []T, n int) []T {
@@ -124,21 +101,13 @@ func (l *list) append(dst []byte, n int, v Values) ([]byte, error) {
 	b, size := bestGaps(l.idx, n)
 	size = inBytes(size)
 	head := uvarintLen(k) + 1
-	out := grown(dst, head+size+v.size(k))
+	out := extend(dst, head+size+v.size(k))
 	p := out[len(dst):]
 	p[binary.PutUvarint(p, uint64(k))] = byte(b)
 	p = p[head:]
 	putGaps(p, l.idx, b, size)
 	l.putValues(p[size:], v)
 	return out, nil
-}
-
-// grown is p with n more bytes of any value.
-func grown(p []byte, n int) []byte {
-	if cap(p)-len(p) < n {
-		p = append(make([]byte, 0, len(p)+n), p...)
-	}
-	return p[:len(p)+n]
 }
 
 // read overwrites l with the entries that p is the code of, or says what is wrong.
@@ -184,8 +153,8 @@ type lister interface {
 
 // decode is Decode of all sparse compressors.
 func decode[C lister](c C, x []float32, p []byte) error {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	if wrong := c.list(l, p, len(x)); wrong != "" {
 		return &CorruptError{c.String(), len(x), wrong}
 	}
@@ -198,8 +167,8 @@ func decode[C lister](c C, x []float32, p []byte) error {
 
 // add is Add of all sparse compressors.
 func add[C lister](c C, x []float32, p []byte, scale float32) error {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	if wrong := c.list(l, p, len(x)); wrong != "" {
 		return &CorruptError{c.String(), len(x), wrong}
 	}
@@ -215,8 +184,8 @@ func add[C lister](c C, x []float32, p []byte, scale float32) error {
 
 // entries is Entries of all sparse compressors.
 func entries[C lister](c C, idx []int32, val []float32, p []byte, n int) ([]int32, []float32, error) {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	if wrong := c.list(l, p, n); wrong != "" {
 		return idx, val, &CorruptError{c.String(), n, wrong}
 	}
@@ -225,8 +194,8 @@ func entries[C lister](c C, idx []int32, val []float32, p []byte, n int) ([]int3
 
 // kept is Kept of all sparse compressors.
 func kept[C lister](c C, idx []int32, p []byte, n int) ([]int32, error) {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	if wrong := c.list(l, p, n); wrong != "" {
 		return idx, &CorruptError{c.String(), n, wrong}
 	}

@@ -41,8 +41,8 @@ func (c Threshold) MaxLen(n int) int { return MaxEntriesLen(n, n, c.Values) }
 
 // Encode implements Compressor. It takes no draws, and x at most 2^31-1 elements.
 func (c Threshold) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	l.idx = sized(l.idx, max(cap(l.idx), 1024))
 	found, read := vec.Above(l.idx, x, c.T)
 	for read < len(x) {

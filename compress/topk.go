@@ -90,8 +90,8 @@ func (c TopK) MaxLen(n int) int { return MaxEntriesLen(n, c.Most(n), c.Values) }
 
 // Encode implements Compressor. It takes no draws, and x at most 2^31-1 elements.
 func (c TopK) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
-	l := takeList()
-	defer l.put()
+	l := lists.take()
+	defer lists.put(l)
 	l.top(x, c.Most(len(x)))
 	return l.append(dst, len(x), c.Values)
 }
