@@ -1,8 +1,9 @@
-// Package bench measures what this machine makes of Covey: collectives over a group, matrix products, training steps.
+// Package bench measures what this machine makes of Covey: collectives over a group, matrix products, compressors,
+// training steps.
 //
 // Every measurement first checks that the work is done right, against values that a formula gives, and only then times
 // it. Collective and Steps are called by every rank of a group, with equal arguments, and return the same rows on each;
-// Products needs no group. Local is a group of goroutines to call them on; covey bench makes one of processes.
+// Product and MeasureCodec need no group. Local is a group of goroutines to call them on; covey bench makes one of processes.
 //
 // # How time is taken
 //
