@@ -131,7 +131,7 @@ func examples(n int) (names []string, x [][]float32) {
 	}
 	b := bell(uint64(n), n)
 	add("normal", func(i int) float32 { return b[i] })
-	add("steep", func(i int) float32 { return b[i] * float32(math.Pow(10, float64(i%7)-6)) })
+	add("steep", func(i int) float32 { return b[i] * []float32{1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1}[i%7] })
 	add("equal", func(int) float32 { return -0.7 })
 	add("one large", func(i int) float32 {
 		if i == n/2 {

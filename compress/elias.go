@@ -7,16 +7,16 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// EliasQSGD is QSGD with codes of varying length (section 3.2 of its paper): for each element that is not 0 the distance
-// from the one before in Elias' omega code (IEEE Transactions on Information Theory 21, 1975), a bit for its sign, and the
-// level in the same code; the distance of the first one is from just before the vector, and at the end stands the
-// distance of the place just behind it. The steps come before, 4 bytes a bucket, as QSGD's. Few levels leave most elements 0: with
-// one level and buckets of b about sqrt(b) of them are not (lemma 3.1), and a code takes some 3 bits for each 8 elements.
+// EliasQSGD is QSGD with a code of varying length (section 3.2 of its paper): the steps, 4 bytes a bucket, and then, for each
+// element that is not 0, its distance from the one before in Elias' omega code (IEEE Transactions on Information Theory
+// 21, 1975), a bit for its sign, and its level in the same code. The first one's distance is from just before the vector; at
+// the end stands the distance of the place just behind it. With few levels most elements are 0: on average at most
+// s(s+sqrt(b)) of a bucket of b are not (lemma 3.1).
 //
-// Omega code writes 1 as one bit and numbers of b bits as the code of b-1 without its end, those b bits and a zero. Of n
-// elements no code takes more than when none is 0 and all have the highest level s: a code of 1 bit for each distance, a
-// sign and |s| bits of level, and 1 bit for the end. For a distance d takes at most 2d-1 bits, fewer than elements on the way
-// would. MaxLen is 4 bytes a bucket and (2+|s|) n + 1 bits.
+// Omega code writes 1 as a zero, and a number of m bits as the code of m-1 without its last zero, the m bits, and a zero. No n
+// elements take more than those of which all have the highest level s: a bit for each distance, one for the sign and |s| for
+// the level, and one for the end; for a distance d takes at most 2d-1 bits, fewer than elements on the way would. So MaxLen
+// is 4 bytes a bucket and (2+|s|) n + 1 bits.
 type EliasQSGD struct{ q QSGD }
 
 // String implements Compressor.

@@ -197,10 +197,10 @@ func byMax(x []float32, top int) float64 { return float64(vec.MaxAbs(x)) / float
 // byNorm is the step with which a number as large as x's 2-norm would have level top.
 func byNorm(x []float32, top int) float64 { return math.Sqrt(vec.SumSquares(x)) / float64(top) }
 
-// spread is the largest Omega of random rounding to top levels on each side of 0, of the largest of n numbers being exact. A
-// number's variance is at most a quarter of the step squared, and at most the step times the number; the largest number times
-// the sum of all is at most (1+sqrt(n))/2 times the sum of their squares. With one level what is rounded to 0 or the
-// largest number m varies by m|x|-x^2, which gives a half of sqrt(n)-1.
+// spread is Omega of random rounding of n numbers to top levels on each side of 0, where the largest number has level top. A
+// number's variance is at most a quarter of the step squared, and that of the largest is 0. It is also at most the step times
+// the number, and the largest number times the sum of all magnitudes is at most (1+sqrt(n))/2 times the sum of squares. With
+// one level, where x becomes 0 or the largest m, the variance is m|x|-x^2, which adds up to at most (sqrt(n)-1)/2 times it.
 func spread(n, top int) float64 {
 	root, s := math.Sqrt(float64(n)), float64(top)
 	if top == 1 {

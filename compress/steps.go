@@ -9,9 +9,9 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// Steps is the course text's quantisation with a step d that the job gives (section 4): Q(x) = sign(x) floor(|x|/d) d, each
-// operation rounded to float32, or with random draws sign(x) d floor(|x|/d + u), u uniform in [0, 1), of which x is the
-// expectation (for x times the rounded 1/d). The floor errs by less than d, and loses a vector of smaller numbers altogether:
+// Steps is the course text's quantisation with a step d that the job gives (section 4): Q(x) = sign(x) floor(|x|/d) d, which
+// in float32 is the largest rounded multiple of d that is at most |x|, or with random draws sign(x) d floor(|x|/d + u), u
+// uniform in [0, 1), of which x is the expectation but for the rounding of 1/d. The floor errs by less than d, and loses a vector of smaller numbers altogether:
 // it is no contraction. The random one's variance is at most d^2/4 an element whatever x is, so that it has no Omega: it
 // declares neither.
 //
@@ -70,16 +70,16 @@ func (c *Steps) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 	if !(largest <= math.MaxFloat32) {
 		return dst, ErrNotFinite
 	}
-	steps := float64(largest / c.delta)
-	if c.random {
-		steps = math.Ceil(float64(largest * (1 / c.delta)))
-	}
-	if steps > mostSteps {
+	if !(largest/c.delta <= mostSteps) {
 		return dst, &StepError{c.String(), largest}
+	}
+	steps := c.floor(largest)
+	if c.random {
+		steps = min(int32(math.Ceil(float64(largest*(1/c.delta)))), mostSteps)
 	}
 	w := 0
 	if steps >= 1 {
-		w = 1 + bits.Len(uint(steps))
+		w = 1 + bits.Len32(uint32(steps))
 	}
 	n := len(x)
 	out := extend(dst, 1+widthLen(n, w))
@@ -99,7 +99,11 @@ func (c *Steps) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 			vec.Quantize16(level, part, u, c.delta, topOf(w))
 		} else {
 			for i, v := range part {
-				level[i] = int16(v / c.delta)
+				if l := int16(c.floor(float32(math.Abs(float64(v))))); v < 0 {
+					level[i] = -l
+				} else {
+					level[i] = l
+				}
 			}
 		}
 		if w > 8 {
@@ -113,6 +117,18 @@ func (c *Steps) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 		packAt(p[1:], n, at, code, w, s.tmp[:])
 	}
 	return out, nil
+}
+
+// floor is the highest level that stands for at most v, which is not negative: the rounded quotient, put right.
+func (c *Steps) floor(v float32) int32 {
+	l := int32(v / c.delta)
+	if float32(l+1)*c.delta <= v {
+		return l + 1
+	}
+	if float32(l)*c.delta > v {
+		return l - 1
+	}
+	return l
 }
 
 // widthLen is how many bytes n codes of w bits take, w being 0 or more.

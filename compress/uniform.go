@@ -6,9 +6,8 @@ import (
 	"github.com/covey-ml/covey/spec"
 )
 
-// buckets is how many elements share a scale unless the choice says otherwise, for those compressors that the sharing costs
-// most: with 512 a scale costs 1/16 bit an element, and no error grows with the vector's length. QSGD's paper has the same
-// number (section 5).
+// buckets is how many elements share a scale unless the choice says otherwise, for compressors whose errors would grow with
+// the vector's length: a scale of 512 costs 1/16 bit an element. QSGD's paper has the same number (section 5).
 const buckets = 512
 
 // Uniform rounds each element to the nearest multiple of a step, Q(x) = sign(x) round(|x|/d) d, where d is a bucket's largest
@@ -60,7 +59,7 @@ func (c *Uniform) Add(x []float32, p []byte, scale float32) error { return addBl
 
 // Random rounds each element to the multiple of a step d below or above it, at random so that the element is the expectation:
 // sign(x) d floor(|x|/d + u) with u uniform in [0, 1) (course text, section 4). The step is a bucket's largest |x| over
-// 2^(bits-1)-1. Draws have 24 bits: probabilities are exact to 2^-24, and nothing is drawn for a multiple of the step.
+// 2^(bits-1)-1. Draws have 24 bits: probabilities are exact to 2^-24.
 //
 // A code has bits bits an element and 4 bytes for each bucket, as Uniform's. With s = 2^(bits-1)-1 and buckets of b,
 // Omega = min((b-1)/(4 s^2), (1+sqrt(b))/(2 s)).
