@@ -139,8 +139,8 @@ var (
 	_ Lister      = Adaptive{}
 )
 
-// choice is what the largest entries are taken from.
-type choice struct {
+// candidates are what the largest entries are taken from.
+type candidates struct {
 	idx  []int32
 	val  []float32
 	pick []int32 // of idx and val

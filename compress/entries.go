@@ -74,9 +74,9 @@ func ReadEntries(idx []int32, val []float32, p []byte, n int, v Values) ([]int32
 type list struct {
 	idx  []int32
 	val  []float32
-	half []uint16 // val in 16 bits
-	mask []uint64 // a bit for each element: which are drawn
-	from choice   // what Adaptive takes entries from
+	half []uint16   // val in 16 bits
+	mask []uint64   // a bit for each element: which are drawn
+	from candidates // what Adaptive takes entries from
 }
 
 var lists freeList[list]
