@@ -1,10 +1,6 @@
 package compress
 
-import (
-	"encoding/binary"
-
-	"github.com/covey-ml/covey/vec"
-)
+import "github.com/covey-ml/covey/vec"
 
 // # How codes are packed
 //
@@ -34,7 +30,7 @@ func packAt(p []byte, n, at int, code []uint8, w int, tmp []uint8) {
 		part := code
 		if shift > 0 {
 			part = tmp[:len(code)]
-			shiftDown(part, code, shift)
+			vec.ShiftDown(part, code, shift)
 		}
 		vec.Pack(p[at*b/8:][:vec.PackedLen(len(code), b)], part, b)
 		p, shift = p[vec.PackedLen(n, b):], shift+b
@@ -51,7 +47,7 @@ func unpackAt(code []uint8, p []byte, n, at, w int, tmp []uint8) {
 		} else {
 			part := tmp[:len(code)]
 			vec.Unpack(part, from, b)
-			mixUp(code, part, shift)
+			vec.MixUp(code, part, shift)
 		}
 		p, shift = p[vec.PackedLen(n, b):], shift+b
 	}
@@ -93,29 +89,4 @@ func padded(p []byte, n, w int) bool {
 		p = p[size:]
 	}
 	return true
-}
-
-const ones = 0x0101010101010101
-
-// shiftDown is dst[i] = code[i] >> by.
-func shiftDown(dst, code []uint8, by int) {
-	mask := uint64(0xff) >> by * ones
-	for len(code) >= 8 && len(dst) >= 8 {
-		binary.LittleEndian.PutUint64(dst, binary.LittleEndian.Uint64(code)>>by&mask)
-		dst, code = dst[8:], code[8:]
-	}
-	for i, c := range code {
-		dst[i] = c >> by
-	}
-}
-
-// mixUp is code[i] |= part[i] << by, for parts of which nothing is shifted out.
-func mixUp(code, part []uint8, by int) {
-	for len(code) >= 8 && len(part) >= 8 {
-		binary.LittleEndian.PutUint64(code, binary.LittleEndian.Uint64(code)|binary.LittleEndian.Uint64(part)<<by)
-		code, part = code[8:], part[8:]
-	}
-	for i, c := range part {
-		code[i] |= c << by
-	}
 }

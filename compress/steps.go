@@ -73,14 +73,7 @@ func (c *Steps) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 	if !(largest/c.delta <= mostSteps) {
 		return dst, &StepError{c.String(), largest}
 	}
-	steps := c.floor(largest)
-	if c.random {
-		steps = min(int32(math.Ceil(float64(largest*(1/c.delta)))), mostSteps)
-	}
-	w := 0
-	if steps >= 1 {
-		w = 1 + bits.Len32(uint32(steps))
-	}
+	w := c.width(largest)
 	n := len(x)
 	out := extend(dst, 1+widthLen(n, w))
 	p := out[len(dst):]
@@ -98,13 +91,7 @@ func (c *Steps) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 			vec.Uniform(u, key, uint64(at))
 			vec.Quantize16(level, part, u, c.delta, topOf(w))
 		} else {
-			for i, v := range part {
-				if l := int16(c.floor(float32(math.Abs(float64(v))))); v < 0 {
-					level[i] = -l
-				} else {
-					level[i] = l
-				}
-			}
+			vec.FloorSteps(level, part, c.delta)
 		}
 		if w > 8 {
 			packWideAt(p[1:], n, at, level, topOf(w), w, s.code[:], s.tmp[:])
@@ -119,16 +106,18 @@ func (c *Steps) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 	return out, nil
 }
 
-// floor is the highest level that stands for at most v, which is not negative: the rounded quotient, put right.
-func (c *Steps) floor(v float32) int32 {
-	l := int32(v / c.delta)
-	if float32(l+1)*c.delta <= v {
-		return l + 1
+// width is how many bits the levels up to that of the largest magnitude take.
+func (c *Steps) width(largest float32) int {
+	var top [1]int16
+	if c.random {
+		top[0] = int16(min(math.Ceil(float64(largest*(1/c.delta))), mostSteps))
+	} else {
+		vec.FloorSteps(top[:], []float32{largest}, c.delta)
 	}
-	if float32(l)*c.delta > v {
-		return l - 1
+	if top[0] == 0 {
+		return 0
 	}
-	return l
+	return 1 + bits.Len(uint(top[0]))
 }
 
 // widthLen is how many bytes n codes of w bits take, w being 0 or more.

@@ -69,6 +69,8 @@ var golden = map[string]string{
 	"UnpackPair":    "2f7f15a79888b242",
 	"MaxCode":       "0e4937bc040327a4",
 	"ToMini":        "e9d00118675546d3",
+	"FloorSteps":    "e08a26a93d48e0e1",
+	"Shifts":        "a59d1adf65a8c8f2",
 }
 
 func TestGolden(t *testing.T) {

@@ -381,6 +381,12 @@ func quantize16AVX2(level []int16, x []float32, u []float32, inv float32, top fl
 //go:noescape
 func quantize16NearAVX2(level []int16, x []float32, inv float32, top float32)
 
+// floorStepsAVX2 is how many steps fit into x.
+// See floorStepsTwin for the contract.
+//
+//go:noescape
+func floorStepsAVX2(level []int16, x []float32, step float32)
+
 // dequantize16AVX2 is x = level * step.
 // See dequantize16Twin for the contract.
 //
@@ -428,3 +434,15 @@ func unpackPairAVX2(x []float32, src []byte, off float32, on float32)
 //
 //go:noescape
 func maxCodeAVX2(code []uint8) uint32
+
+// shiftDownAVX2 is dst = code >> by; mask is the bits that stay, in each byte.
+// See shiftDownTwin for the contract.
+//
+//go:noescape
+func shiftDownAVX2(dst []uint8, code []uint8, by uint32, mask uint32)
+
+// mixUpAVX2 is code |= part << by; mask is the bits that are new, in each byte.
+// See mixUpTwin for the contract.
+//
+//go:noescape
+func mixUpAVX2(code []uint8, part []uint8, by uint32, mask uint32)

@@ -6308,6 +6308,130 @@ done:
 	VZEROUPPER
 	RET
 
+// func floorStepsAVX2(level []int16, x []float32, step float32)
+// Requires: AVX, AVX2
+TEXT ·floorStepsAVX2(SB), NOSPLIT, $0-52
+	VBROADCASTSS step+48(FP), Y0
+	VMOVUPS      l3f800000<>+0(SB), Y1
+	VMOVUPS      l46fffe00<>+0(SB), Y2
+	MOVQ         x_len+32(FP), AX
+	MOVQ         level_base+0(FP), CX
+	MOVQ         x_base+24(FP), DX
+
+loop:
+	CMPQ      AX, $0x20
+	JLT       done
+	VMOVUPS   (DX), Y3
+	VPAND     l7fffffff<>+0(SB), Y3, Y3
+	VDIVPS    Y0, Y3, Y4
+	VMINPS    Y2, Y4, Y4
+	VROUNDPS  $0x03, Y4, Y4
+	VMULPS    Y0, Y4, Y6
+	VCMPPS    $0x1e, Y3, Y6, Y6
+	VADDPS    Y1, Y4, Y5
+	VMULPS    Y0, Y5, Y7
+	VCMPPS    $0x02, Y3, Y7, Y7
+	VCMPPS    $0x02, Y2, Y5, Y5
+	VANDPS    Y5, Y7, Y7
+	VCVTPS2DQ Y4, Y4
+	VPADDD    Y6, Y4, Y4
+	VPSUBD    Y7, Y4, Y4
+	VMOVUPS   (DX), Y5
+	VPSRAD    $0x1f, Y5, Y5
+	VPXOR     Y5, Y4, Y4
+	VPSUBD    Y5, Y4, Y4
+	VMOVUPS   32(DX), Y3
+	VPAND     l7fffffff<>+0(SB), Y3, Y3
+	VDIVPS    Y0, Y3, Y5
+	VMINPS    Y2, Y5, Y5
+	VROUNDPS  $0x03, Y5, Y5
+	VMULPS    Y0, Y5, Y7
+	VCMPPS    $0x1e, Y3, Y7, Y7
+	VADDPS    Y1, Y5, Y6
+	VMULPS    Y0, Y6, Y8
+	VCMPPS    $0x02, Y3, Y8, Y8
+	VCMPPS    $0x02, Y2, Y6, Y6
+	VANDPS    Y6, Y8, Y8
+	VCVTPS2DQ Y5, Y5
+	VPADDD    Y7, Y5, Y5
+	VPSUBD    Y8, Y5, Y5
+	VMOVUPS   32(DX), Y6
+	VPSRAD    $0x1f, Y6, Y6
+	VPXOR     Y6, Y5, Y5
+	VPSUBD    Y6, Y5, Y5
+	VMOVUPS   64(DX), Y3
+	VPAND     l7fffffff<>+0(SB), Y3, Y3
+	VDIVPS    Y0, Y3, Y6
+	VMINPS    Y2, Y6, Y6
+	VROUNDPS  $0x03, Y6, Y6
+	VMULPS    Y0, Y6, Y8
+	VCMPPS    $0x1e, Y3, Y8, Y8
+	VADDPS    Y1, Y6, Y7
+	VMULPS    Y0, Y7, Y9
+	VCMPPS    $0x02, Y3, Y9, Y9
+	VCMPPS    $0x02, Y2, Y7, Y7
+	VANDPS    Y7, Y9, Y9
+	VCVTPS2DQ Y6, Y6
+	VPADDD    Y8, Y6, Y6
+	VPSUBD    Y9, Y6, Y6
+	VMOVUPS   64(DX), Y7
+	VPSRAD    $0x1f, Y7, Y7
+	VPXOR     Y7, Y6, Y6
+	VPSUBD    Y7, Y6, Y6
+	VMOVUPS   96(DX), Y3
+	VPAND     l7fffffff<>+0(SB), Y3, Y3
+	VDIVPS    Y0, Y3, Y7
+	VMINPS    Y2, Y7, Y7
+	VROUNDPS  $0x03, Y7, Y7
+	VMULPS    Y0, Y7, Y9
+	VCMPPS    $0x1e, Y3, Y9, Y9
+	VADDPS    Y1, Y7, Y8
+	VMULPS    Y0, Y8, Y10
+	VCMPPS    $0x02, Y3, Y10, Y10
+	VCMPPS    $0x02, Y2, Y8, Y8
+	VANDPS    Y8, Y10, Y10
+	VCVTPS2DQ Y7, Y7
+	VPADDD    Y9, Y7, Y7
+	VPSUBD    Y10, Y7, Y7
+	VMOVUPS   96(DX), Y8
+	VPSRAD    $0x1f, Y8, Y8
+	VPXOR     Y8, Y7, Y7
+	VPSUBD    Y8, Y7, Y7
+	VPACKSSDW Y5, Y4, Y4
+	VPERMQ    $0xd8, Y4, Y4
+	VMOVDQU   Y4, (CX)
+	VPACKSSDW Y7, Y6, Y6
+	VPERMQ    $0xd8, Y6, Y6
+	VMOVDQU   Y6, 32(CX)
+	ADDQ      $0x40, CX
+	ADDQ      $0x80, DX
+	SUBQ      $0x20, AX
+	JMP       loop
+
+done:
+	VZEROUPPER
+	RET
+
+DATA l3f800000<>+0(SB)/4, $0x3f800000
+DATA l3f800000<>+4(SB)/4, $0x3f800000
+DATA l3f800000<>+8(SB)/4, $0x3f800000
+DATA l3f800000<>+12(SB)/4, $0x3f800000
+DATA l3f800000<>+16(SB)/4, $0x3f800000
+DATA l3f800000<>+20(SB)/4, $0x3f800000
+DATA l3f800000<>+24(SB)/4, $0x3f800000
+DATA l3f800000<>+28(SB)/4, $0x3f800000
+GLOBL l3f800000<>(SB), RODATA|NOPTR, $32
+
+DATA l46fffe00<>+0(SB)/4, $0x46fffe00
+DATA l46fffe00<>+4(SB)/4, $0x46fffe00
+DATA l46fffe00<>+8(SB)/4, $0x46fffe00
+DATA l46fffe00<>+12(SB)/4, $0x46fffe00
+DATA l46fffe00<>+16(SB)/4, $0x46fffe00
+DATA l46fffe00<>+20(SB)/4, $0x46fffe00
+DATA l46fffe00<>+24(SB)/4, $0x46fffe00
+DATA l46fffe00<>+28(SB)/4, $0x46fffe00
+GLOBL l46fffe00<>(SB), RODATA|NOPTR, $32
+
 // func dequantize16AVX2(x []float32, level []int16, step float32)
 // Requires: AVX, AVX2
 TEXT ·dequantize16AVX2(SB), NOSPLIT, $0-52
@@ -6899,4 +7023,57 @@ done:
 	ANDL         $0xff, AX
 	VZEROUPPER
 	MOVL         AX, ret+24(FP)
+	RET
+
+// func shiftDownAVX2(dst []uint8, code []uint8, by uint32, mask uint32)
+// Requires: AVX, AVX2
+TEXT ·shiftDownAVX2(SB), NOSPLIT, $0-56
+	MOVL         by+48(FP), AX
+	VMOVD        AX, X0
+	VBROADCASTSS mask+52(FP), Y1
+	MOVQ         code_len+32(FP), AX
+	MOVQ         dst_base+0(FP), CX
+	MOVQ         code_base+24(FP), DX
+
+loop:
+	CMPQ    AX, $0x20
+	JLT     done
+	VMOVDQU (DX), Y2
+	VPSRLD  X0, Y2, Y2
+	VPAND   Y1, Y2, Y2
+	VMOVDQU Y2, (CX)
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, DX
+	SUBQ    $0x20, AX
+	JMP     loop
+
+done:
+	VZEROUPPER
+	RET
+
+// func mixUpAVX2(code []uint8, part []uint8, by uint32, mask uint32)
+// Requires: AVX, AVX2
+TEXT ·mixUpAVX2(SB), NOSPLIT, $0-56
+	MOVL         by+48(FP), AX
+	VMOVD        AX, X0
+	VBROADCASTSS mask+52(FP), Y1
+	MOVQ         code_len+8(FP), AX
+	MOVQ         code_base+0(FP), CX
+	MOVQ         part_base+24(FP), DX
+
+loop:
+	CMPQ    AX, $0x20
+	JLT     done
+	VMOVDQU (DX), Y2
+	VPSLLD  X0, Y2, Y2
+	VPAND   Y1, Y2, Y2
+	VPOR    (CX), Y2, Y2
+	VMOVDQU Y2, (CX)
+	ADDQ    $0x20, CX
+	ADDQ    $0x20, DX
+	SUBQ    $0x20, AX
+	JMP     loop
+
+done:
+	VZEROUPPER
 	RET

@@ -25,6 +25,13 @@ func Dequantize16(x []float32, level []int16, step float32) {
 	dequantize16(x, level, step)
 }
 
+// FloorSteps writes how many steps fit into each |x|, with x's sign: the most, at most 32767, of which the rounded product with
+// step is at most |x|. step is positive; a NaN gets 32767 steps with its sign.
+func FloorSteps(level []int16, x []float32, step float32) {
+	same("FloorSteps", len(level), len(x))
+	floorSteps(level, x, step)
+}
+
 // RoundPowers rounds each |x| to a power of two and writes that one's biased exponent in float32, 1 to 254, or 0 for 0. u
 // is uniform in [0, 1): what lies between two powers becomes the larger one with the probability that makes it x on
 // average, to the bit for u's upper 23 bits. Below 2^-126 the powers are that one and 0. What is 2^127 or more, or a NaN,
@@ -61,6 +68,18 @@ func SplitSums(x []float32) (above, below float64) {
 func UnpackPair(x []float32, src []byte, off, on float32) {
 	sized("UnpackPair", "src", len(src), PackedLen(len(x), 1))
 	unpackPair(x, src, off, on)
+}
+
+// ShiftDown is dst[i] = code[i] >> by, for by below 8.
+func ShiftDown(dst, code []uint8, by int) {
+	same("ShiftDown", len(dst), len(code))
+	shiftDown(dst, code, uint32(by))
+}
+
+// MixUp is code[i] |= part[i] << by, for by below 8.
+func MixUp(code, part []uint8, by int) {
+	same("MixUp", len(code), len(part))
+	mixUp(code, part, uint32(by))
 }
 
 // MaxCode is the largest code, or 0 when there are none.
@@ -202,6 +221,38 @@ func quantize16NearTwin(level []int16, x []float32, inv, top float32) {
 func dequantize16Twin(x []float32, level []int16, step float32) {
 	for i, l := range level {
 		x[i] = float32(l) * step
+	}
+}
+
+func floorStepsTwin(level []int16, x []float32, step float32) {
+	for i, v := range x {
+		a := float32(math.Abs(float64(v)))
+		q := a / step
+		if !(q < 32767) {
+			q = 32767
+		}
+		l := int32(q)
+		if l < 32767 && float32(l+1)*step <= a {
+			l++
+		} else if float32(l)*step > a {
+			l--
+		}
+		if math.Signbit(float64(v)) {
+			l = -l
+		}
+		level[i] = int16(l)
+	}
+}
+
+func shiftDownTwin(dst, code []uint8, by uint32) {
+	for i, c := range code {
+		dst[i] = c >> by
+	}
+}
+
+func mixUpTwin(code, part []uint8, by uint32) {
+	for i, c := range part {
+		code[i] |= c << by
 	}
 }
 

@@ -102,3 +102,30 @@ func maxCode(code []uint8) uint32 {
 	}
 	return max(m, maxCodeTwin(code[n:]))
 }
+
+func floorSteps(level []int16, x []float32, step float32) {
+	n := 0
+	if useAVX2 {
+		n = len(x) &^ 31
+		floorStepsAVX2(level, x, step)
+	}
+	floorStepsTwin(level[n:], x[n:], step)
+}
+
+func shiftDown(dst, code []uint8, by uint32) {
+	n := 0
+	if useAVX2 {
+		n = len(code) &^ 31
+		shiftDownAVX2(dst, code, by, 0x01010101*(0xff>>by))
+	}
+	shiftDownTwin(dst[n:], code[n:], by)
+}
+
+func mixUp(code, part []uint8, by uint32) {
+	n := 0
+	if useAVX2 {
+		n = len(code) &^ 31
+		mixUpAVX2(code, part, by, 0x01010101*(0xff<<by&0xff))
+	}
+	mixUpTwin(code[n:], part[n:], by)
+}

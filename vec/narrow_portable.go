@@ -17,3 +17,6 @@ func toMini(code []uint8, x, u []float32, m *miniConst)     { toMiniTwin(code, x
 func signSums(x []float32) (above, below float64)           { return signSumsTwin(x) }
 func unpackPair(x []float32, src []byte, off, on float32)   { unpackPairTwin(x, src, off, on) }
 func maxCode(code []uint8) uint32                           { return maxCodeTwin(code) }
+func floorSteps(level []int16, x []float32, step float32)   { floorStepsTwin(level, x, step) }
+func shiftDown(dst, code []uint8, by uint32)                { shiftDownTwin(dst, code, by) }
+func mixUp(code, part []uint8, by uint32)                   { mixUpTwin(code, part, by) }

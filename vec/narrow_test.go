@@ -43,6 +43,28 @@ func init() {
 			}
 			return out
 		}},
+		{"FloorSteps", func(s *source, n int) []float32 {
+			x, l, y := s.numbers(n), s.levels(n), s.raw(n)
+			var out []float32
+			for _, step := range []float32{0.1, 0.0003, 1e-30, 0.3} {
+				for i := range x {
+					if i%3 == 0 { // a multiple, rounded
+						x[i] = float32(s.r.IntN(70000)-35000) * step
+					}
+				}
+				FloorSteps(l, x, step)
+				Dequantize16(y, l, step)
+				out = append(out, y...)
+			}
+			return out
+		}},
+		{"Shifts", func(s *source, n int) []float32 {
+			c, d, e := s.codes(n), s.bytes(n), s.codes(n)
+			by := s.r.IntN(8)
+			ShiftDown(d, c, by)
+			MixUp(c, e, by)
+			return append(numbers(c), numbers(d)...)
+		}},
 		{"RoundPowers", func(s *source, n int) []float32 {
 			x, c, y := s.numbers(n), s.bytes(n), s.raw(n)
 			RoundPowers(c, x, s.fractions(n))
@@ -284,6 +306,35 @@ func TestQuantize16(t *testing.T) {
 	for i, want := range []int16{0, 1, -1, 3, 4, -2, 32767, -32767, -32767, 1, 32767} {
 		if Quantize16(l, x, u, 1, 32767); l[i] != want {
 			t.Errorf("%g goes to level %d, want %d", x[i], l[i], want)
+		}
+	}
+}
+
+// TestFloorSteps: the most steps, rounded, that are at most |x|, for multiples of steps and their neighbours, too.
+func TestFloorSteps(t *testing.T) {
+	x, l := make([]float32, 66), make([]int16, 66)
+	for _, step := range []float32{1, 0.3, 0.1, 1e-20, 7} {
+		for k := range int32(32767) {
+			at := float32(k) * step
+			for i := range x {
+				x[i] = []float32{at, math.Nextafter32(at, math.MaxFloat32), math.Nextafter32(at, 0)}[i%3]
+				if i%2 == 1 {
+					x[i] = -x[i]
+				}
+			}
+			FloorSteps(l, x, step)
+			for _, i := range []int{0, 1, 2, 3, 4, 5, 64, 65} {
+				n, a := int32(max(l[i], -l[i])), float32(math.Abs(float64(x[i])))
+				if float32(n)*step > a || n < 32767 && float32(n+1)*step <= a || l[i] != 0 && (l[i] < 0) != (x[i] < 0) {
+					t.Fatalf("%v gets %d steps of %v", x[i], l[i], step)
+				}
+			}
+		}
+	}
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	for i, want := range []int16{32767, -32767, 32767, -32767} {
+		if FloorSteps(l[:4], []float32{inf, -inf, nan, -1e9}, 1); l[i] != want {
+			t.Errorf("number %d gets %d steps", i, l[i])
 		}
 	}
 }

@@ -14,6 +14,7 @@ func narrow() {
 	minis()
 	pairs()
 	maxCode()
+	shifts()
 }
 
 // draws hashes counters: see hash32.
@@ -70,6 +71,15 @@ func bytes32(q [4]VecVirtual, to Mem) {
 	VMOVDQU(q[0], to)
 }
 
+// words32 stores four vectors of 32-bit numbers, none beyond 16 bits, as words of 16.
+func words32(q [4]VecVirtual, to Mem) {
+	for i := 0; i < 4; i += 2 {
+		VPACKSSDW(q[i+1], q[i], q[i])
+		VPERMQ(Imm(0xd8), q[i], q[i])
+		VMOVDQU(q[i], to.Offset(16*i))
+	}
+}
+
 func levels16() {
 	for _, near := range []bool{false, true} {
 		name, u, doc := "quantize16", "x, u []float32, ", "is the level below or above."
@@ -104,14 +114,44 @@ func levels16() {
 				VPSUBD(up, f, f)
 				q[i] = f
 			}
-			for i := 0; i < 4; i += 2 {
-				VPACKSSDW(q[i+1], q[i], q[i])
-				VPERMQ(Imm(0xd8), q[i], q[i])
-				VMOVDQU(q[i], Mem{Base: p[0], Disp: 16 * i})
-			}
+			words32(q, Mem{Base: p[0]})
 		})
 		finish()
 	}
+
+	text("floorSteps", "func(level []int16, x []float32, step float32)", "is how many steps fit into x.")
+	whole, one, most := broadcast("step"), YMM(), YMM()
+	VMOVUPS(long(0x3f800000), one)
+	VMOVUPS(long(0x46fffe00), most) // 32767
+	blocks("x", []side{{"level", 64}, {"x", 128}}, func(p []GPVirtual) {
+		var q [4]VecVirtual
+		for i := range q {
+			from, a, l, t := Mem{Base: p[1], Disp: 32 * i}, YMM(), YMM(), YMM()
+			VMOVUPS(from, a)
+			VPAND(long(0x7fffffff), a, a)
+			VDIVPS(whole, a, l)
+			VMINPS(most, l, l) // most when l is NaN
+			VROUNDPS(Imm(3), l, l)
+			over, up := YMM(), YMM()
+			VMULPS(whole, l, over)
+			VCMPPS(Imm(0x1e), a, over, over) // over > a
+			VADDPS(one, l, t)
+			VMULPS(whole, t, up)
+			VCMPPS(Imm(2), a, up, up)  // up <= a
+			VCMPPS(Imm(2), most, t, t) // t <= most
+			VANDPS(t, up, up)
+			VCVTPS2DQ(l, l)
+			VPADDD(over, l, l) // one less
+			VPSUBD(up, l, l)   // one more
+			VMOVUPS(from, t)
+			VPSRAD(Imm(31), t, t)
+			VPXOR(t, l, l)
+			VPSUBD(t, l, l)
+			q[i] = l
+		}
+		words32(q, Mem{Base: p[0]})
+	})
+	finish()
 
 	text("dequantize16", "func(x []float32, level []int16, step float32)", "is x = level * step.")
 	step := broadcast("step")
@@ -165,12 +205,39 @@ func powers() {
 	finish()
 }
 
+// count is a parameter by which vectors are shifted.
+func count(name string) Register {
+	v := XMM()
+	VMOVD(Load(Param(name), GP32()), v)
+	return v
+}
+
+func shifts() {
+	text("shiftDown", "func(dst, code []uint8, by, mask uint32)", "is dst = code >> by; mask is the bits that stay, in each byte.")
+	by, mask := count("by"), broadcast("mask")
+	blocks("code", []side{{"dst", 32}, {"code", 32}}, func(p []GPVirtual) {
+		v := YMM()
+		VMOVDQU(Mem{Base: p[1]}, v)
+		VPSRLD(by, v, v)
+		VPAND(mask, v, v)
+		VMOVDQU(v, Mem{Base: p[0]})
+	})
+	finish()
+
+	text("mixUp", "func(code, part []uint8, by, mask uint32)", "is code |= part << by; mask is the bits that are new, in each byte.")
+	by, mask = count("by"), broadcast("mask")
+	blocks("code", []side{{"code", 32}, {"part", 32}}, func(p []GPVirtual) {
+		v := YMM()
+		VMOVDQU(Mem{Base: p[1]}, v)
+		VPSLLD(by, v, v)
+		VPAND(mask, v, v)
+		VPOR(Mem{Base: p[0]}, v, v)
+		VMOVDQU(v, Mem{Base: p[0]})
+	})
+	finish()
+}
+
 func minis() {
-	count := func(name string) Register {
-		v := XMM()
-		VMOVD(Load(Param(name), GP32()), v)
-		return v
-	}
 	for _, near := range []bool{false, true} {
 		name, u, doc := "toMini", "x, u []float32, ", "is the code of the number below or above."
 		if near {
