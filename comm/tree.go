@@ -114,6 +114,20 @@ func (t Tree) AllParts() []Node { return t.p.parts }
 // FirstPart returns the number in global order of a rank's first part (or of the next rank's, for a spare).
 func (t Tree) FirstPart(r Rank) int { return t.p.first[r] }
 
+// Within returns the order of a sum over the leaves [lo, hi) alone, and the ranks that own some of them, whose numbers in
+// it are their places in that list. Like t's, the order depends on the number of leaves and not on who owns them.
+func (t Tree) Within(lo, hi int) (Tree, []Rank) {
+	var ranks []Rank
+	runs := []int{0}
+	for r := range t.Ranks() {
+		from, to := t.Run(Rank(r))
+		if from, to = max(from, lo), min(to, hi); from < to {
+			ranks, runs = append(ranks, Rank(r)), append(runs, to-lo)
+		}
+	}
+	return newTree(hi-lo, runs, nil), ranks
+}
+
 // Merge returns the additions, in order, that leave the sum of all parts in part 0. The caller must not change it.
 func (t Tree) Merge() []Add { return t.p.merge }
 

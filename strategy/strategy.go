@@ -1,6 +1,6 @@
 // Package strategy decides when workers talk and what they say. Each family is a folder: allreduce (every step, the
-// sum of gradients), convex (solvers of the linear models: the sums of a whole pass over the data) and direct (once, the
-// sums of a closed-form solution).
+// sum of gradients), local (now and then, how far replicas have moved by themselves), convex (solvers of the linear
+// models: the sums of a whole pass over the data) and direct (once, the sums of a closed-form solution).
 package strategy
 
 import (
@@ -30,6 +30,20 @@ type Gatherer interface {
 	Gather(ctx context.Context, w *Worker) error
 }
 
+// Preparer is asked for at run time: a Strategy that must know its worker before it can take the state of a checkpoint.
+// train calls Prepare once, before anything else; w.X does not hold parameters yet. A Preparer makes optimizers of its own
+// (w.NewOptimizer) and may set w.Optimizer to nil: train then keeps none.
+type Preparer interface {
+	Prepare(w *Worker) error
+}
+
+// Settler is asked for at run time: a Strategy whose exchange may go on between steps. Settle waits until the group is
+// free for others; what the exchange brought is put to use when it is due, not earlier. When ctx ends before, the exchange
+// is given up.
+type Settler interface {
+	Settle(ctx context.Context) error
+}
+
 // Head is the room before the parameters in a Frame: what a strategy sends along with them costs no message of its own.
 // 16 float32 are a cache line, so the parameters stay aligned.
 const Head = 16
@@ -49,7 +63,9 @@ type Worker struct {
 	Frame     []float32 // as the function Frame makes it
 	X         []float32 // parameters, the end of Frame; the strategy moves them
 	Optimizer optim.Optimizer
-	Reducer   reduce.Reducer
+	// NewOptimizer makes another one of the same kind, for a replica of its own.
+	NewOptimizer func() (optim.Optimizer, error)
+	Reducer      reduce.Reducer
 	// Another returns a second reducer of the same making, for a second vector whose state is its own; under one name the
 	// same one. Ask for it in a step, with the same names on every worker. What a checkpoint holds of it, it has then.
 	Another func(name string) (reduce.Reducer, error)
@@ -61,6 +77,7 @@ type Worker struct {
 	Rate    float32 // learning rate of this step
 	Samples int     // samples in the global batch of this step
 	Total   int     // samples in the training set
+	Last    bool    // no step comes after this one: replicas come together
 	Stop    bool    // this worker asks all to stop after this step; nobody hears one that owns no microshard
 
 	// Microshard hands out, and books as used, one of this worker's microshards of this step, by its leaf of Tree. Ask
@@ -71,6 +88,24 @@ type Worker struct {
 	// batch of a leaf is the same in every step, may share memory with the data set and stays valid. Ask for each leaf
 	// once a step.
 	Slice func(leaf int) (*data.Batch, error)
+
+	// Counts tells how many samples the microshard of any leaf has in this step, and Shares how many of the training set
+	// are behind it, when leaves own their data; nil: even slices. Count and Share ask them.
+	Counts, Shares func(leaf int) int
+}
+
+// Count is how many samples the microshard of a leaf, anybody's, has in this step.
+func (w *Worker) Count(leaf int) int { return slice(w.Counts, leaf, w.Tree, w.Samples) }
+
+// Share is how many samples of the training set are behind a leaf.
+func (w *Worker) Share(leaf int) int { return slice(w.Shares, leaf, w.Tree, w.Total) }
+
+func slice(given func(int) int, leaf int, t comm.Tree, n int) int {
+	if given != nil {
+		return given(leaf)
+	}
+	lo, hi := data.Slice(leaf, t.Leaves(), n)
+	return hi - lo
 }
 
 // Tunable is asked for at run time: a Strategy that need not talk in every step, and can be told how often it does.
@@ -87,6 +122,9 @@ type Report struct {
 	Why  string  // why it is done, in words for people
 	// Quiet says that workers did not talk in this step: Loss is this worker's own, and Stop not known.
 	Quiet bool
+	// Round counts the exchanges so far, for a strategy that does not talk in every step: 0 for others. Loss is then the
+	// mean over the Steps steps since the exchange before.
+	Round, Steps int
 	// Decided is what was decided about the steps to come; nil when nothing was.
 	Decided *Decision
 	// Unmeasured says that the strategy does not know the loss, and asks for that of the parameters it leaves.

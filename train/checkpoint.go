@@ -17,7 +17,8 @@ import (
 // where the running sums stood.
 type progress struct {
 	Setting setting `json:"setting"`
-	LossSum float64 `json:"loss_sum"` // over the steps of the epoch under way
+	LossSum float64 `json:"loss_sum"` // over those steps of the epoch under way whose loss is known
+	LossOf  int     `json:"loss_of"`  // how many these are
 	Loss    float64 `json:"loss"`     // of the last epoch that ended
 
 	Dropped []string `json:"dropped,omitempty"` // tensors of the state that were not saved
@@ -33,6 +34,7 @@ type setting struct {
 	Optimizer   string `json:"optimizer"`
 	Strategy    string `json:"strategy"`
 	Compress    string `json:"compress,omitempty"`
+	Clients     string `json:"clients,omitempty"`
 }
 
 func (r *run) setting() setting {
@@ -45,7 +47,7 @@ func (r *run) setting() setting {
 func (r *run) shape() setting {
 	c := r.c
 	return setting{Samples: c.Train.Len(), Batch: c.Batch, Microshards: c.Microshards,
-		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy), Compress: c.Compress}
+		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy), Compress: c.Compress, Clients: c.clients()}
 }
 
 // differs names the first field that is not the same.
@@ -58,6 +60,7 @@ func (s setting) differs(o setting) error {
 		{"batch", s.Batch, o.Batch}, {"microshards", s.Microshards, o.Microshards}, {"seed", s.Seed, o.Seed},
 		{"optimizer", s.Optimizer, o.Optimizer}, {"strategy", s.Strategy, o.Strategy},
 		{"compress", cmp.Or(s.Compress, "none"), cmp.Or(o.Compress, "none")},
+		{"partition", cmp.Or(s.Clients, "none"), cmp.Or(o.Clients, "none")},
 	} {
 		if f.have != f.now {
 			return &ConfigError{Key: f.key, Err: fmt.Errorf("the checkpoint was made with %v, and this is %v", f.have, f.now)}
@@ -120,7 +123,7 @@ func (r *run) save(ctx context.Context) error {
 		Model:    Tensors(r.c.Model.Layout(), r.w.X),
 		State:    state,
 	}
-	err = c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, Loss: r.loss, Dropped: dropped})
+	err = c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Dropped: dropped})
 	for k, v := range r.c.Extra {
 		err = errors.Join(err, c.Manifest.Set(k, v))
 	}
@@ -195,7 +198,7 @@ func (r *run) restore(ctx context.Context) error {
 		return fmt.Errorf("the checkpoint of step %d: %w", head.Step, err)
 	}
 	r.notes = told(state, head.Progress.Dropped, head.Workers, r.w.Tree)
-	r.step, r.lossSum, r.loss = head.Step, head.Progress.LossSum, head.Progress.Loss
+	r.step, r.lossSum, r.lossOf, r.loss = head.Step, head.Progress.LossSum, head.Progress.LossOf, head.Progress.Loss
 	r.saved, r.lastSave = r.step, r.c.Resume
 	return nil
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Schedule    string  // as optim.NewSchedule reads it; empty: constant
 	Batch       int     // samples of a step over all workers; 0: 256, or all there are when they are fewer
 	Microshards int     // slices of a batch; 0: one a worker, but then the bits depend on the worker count
+	Clients     [][]int // by microshard, the samples that are its own, as data.Partition makes them; nil: a batch is of all samples
 	Epochs      int     // passes over the data; 0: 1
 	Steps       int     // when positive, the number of steps whatever Epochs says
 	Seed        uint64  // of everything random
@@ -104,6 +105,9 @@ func (c *Config) fill(workers int) error {
 	if c.Batch == 0 {
 		c.Batch = min(256, n)
 	}
+	if c.Microshards == 0 && c.Clients != nil {
+		c.Microshards = len(c.Clients)
+	}
 	if c.Microshards == 0 {
 		c.Microshards = workers
 	}
@@ -122,6 +126,8 @@ func (c *Config) fill(workers int) error {
 		return bad("batch", "%d samples a step, but the training set has %d", c.Batch, n)
 	case c.Microshards < 1 || c.Microshards > c.Batch:
 		return bad("microshards", "%d slices of a batch of %d samples: choose 1 to %d (there is at least one a worker)", c.Microshards, c.Batch, c.Batch)
+	case c.Clients != nil && len(c.Clients) != c.Microshards:
+		return bad("partition", "the data of %d clients and %d microshards: each client is one", len(c.Clients), c.Microshards)
 	case c.Epochs < 0:
 		return bad("epochs", "%d is negative", c.Epochs)
 	case c.Steps < 0:
@@ -195,6 +201,8 @@ type StepInfo struct {
 	Samples int // in this step's batch
 	Loss    float64
 	Rate    float64
+	Quiet   bool               `json:",omitempty"` // no exchange in this step: Loss is this worker's own
+	Round   int                `json:",omitempty"` // exchanges so far, of a strategy that does not talk in every step; Loss is then the round's
 	Solving *strategy.Solving  // of a solver; nil for others
 	Decided *strategy.Decision `json:",omitempty"` // about the steps to come; nil when nothing was
 	At      time.Duration      // since the start of the run
@@ -206,7 +214,7 @@ type StepInfo struct {
 type EpochInfo struct {
 	Epoch    int
 	Step     int
-	Loss     float64       // mean training loss over the epoch's steps
+	Loss     float64       // mean training loss over the epoch's steps, or over those of the rounds that ended in it
 	Test     model.Metrics // zero when there is no test set
 	Accuracy *float64      // on the test set; nil for regression, and without one
 	At       time.Duration

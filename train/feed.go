@@ -17,8 +17,7 @@ import (
 // ahead, the microshard after the one in use is being gathered meanwhile.
 type feed struct {
 	ds      data.Dataset
-	sampler *data.Sampler // the producer's, once there is one
-	shards  int           // microshards of a batch
+	sampler batches // Shard is the producer's, once there is one
 	seed    uint64
 	ctx     context.Context // of the step that microshards are asked for
 	step    int
@@ -127,8 +126,6 @@ func (f *feed) produce(ctx context.Context, step int) {
 // gather fills b with one microshard of a step.
 func (f *feed) gather(b *data.Batch, step, leaf int) {
 	per := f.sampler.Steps()
-	ids := f.sampler.Batch(step/per, step%per)
-	from, to := data.Slice(leaf, f.shards, len(ids))
-	f.ds.Gather(b, ids[from:to])
+	f.ds.Gather(b, f.sampler.Shard(step/per, step%per, leaf))
 	b.Seed = rng.Key(f.seed, "batch", uint64(step))
 }

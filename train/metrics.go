@@ -17,6 +17,8 @@ type StepLine struct {
 	Step      int     `json:"step"`
 	Epoch     int     `json:"epoch"`
 	Loss      float64 `json:"loss"`
+	Quiet     bool    `json:"quiet,omitempty"` // no exchange in this step: the loss is rank 0's own
+	Round     int     `json:"round,omitempty"` // exchanges so far; the loss is that of the steps since the one before
 	Rate      float64 `json:"lr"`
 	Objective float64 `json:"mean_objective,omitempty"` // of a solver: loss plus regulariser
 	Gradient  float64 `json:"gradient,omitempty"`       // of a solver: its norm, relative to that at the start
@@ -109,6 +111,13 @@ func (m *metrics) step(s StepInfo) {
 		b = append(b, f.key...)
 		b = append(b, '"', ':')
 		b = strconv.AppendFloat(b, f.v, 'g', 7, 64)
+	}
+	switch {
+	case s.Quiet:
+		b = append(b, `,"quiet":true`...)
+	case s.Round > 0:
+		b = append(b, `,"round":`...)
+		b = strconv.AppendInt(b, int64(s.Round), 10)
 	}
 	if s.Solving != nil {
 		b = append(b, `,"mean_objective":`...)

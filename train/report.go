@@ -18,6 +18,7 @@ type Report struct {
 	Loss          float64   `json:"loss"`                 // mean training loss over the last epoch's steps, without regularisers
 	Objective     *float64  `json:"objective,omitempty"`  // of the final parameters over the training set, for models that define one
 	Steps         int       `json:"steps"`                // done in all
+	Rounds        int       `json:"rounds,omitempty"`     // exchanges, in all, of a strategy that does not talk in every step
 	Epochs        float64   `json:"epochs"`               // passes over the data, in all
 	First         int       `json:"first_step,omitempty"` // steps that had been done when this process resumed the run
 	Samples       int       `json:"samples"`              // used by this process's run
@@ -96,7 +97,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	n := float64(len(all))
-	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
+	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
 		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X),
 		Weights: ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))}
 	var books comm.Books

@@ -281,7 +281,10 @@ type part struct {
 
 // parts lists all that has state, but for the parameters and the sample books.
 func (r *run) parts() []part {
-	ps := []part{{"optimizer/", r.w.Optimizer}, {"strategy/", r.strategy}}
+	ps := []part{{"strategy/", r.strategy}}
+	if r.w.Optimizer != nil {
+		ps = append([]part{{"optimizer/", r.w.Optimizer}}, ps...)
+	}
 	if s, ok := r.w.Reducer.(ckpt.Stateful); ok {
 		ps = append(ps, part{"reducer/", s})
 	}

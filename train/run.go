@@ -24,12 +24,18 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 	}
 	defer r.metrics.close()
 	defer r.feed.stop()
+	defer r.giveUp(ctx)
 	for r.step < r.total {
 		said, err := r.next(ctx)
 		if err != nil {
 			return nil, err
 		}
 		last := said.Stop || said.Done || r.step == r.total
+		if r.inEpoch == 0 || last || r.saveDue() {
+			if err := r.settle(ctx); err != nil {
+				return nil, atStep(r.step, err)
+			}
+		}
 		if r.inEpoch == 0 || last && !said.Stop {
 			if err := r.endEpoch(ctx, last || !r.c.TestAtSaves || r.saveDue()); err != nil {
 				return nil, err
@@ -62,7 +68,7 @@ type run struct {
 	w        *strategy.Worker
 	strategy strategy.Strategy
 	schedule *optim.Schedule
-	sampler  *data.Sampler
+	sampler  batches
 	feed     *feed
 	books    *sampleBooks
 	metrics  *metrics
@@ -76,7 +82,9 @@ type run struct {
 	first    int // steps done when this process started
 	samples  int // samples used since
 	times    strategy.Times
-	lossSum  float64 // over the steps of this epoch
+	lossSum  float64 // over those steps of this epoch whose loss is known
+	lossOf   int     // how many these are
+	rounds   int     // exchanges so far, of a strategy that counts them
 	loss     float64 // of the last epoch that ended
 	last     *EpochInfo
 	saved    int      // step of the newest checkpoint, -1 when there is none
@@ -93,8 +101,8 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r := &run{c: c, ledger: comm.NewLedger(), saved: -1}
 	r.g = comm.Count(g, r.ledger)
 	var err error
-	if r.sampler, err = data.NewSampler(c.Train.Len(), c.Batch, c.Seed); err != nil {
-		return nil, &ConfigError{Key: "batch", Err: err}
+	if r.sampler, err = c.batches(); err != nil {
+		return nil, err
 	}
 	if r.total = c.Steps; r.total == 0 {
 		r.total = c.Epochs * r.sampler.Steps()
@@ -113,8 +121,15 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	}
 	r.w.Another = r.another
 	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
+	r.w.NewOptimizer = c.optimizer
 	if r.w.Optimizer, err = c.optimizer(); err != nil {
 		return nil, err
+	}
+	r.w.Shares = r.sampler.Share
+	if s, ok := r.strategy.(strategy.Preparer); ok {
+		if err := s.Prepare(r.w); err != nil {
+			return nil, &ConfigError{Key: "strategy", Err: err}
+		}
 	}
 	if err := r.agree(ctx); err != nil {
 		return nil, err
@@ -157,13 +172,13 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	batch := r.sampler.Size(r.inEpoch)
 	r.feed.begin(ctx, r.step)
 	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, float32(r.schedule.Rate(r.step+1))
-	r.w.Stop = r.c.Stop != nil && r.c.Stop()
+	r.w.Stop, r.w.Last = r.c.Stop != nil && r.c.Stop(), r.step+1 == r.total
 	r.ledger.SetStep(r.step + 1)
 	said, err := r.strategy.Step(ctx, r.w)
 	if err != nil {
 		return said, atStep(r.step+1, r.diverged(err))
 	}
-	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) {
+	if !said.Quiet && (math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0)) {
 		return said, &DivergedError{Step: r.step + 1, Loss: said.Loss, Last: r.lastSave}
 	}
 	r.step++
@@ -178,8 +193,13 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		}
 		said.Loss = m.Loss / float64(m.N)
 	}
-	r.lossSum += said.Loss
-	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: batch, Loss: said.Loss,
+	if !said.Quiet {
+		n := max(1, said.Steps)
+		r.lossSum += float64(said.Loss * float64(n))
+		r.lossOf += n
+		r.rounds = said.Round
+	}
+	info := StepInfo{Step: r.step, Epoch: r.epoch + 1, Samples: batch, Loss: said.Loss, Quiet: said.Quiet, Round: said.Round,
 		Rate: float64(r.w.Rate), Solving: said.Solving, Decided: said.Decided, At: r.g.Clock().Now() - r.began, Times: said.Times}
 	_, info.Books = r.ledger.Take()
 	if r.c.Events.Step != nil {
@@ -191,6 +211,21 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		r.epoch++
 	}
 	return said, nil
+}
+
+// settle waits until no exchange of the strategy is under way, so that the group is free.
+func (r *run) settle(ctx context.Context) error {
+	if s, ok := r.strategy.(strategy.Settler); ok {
+		return s.Settle(ctx)
+	}
+	return nil
+}
+
+// giveUp ends an exchange that is still under way when the run ends.
+func (r *run) giveUp(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	r.settle(ctx)
 }
 
 // atStep says at which step err came about, unless it does so itself.
@@ -205,8 +240,9 @@ func atStep(step int, err error) error {
 // handOut makes the feed and the worker's Microshard, which books what it hands out.
 func (r *run) handOut(tree comm.Tree) {
 	lo, hi := tree.Run(r.g.Rank())
-	r.feed = &feed{ds: r.c.Train, sampler: r.sampler, shards: r.c.Microshards, seed: r.c.Seed, step: r.step, last: r.total,
+	r.feed = &feed{ds: r.c.Train, sampler: r.sampler, seed: r.c.Seed, step: r.step, last: r.total,
 		ahead: r.c.Ahead, clock: r.g.Clock()}
+	r.w.Counts = func(leaf int) int { return r.sampler.Count(r.inEpoch, leaf) }
 	r.w.Microshard = func(leaf int) (*data.Batch, error) {
 		if leaf < lo || leaf >= hi {
 			return nil, fmt.Errorf("train: microshard %d was asked for; this worker has %d to %d", leaf, lo, hi-1)
@@ -249,11 +285,10 @@ func (r *run) saveDue() bool {
 
 // endEpoch closes the sample books of the epoch and tests the model.
 func (r *run) endEpoch(ctx context.Context, test bool) error {
-	steps := r.inEpoch
-	if steps == 0 {
-		steps = r.sampler.Steps()
+	info := EpochInfo{Epoch: r.epoch, Step: r.step, Loss: r.loss}
+	if r.lossOf > 0 { // else no round ended in this epoch
+		info.Loss = r.lossSum / float64(r.lossOf)
 	}
-	info := EpochInfo{Epoch: r.epoch, Step: r.step, Loss: r.lossSum / float64(steps)}
 	whole := r.inEpoch == 0
 	if !whole {
 		info.Epoch++
@@ -265,7 +300,7 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	if whole {
 		info.Exactly, info.Missing, info.Repeated = exactly, missing, repeated
 		r.books.clear()
-		r.lossSum = 0
+		r.lossSum, r.lossOf = 0, 0
 	}
 	r.loss = info.Loss
 	if test && r.c.Test != nil {

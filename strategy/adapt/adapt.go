@@ -47,6 +47,8 @@ const (
 var (
 	_ strategy.Strategy = (*Strategy)(nil)
 	_ strategy.Gatherer = (*Strategy)(nil)
+	_ strategy.Preparer = (*Strategy)(nil)
+	_ strategy.Settler  = (*Strategy)(nil)
 )
 
 // String implements strategy.Strategy.
@@ -81,6 +83,9 @@ func (s *Strategy) choose(ctx context.Context, w *strategy.Worker) (*strategy.De
 	if !ok {
 		return nil, errors.New("adapt: the worker's reducer is no Switch")
 	}
+	if err := s.Settle(ctx); err != nil {
+		return nil, err
+	}
 	n := w.Group.Size()
 	s.time[0] = float32(s.took.Seconds() / float64(s.since))
 	if err := comm.AllReduce(ctx, w.Group, comm.NewTree(n, n), [][]float32{s.time}); err != nil {
@@ -105,6 +110,22 @@ func (s *Strategy) choose(ctx context.Context, w *strategy.Worker) (*strategy.De
 func (s *Strategy) Gather(ctx context.Context, w *strategy.Worker) error {
 	if g, ok := s.inner.(strategy.Gatherer); ok {
 		return g.Gather(ctx, w)
+	}
+	return nil
+}
+
+// Prepare implements strategy.Preparer.
+func (s *Strategy) Prepare(w *strategy.Worker) error {
+	if p, ok := s.inner.(strategy.Preparer); ok {
+		return p.Prepare(w)
+	}
+	return nil
+}
+
+// Settle implements strategy.Settler.
+func (s *Strategy) Settle(ctx context.Context) error {
+	if p, ok := s.inner.(strategy.Settler); ok {
+		return p.Settle(ctx)
 	}
 	return nil
 }

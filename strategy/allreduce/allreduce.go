@@ -24,7 +24,6 @@ import (
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
-	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
@@ -172,15 +171,17 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 	s.worker, s.mean = w, 1/float32(w.Samples)
 	s.ready, s.err, s.comm, s.updated = 0, nil, 0, 0
 	lo, hi := w.Tree.Run(w.Group.Rank())
-	from, _ := data.Slice(lo, w.Tree.Leaves(), w.Samples)
-	to, _ := data.Slice(hi, w.Tree.Leaves(), w.Samples)
+	mine := 0
+	for leaf := lo; leaf < hi; leaf++ {
+		mine += w.Count(leaf)
+	}
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		b.left = b.segs
 		for p := range s.parts {
 			b.vector.Parts[p] = s.parts[p][b.lo:b.hi]
 		}
-		b.vector.Weight, b.vector.Total, b.vector.Step = float64(to-from), float64(w.Samples), w.Step
+		b.vector.Weight, b.vector.Total, b.vector.Step = float64(mine), float64(w.Samples), w.Step
 	}
 	w.Optimizer.Begin(w.Step+1, w.Rate)
 	clock := w.Group.Clock()

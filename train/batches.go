@@ -1,0 +1,76 @@
+package train
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/covey-ml/covey/data"
+)
+
+// batches say which samples a step's microshards hold. Shard is called by one goroutine, the feed's; the other methods are
+// safe for concurrent use.
+type batches interface {
+	Steps() int               // of an epoch
+	Size(step int) int        // samples of an epoch's step
+	Count(step, leaf int) int // of them, those of a microshard
+	Share(leaf int) int       // samples of an epoch that are a microshard's
+	Shard(epoch, step, leaf int) []int
+}
+
+var _ batches = (*data.ClientSampler)(nil)
+
+// sliced cuts batches of all samples into microshards.
+type sliced struct {
+	*data.Sampler
+	shards int
+}
+
+func (s sliced) Count(step, leaf int) int {
+	lo, hi := data.Slice(leaf, s.shards, s.Size(step))
+	return hi - lo
+}
+
+func (s sliced) Share(leaf int) int {
+	lo, hi := data.Slice(leaf, s.shards, s.Len())
+	return hi - lo
+}
+
+func (s sliced) Shard(epoch, step, leaf int) []int {
+	ids := s.Batch(epoch, step)
+	lo, hi := data.Slice(leaf, s.shards, len(ids))
+	return ids[lo:hi]
+}
+
+// batches makes the run's.
+func (c *Config) batches() (batches, error) {
+	if c.Clients != nil {
+		s, err := data.NewClientSampler(c.Clients, c.Train.Len(), c.Batch, c.Seed)
+		if err != nil {
+			return nil, &ConfigError{Key: "partition", Err: err}
+		}
+		return s, nil
+	}
+	s, err := data.NewSampler(c.Train.Len(), c.Batch, c.Seed)
+	if err != nil {
+		return nil, &ConfigError{Key: "batch", Err: err}
+	}
+	return sliced{s, c.Microshards}, nil
+}
+
+// clients names the partition of the data, for a checkpoint to be held to: empty when there is none.
+func (c *Config) clients() string {
+	if c.Clients == nil {
+		return ""
+	}
+	h := sha256.New()
+	var b []byte
+	for _, ids := range c.Clients {
+		b = binary.AppendUvarint(b[:0], uint64(len(ids)))
+		for _, id := range ids {
+			b = binary.AppendUvarint(b, uint64(id))
+		}
+		h.Write(b)
+	}
+	return fmt.Sprintf("%d parts, SHA-256 %.12x", len(c.Clients), h.Sum(nil))
+}
