@@ -24,21 +24,26 @@ GOALS = ("Time to 97.5 % at least 5 times shorter with the best method than with
          "Natural compression shortens a step's communication by the ratio of bits (32 to 9) within 10 %")
 RATE, BURST = "100mbit", "32kb"
 HIDDEN = [1024, 1024]
-WANTED, EVERY, MOST = 0.975, 32, 32 * 40
+WANTED, EVERY, MOST = 0.975, 32, 32 * 48
 EXACT, FP16_HOOK, PLAIN = "Covey, exact", "DDP, fp16 hook", "DDP"
 
 # Method: optimizer, rate, what else covey train is told. Optimizers and rates are what tune found to take the fewest
 # steps, of the same grid as the peer's.
 OURS = {
-    EXACT: ("adam", 0.001, []),
+    EXACT: ("adam", 0.002, []),
+    "Covey, natural": ("adam", 0.002, ["--compress", "natural"]),
+    "Covey, 1-bit": ("adam", 0.002, ["--compress", "onebit:bucket=128+ef"]),
+    "Covey, top-k 1 %": ("adam", 0.002, ["--compress", "topk:0.01+ef"]),
+    "Covey, PowerSGD, rank 2": ("adam", 0.002, ["--compress", "powersgd:rank=2+ef"]),
+    "Covey, PowerSGD, rank 4": ("adam", 0.002, ["--compress", "powersgd:rank=4+ef"]),
 }
 # Method: optimizer, rate, hook, rank, first step that PowerSGD compresses.
 THEIRS = {
-    PLAIN: ("adam", 0.001, "none", 0, 0),
-    FP16_HOOK: ("adam", 0.001, "fp16", 0, 0),
-    "DDP, PowerSGD hook, rank 1": ("adam", 0.001, "powersgd", 1, 2),
-    "DDP, PowerSGD hook, rank 2": ("adam", 0.001, "powersgd", 2, 2),
-    "DDP, PowerSGD hook, rank 4": ("adam", 0.001, "powersgd", 4, 2),
+    PLAIN: ("adam", 0.002, "none", 0, 0),
+    FP16_HOOK: ("adam", 0.002, "fp16", 0, 0),
+    "DDP, PowerSGD hook, rank 1": ("adam", 0.002, "powersgd", 1, 2),
+    "DDP, PowerSGD hook, rank 2": ("adam", 0.002, "powersgd", 2, 2),
+    "DDP, PowerSGD hook, rank 4": ("adam", 0.002, "powersgd", 4, 2),
 }
 GRID = [("adam", r) for r in (0.0005, 0.001, 0.002)] + [("momentum", r) for r in (0.03, 0.06, 0.12, 0.25)]
 
@@ -58,13 +63,19 @@ def compare(quick):
         slow = bench.communication(["--optimizer", "sgd", "--lr", 0.05])
         natural = bench.communication(["--optimizer", "sgd", "--lr", 0.05, "--compress", "natural"])
     exact = m[EXACT]["s"]
+    there = lambda n: quick or m[n]["accuracy"] >= WANTED  # in most rounds: it is a median
+    least = lambda n: "" if there(n) else "more than "
     result.table("Medians", ["method", "steps", "bytes sent", "ms a step", "s to 97.5 %", "exact / this"],
-                 [[n, f"{v['steps']:.0f}", f"{v['bytes'] / 1e6:.1f} MB", 1e3 * v["s"] / v["steps"], v["s"], exact / v["s"]] for n, v in m.items()])
+                 [[n, f"{least(n)}{v['steps']:.0f}", f"{v['bytes'] / 1e6:.1f} MB", 1e3 * v["s"] / v["steps"], least(n) + common.shown(v["s"]),
+                   exact / v["s"] if there(n) else "-"] for n, v in m.items()])
     result.table("Optimizers", ["method", "optimizer", "rate", "flags"],
                  [[n, o, r, " ".join(map(str, f)) or "-"] for n, (o, r, f) in OURS.items()] +
                  [[n, o, r, f"rank {rank}, from step {start}" if rank else "-"] for n, (o, r, _, rank, start) in THEIRS.items()])
-    best = min((n for n in OURS if n != EXACT), key=lambda n: m[n]["s"], default=EXACT)
-    line = lambda goal, other, target: result.check(goal, f"{best} to {other}", f"{m[best]['s']:.3g} s", f"{m[other]['s']:.3g} s", m[other]["s"] / m[best]["s"], target)
+    if not there(EXACT):
+        raise common.Failed(f"exact sums do not come to {WANTED:.1%} within {MOST} steps")
+    best = min((n for n in OURS if there(n)), key=lambda n: m[n]["s"])
+    line = lambda goal, other, target: result.check(goal, f"{best} to {other}", f"{m[best]['s']:.3g} s", f"{least(other)}{m[other]['s']:.3g} s",
+                                                    m[other]["s"] / m[best]["s"], target)
     line(GOALS[0], EXACT, 5.0)
     for other in THEIRS:
         if other != PLAIN:
@@ -100,14 +111,13 @@ class Bench:
     def ours(self, name, seed):
         optimizer, rate, flags = OURS[name]
         flags = ["--optimizer", optimizer, "--lr", rate, *flags]
-        steps = EVERY if self.quick else steps_to(self.new(), seed, flags)
-        if steps is None:
-            raise common.Failed(f"{name} with seed {seed} does not come to {WANTED:.1%} within {MOST} steps")
+        enough = None if self.quick else steps_to(self.new(), seed, flags)
+        steps = EVERY if self.quick else enough or MOST
         run = self.new()
         before = link_bytes()
         r = self.on_link("--run", run, "--seed", seed, "--steps", steps, *flags)
         moved = link_bytes() - before
-        if r["accuracy"] < WANTED and not self.quick:
+        if enough and r["accuracy"] < WANTED:
             raise common.Failed(f"{name} with seed {seed} has {r['accuracy']:.2%} after {steps} steps on the link, {WANTED:.1%} without it")
         return {"s": training_seconds(run), "steps": steps, "bytes": moved, "accuracy": r["accuracy"]}
 
@@ -116,7 +126,7 @@ class Bench:
         (near, address), (far, _) = ENDS
         with inside(far, common.COVEY, "join", f"{address}:{PORT}", "--tls", self.certs, "--node", far):
             return json.loads(common.run("ip", "netns", "exec", near, common.COVEY, "train", *job(), "--transport", "tcp", "--join", 1,
-                                         "--listen", f"{address}:{PORT}", "--tls", self.certs, "--node", near, *flags, "--json", "--quiet"))
+                                         "--listen", f"{address}:{PORT}", "--tls", self.certs, "--node", near, *flags, "--json", "--quiet", timeout=1800))
 
     def communication(self, flags):
         """Seconds that a step's sums take on the link."""
@@ -128,8 +138,6 @@ class Bench:
         if self.quick:
             where |= {"most": EVERY}
         said = ddp(peer_job(*THEIRS[name]) | where, [ns for ns, _ in ENDS])
-        if said["accuracy"] < WANTED and not self.quick:
-            raise common.Failed(f"{name} with seed {seed} does not come to {WANTED:.1%} within {MOST} steps")
         return {k: said[k] for k in ("s", "steps", "bytes", "accuracy")}
 
 
