@@ -96,7 +96,7 @@ func Partition(ds Dataset, clients int, how string, seed uint64) ([][]int, error
 		}
 		parts = deal(n, sizes, seed)
 	default:
-		return nil, spec.OneOf("partition", sp.Name, "iid", "contiguous", "label", "dirichlet", "size", "sizes")
+		return nil, KnownPartition(sp.Name)
 	}
 	if err != nil {
 		return nil, err
@@ -108,6 +108,11 @@ func Partition(ds Dataset, clients int, how string, seed uint64) ([][]int, error
 		slices.Sort(p)
 	}
 	return parts, nil
+}
+
+// KnownPartition returns nil for the name of a way to divide samples, and otherwise an error that says the nearest.
+func KnownPartition(name string) error {
+	return spec.OneOf("partition", name, "iid", "contiguous", "label", "dirichlet", "size", "sizes")
 }
 
 // deal gives each client a random part of its size.

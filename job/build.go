@@ -20,6 +20,7 @@ import (
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/strategy/allreduce"
 	"github.com/covey-ml/covey/strategy/direct"
+	"github.com/covey-ml/covey/strategy/local"
 	"github.com/covey-ml/covey/train"
 )
 
@@ -81,6 +82,9 @@ func (j *Job) Fill() error {
 	if err := j.fillCompress(); err != nil {
 		return err
 	}
+	if err := j.fillClients(); err != nil {
+		return err
+	}
 	if err := j.fillTransport(); err != nil {
 		return err
 	}
@@ -119,15 +123,16 @@ func (j *Job) fillStrategy() error {
 			j.Strategy = Direct
 		}
 	}
-	if err := spec.OneOf("strategy", j.Strategy.Name(), AllReduce, Direct, Newton, LBFGS); err != nil {
+	if err := spec.OneOf("strategy", j.Strategy.Name(), slices.Concat([]string{AllReduce, Direct, Newton, LBFGS}, local.Names())...); err != nil {
 		return j.Errorf("strategy", "%w", err)
 	}
 	if j.Solves() {
 		return j.fillSolver()
 	}
-	s, _ := j.Strategy.Spec()
-	if err := s.Done(); err != nil {
-		return j.Errorf("strategy", "%w", err)
+	if s, _ := j.Strategy.Spec(); !j.IsLocal() {
+		if err := s.Done(); err != nil {
+			return j.Errorf("strategy", "%w", err)
+		}
 	}
 	if j.Strategy == Direct {
 		switch {
@@ -169,6 +174,9 @@ func (j *Job) fillStrategy() error {
 	}
 	if err != nil {
 		return j.Errorf("schedule", "%w", err)
+	}
+	if j.IsLocal() {
+		return j.fillLocal()
 	}
 	return nil
 }
@@ -269,12 +277,18 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if err := alg.Check(comm.NewTree(j.Microshards, j.Workers)); err != nil {
 		return train.Config{}, j.Errorf("algorithm", "%w", err)
 	}
-	return train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
+	made := func() strategy.Strategy { return allreduce.New() }
+	if j.IsLocal() {
+		if made, err = j.localStrategy(); err != nil {
+			return train.Config{}, err
+		}
+	}
+	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
 		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
-		Strategy: func() strategy.Strategy { return allreduce.New() },
-		Extra:    j.extra(tr),
-	}, nil
+		Strategy: made, Extra: j.extra(tr),
+	}
+	return c, j.divide(&c)
 }
 
 // fits refuses what cannot fit in a host's bytes of memory, 0 if they are not known: each worker holds a vector of

@@ -58,6 +58,8 @@ func (j *Job) fillCompress() error {
 		return j.Errorf("compress", "%s needs exact sums: leave it out, or give --strategy allreduce", j.Strategy.Name())
 	case j.Algorithm != "auto":
 		return j.Errorf("algorithm", "compressed sums choose how their bytes go: leave it out, or leave compress out")
+	case j.IsLocal():
+		return j.fillLocalCompress(r)
 	}
 	if o, err := j.Optimizer.Spec(); err == nil {
 		own := r.Momentum()
@@ -85,6 +87,9 @@ func (j *Job) fillAdapt() error {
 		return j.Errorf("adapt", "%s needs exact sums: leave it out, or give --strategy allreduce", j.Strategy.Name())
 	case j.Algorithm != "auto":
 		return j.Errorf("algorithm", "compressed sums choose how their bytes go: leave it out, or leave adapt out")
+	}
+	if j.IsLocal() {
+		return j.fillLocalAdapt(arms)
 	}
 	for _, a := range arms {
 		if a.Period > 1 && j.Strategy == AllReduce {
