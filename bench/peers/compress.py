@@ -33,9 +33,10 @@ OURS = {
     EXACT: ("adam", 0.002, []),
     "Covey, natural": ("adam", 0.002, ["--compress", "natural"]),
     "Covey, 1-bit": ("adam", 0.002, ["--compress", "onebit:bucket=128+ef"]),
-    "Covey, top-k 1 %": ("adam", 0.002, ["--compress", "topk:0.01+ef"]),
+    "Covey, top-k 1 %": ("momentum", 0.12, ["--compress", "topk:0.01+ef"]),
     "Covey, PowerSGD, rank 2": ("adam", 0.002, ["--compress", "powersgd:rank=2+ef"]),
     "Covey, PowerSGD, rank 4": ("adam", 0.002, ["--compress", "powersgd:rank=4+ef"]),
+    "Covey, PowerSGD, rank 8": ("adam", 0.002, ["--compress", "powersgd:rank=8+ef"]),
 }
 # Method: optimizer, rate, hook, rank, first step that PowerSGD compresses.
 THEIRS = {
@@ -44,8 +45,9 @@ THEIRS = {
     "DDP, PowerSGD hook, rank 1": ("adam", 0.002, "powersgd", 1, 2),
     "DDP, PowerSGD hook, rank 2": ("adam", 0.002, "powersgd", 2, 2),
     "DDP, PowerSGD hook, rank 4": ("adam", 0.002, "powersgd", 4, 2),
+    "DDP, PowerSGD hook, rank 8": ("adam", 0.002, "powersgd", 8, 2),
 }
-GRID = [("adam", r) for r in (0.0005, 0.001, 0.002)] + [("momentum", r) for r in (0.03, 0.06, 0.12, 0.25)]
+GRID = [("adam", r) for r in (0.0005, 0.001, 0.002, 0.004)] + [("momentum", r) for r in (0.06, 0.12, 0.25)]
 
 
 def compare(quick):
