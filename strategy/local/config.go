@@ -45,7 +45,9 @@ type Config struct {
 	Mu       float64 // of fedprox: each local gradient has Mu*(x - x of the round's start) added
 	Option   int     // of scaffold: how a control variate is renewed, 1 or 2 as in the paper
 	Rate     float64 // of scaffold, bmuf and diloco: of the move that all make together
-	Momentum float64 // of bmuf and diloco: of that move, from 0 to below 1
+	// Momentum of bmuf and diloco: of that move, from 0 to below 1. Of bmuf, below 0: 1 - 1/replicas, with which a move counts
+	// as much as all replicas' moves together (Chen and Huo, section 4).
+	Momentum float64
 	Nesterov bool    // of bmuf: replicas start from where the momentum is going to take them
 	// Of easgd: Beta is the part of the way to the replicas' mean that the center goes, above 0 to 1, and Alpha that to the
 	// center that a replica goes: Beta divided by the replicas, unless it is given in Beta's place (then that is 0).
@@ -83,7 +85,7 @@ func Parse(s *spec.Spec) (Config, error) {
 			c.Beta = s.Float("beta", 0.9)
 		}
 	case BMUF:
-		c.Momentum, c.Rate, c.Nesterov = s.Float("momentum", 0.9), s.Float("rate", 1), s.Bool("nesterov", false)
+		c.Momentum, c.Rate, c.Nesterov = s.Float("momentum", -1), s.Float("rate", 1), s.Bool("nesterov", false)
 		shared = map[string]bool{"period": true, "fragments": true}
 	case DiLoCo:
 		c.Rate, c.Momentum = s.Float("rate", 0.7), s.Float("momentum", 0.9)
@@ -142,7 +144,7 @@ func (c Config) check() error {
 		return bad("option is %d, expected 1 or 2", c.Option)
 	case c.Rate < 0 || c.Rate > 100 || c.Rate == 0 && slices.Contains([]string{Scaffold, BMUF, DiLoCo}, c.Method):
 		return bad("rate is %v, expected above 0 and at most 100", c.Rate)
-	case !(c.Momentum >= 0 && float32(c.Momentum) < 1):
+	case !(c.Momentum >= 0 && float32(c.Momentum) < 1) && !(c.Method == BMUF && c.Momentum == -1):
 		return bad("momentum is %v, expected 0 to below 1", c.Momentum)
 	case c.Method == EASGD && !(max(c.Beta, c.Alpha) > 0 && max(c.Beta, c.Alpha) <= 1 && min(c.Beta, c.Alpha) >= 0):
 		return bad("beta is %v and alpha %v, expected one of them, above 0 to 1", c.Beta, c.Alpha)
@@ -183,7 +185,9 @@ func (c Config) String() string {
 			put("beta", c.Beta)
 		}
 	case BMUF:
-		put("momentum", c.Momentum)
+		if c.Momentum >= 0 {
+			put("momentum", c.Momentum)
+		}
 		put("rate", c.Rate)
 		put("nesterov", c.Nesterov)
 	case DiLoCo:
@@ -230,6 +234,14 @@ func (c Config) Elastic(replicas int) float64 {
 		return c.Alpha
 	}
 	return c.Beta / float64(replicas)
+}
+
+// Block is bmuf's and diloco's momentum among so many replicas.
+func (c Config) Block(replicas int) float64 {
+	if c.Momentum < 0 {
+		return 1 - 1/float64(replicas)
+	}
+	return c.Momentum
 }
 
 var errNoOptimizer = errors.New("local: the worker has no NewOptimizer")

@@ -118,7 +118,7 @@ func carry(y, x, kept []float32) {
 
 // move takes the common parameters x of a fragment along scale*d, the replicas' mean move, in the method's way.
 func (s *Strategy) move(f *fragment, x, d []float32, scale float32) {
-	rate, mu := float32(s.cfg.Rate), float32(s.cfg.Momentum)
+	rate, mu := float32(s.cfg.Rate), float32(s.cfg.Block(s.w.Tree.Leaves()))
 	switch s.cfg.Method {
 	case Scaffold:
 		vec.Axpy(float32(rate*scale), d, x)
