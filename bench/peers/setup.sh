@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
-all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff)
+all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid)
 names=("$@")
 ((${#names[@]})) || names=("${all[@]}")
 

@@ -39,16 +39,16 @@ type Config struct {
 	K      int    // steps of a replica from one exchange to the next, 1 or more
 	Period string // how K changes: not (empty), ByLoss or ByDivergence; K is then the first
 
-	Start    int     // of postlocal: steps at the beginning after each of which replicas talk
-	Groups   int     // of hierarchical: neighbouring replicas form so many
-	Outer    int     // of hierarchical: periods of groups between exchanges of all
-	Mu       float64 // of fedprox: each local gradient has Mu*(x - x of the round's start) added
-	Option   int     // of scaffold: how a control variate is renewed, 1 or 2 as in the paper
-	Rate     float64 // of scaffold, bmuf and diloco: of the move that all make together
+	Start  int     // of postlocal: steps at the beginning after each of which replicas talk
+	Groups int     // of hierarchical: neighbouring replicas form so many
+	Outer  int     // of hierarchical: periods of groups between exchanges of all
+	Mu     float64 // of fedprox: each local gradient has Mu*(x - x of the round's start) added
+	Option int     // of scaffold: how a control variate is renewed, 1 or 2 as in the paper
+	Rate   float64 // of scaffold, bmuf and diloco: of the move that all make together
 	// Momentum of bmuf and diloco: of that move, from 0 to below 1. Of bmuf, below 0: 1 - 1/replicas, with which a move counts
 	// as much as all replicas' moves together (Chen and Huo, section 4).
 	Momentum float64
-	Nesterov bool    // of bmuf: replicas start from where the momentum is going to take them
+	Nesterov bool // of bmuf: replicas start from where the momentum is going to take them
 	// Of easgd: Beta is the part of the way to the replicas' mean that the center goes, above 0 to 1, and Alpha that to the
 	// center that a replica goes: Beta divided by the replicas, unless it is given in Beta's place (then that is 0).
 	Alpha, Beta float64
