@@ -4,7 +4,7 @@
 
 The two workers are in two network namespaces (link.py). A side's steps are counted by testing every EVERY steps, and no
 test takes any of its time. Covey's runs are bit for bit the same on every transport, so the step at which one comes to
-97.5 % is found in one process, and the run on the link takes that many steps and must end with that accuracy.
+97.5 % is found without it, and the run on the link takes that many steps and must end with that accuracy.
 """
 
 import json
@@ -24,6 +24,7 @@ GOALS = ("Time to 97.5 % at least 5 times shorter with the best method than with
          "Natural compression shortens a step's communication by the ratio of bits (32 to 9) within 10 %")
 RATE, BURST = "100mbit", "32kb"
 HIDDEN = [1024, 1024]
+# EVERY is a multiple of every K: at such a step all replicas of a local method are the same.
 WANTED, EVERY, MOST = 0.975, 32, 32 * 48
 EXACT, FP16_HOOK, PLAIN = "Covey, exact", "DDP, fp16 hook", "DDP"
 
@@ -37,6 +38,9 @@ OURS = {
     "Covey, PowerSGD, rank 2": ("adam", 0.002, ["--compress", "powersgd:rank=2+ef"]),
     "Covey, PowerSGD, rank 4": ("adam", 0.002, ["--compress", "powersgd:rank=4+ef"]),
     "Covey, PowerSGD, rank 8": ("adam", 0.002, ["--compress", "powersgd:rank=8+ef"]),
+    "Covey, local SGD, K=16": ("adam", 0.002, ["--strategy", "local:K=16"]),
+    "Covey, local SGD, K=32, 8 bits": ("adam", 0.002, ["--strategy", "local:K=32", "--compress", "uniform:bits=8+ef"]),
+    "Covey, DiLoCo, K=16": ("adam", 0.002, ["--strategy", "diloco:K=16"]),
 }
 # Method: optimizer, rate, hook, rank, first step that PowerSGD compresses.
 THEIRS = {
