@@ -49,7 +49,7 @@ type Compressed struct {
 	merge    []comm.Add // adds the vectors of the active ranks
 	active   int        // ranks that have something to say
 	segments []segment
-	plans    map[[2]int]*plan // by place and length
+	plans    map[[3]int]*plan // by place, head and length
 	codec    atomic.Int64     // nanoseconds spent in codes since Codec was asked
 
 	send, recv [][]byte    // by rank
@@ -70,7 +70,7 @@ type Compressed struct {
 func NewCompressed(c Config) *Compressed {
 	size := c.Group.Size()
 	k := min(size, c.Tree.Leaves())
-	r := &Compressed{c: c, active: k, plans: map[[2]int]*plan{}, send: make([][]byte, size), recv: make([][]byte, size),
+	r := &Compressed{c: c, active: k, plans: map[[3]int]*plan{}, send: make([][]byte, size), recv: make([][]byte, size),
 		room: make([][]byte, size), at: make([]int, k), parts: make([][]byte, k), sums: make([][]float32, k), open: make([]bool, k)}
 	if r.one = c.Tree; len(c.Tree.AllParts()) != r.active {
 		r.one = comm.NewTree(r.active, size)
@@ -116,6 +116,7 @@ func (r *Compressed) Sum(ctx context.Context, v Vector) error {
 	if p.lossless() {
 		return r.c.Exact.Sum(ctx, v)
 	}
+	p.rescale(v.total())
 	x := v.Parts[0]
 	for _, part := range v.Parts[1:] {
 		vec.Add(x, part)

@@ -30,8 +30,12 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 		at += copy(flat[at:], x[pc.lo:pc.hi])
 	}
 	first := at
-	if err := r.timed(func() error {
-		for _, pc := range p.low {
+	low := p.low
+	if !r.speaks() {
+		low = nil // what this rank sends does not count, and it keeps nothing
+	}
+	r.timed(func() error {
+		for _, pc := range low {
 			rows, cols := matrix(pc.Segment)
 			m := pc.input(x, v)
 			r.start(pc, v.Step)
@@ -39,9 +43,7 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 			at += pc.rank * rows
 		}
 		return nil
-	}); err != nil {
-		return err
-	}
+	})
 	if err := r.sumExactly(ctx, flat); err != nil {
 		return err
 	}
@@ -127,7 +129,7 @@ func normal(draw interface{ Float64() float64 }) float32 {
 
 // orthonormal makes the rows of p, of n elements each, orthogonal to each other and 1 long: Gram and Schmidt, twice, which is
 // enough (Giraud, Langou and Rozloznik, The loss of orthogonality in the Gram-Schmidt process, 2005). A row that depends
-// on those before it, to rounding, becomes 0.
+// on those before it, to rounding, becomes 0, and so does one that is too short for numbers with all their bits.
 func orthonormal(p []float32, rows, n int) {
 	for i := range rows {
 		a := p[i*n : (i+1)*n]
@@ -139,7 +141,7 @@ func orthonormal(p []float32, rows, n int) {
 			}
 		}
 		norm := math.Sqrt(vec.SumSquares(a))
-		if !(norm > 1e-5*before) {
+		if !(norm > 1e-5*before && norm > 0x1p-100) {
 			clear(a)
 			continue
 		}

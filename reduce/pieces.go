@@ -66,7 +66,8 @@ const aloneBytes = 64 << 10
 // plan returns the plan for v's part of the flat vector.
 func (r *Compressed) plan(v Vector) (*plan, error) {
 	n := len(v.Parts[0])
-	if p := r.plans[[2]int{v.Off, n}]; p != nil {
+	key := [3]int{v.Off, v.Head, n}
+	if p := r.plans[key]; p != nil {
 		return p, nil
 	}
 	p := &plan{}
@@ -103,7 +104,7 @@ func (r *Compressed) plan(v Vector) (*plan, error) {
 		return nil, fmt.Errorf("reduce: a vector of %d elements from %d on goes beyond the model's %d", n-v.Head, v.Off, r.c.Layout.Len())
 	}
 	p.carry(r.active)
-	r.plans[[2]int{v.Off, n}] = p
+	r.plans[key] = p
 	return p, nil
 }
 
@@ -131,6 +132,16 @@ func (p *plan) carry(ranks int) {
 		q += pc.rank * cols
 	}
 	p.flat, p.factors = make([]float32, n), make([]float32, 2*q)
+}
+
+// rescale brings what all pieces keep to sums over another number of samples. All ranks do, those too that keep nothing but
+// what all have alike.
+func (p *plan) rescale(total float64) {
+	for _, ps := range [][]piece{p.scattered, p.gathered, p.low} {
+		for _, pc := range ps {
+			pc.rescale(total)
+		}
+	}
 }
 
 // lossless tells whether nothing is compressed.
@@ -228,7 +239,6 @@ func (v Vector) total() float64 {
 // input returns what of x is to be encoded: x itself, or what is kept with x added to it.
 func (pc piece) input(x []float32, v Vector) []float32 {
 	x = x[pc.lo:pc.hi]
-	pc.rescale(v.total())
 	switch pc.feedback {
 	case remember:
 		vec.Add(pc.kept, x)
