@@ -110,7 +110,7 @@ func slice(given func(int) int, leaf int, t comm.Tree, n int) int {
 
 // Tunable is asked for at run time: a Strategy that need not talk in every step, and can be told how often it does.
 type Tunable interface {
-	// Tune sets the steps between exchanges, from the next exchange on.
+	// Tune sets the steps between exchanges, from the next exchange on; 0: those that the strategy was made with.
 	Tune(period int)
 }
 

@@ -20,6 +20,9 @@ type Strategy struct {
 	names  []string
 	bandit *Bandit
 
+	periods bool // some arm has one
+	told    bool // the inner strategy knows that of the arm in use
+
 	state [1]int64 // steps of the window under way
 	took  time.Duration
 	since int // steps that took counts
@@ -34,6 +37,7 @@ func New(inner strategy.Strategy, arms []Arm) *Strategy {
 	for i, a := range arms {
 		prices[i] = a.Price
 		s.names = append(s.names, a.String())
+		s.periods = s.periods || a.Period > 0
 	}
 	s.bandit = NewBandit(prices)
 	return s
@@ -60,6 +64,9 @@ func (s *Strategy) String() string {
 func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Report, error) {
 	arm := s.arms[s.bandit.Arm()]
 	w.Bucket = arm.Bucket
+	if !s.told {
+		s.tune()
+	}
 	clock := w.Group.Clock()
 	t := clock.Now()
 	said, err := s.inner.Step(ctx, w)
@@ -100,10 +107,16 @@ func (s *Strategy) choose(ctx context.Context, w *strategy.Worker) (*strategy.De
 		return d, nil
 	}
 	sw.Use(arm)
-	if t, ok := s.inner.(strategy.Tunable); ok && s.arms[arm].Period > 0 {
-		t.Tune(s.arms[arm].Period)
-	}
+	s.tune()
 	return d, nil
+}
+
+// tune tells the inner strategy the period of the arm in use, or to take its own again.
+func (s *Strategy) tune() {
+	if t, ok := s.inner.(strategy.Tunable); ok && s.periods {
+		t.Tune(s.arms[s.bandit.Arm()].Period)
+	}
+	s.told = true
 }
 
 // Gather implements strategy.Gatherer.
@@ -160,6 +173,6 @@ func (s *Strategy) Load(ts []ckpt.Tensor) error {
 	if arm[0] < 0 || arm[0] >= int64(len(s.arms)) {
 		return errors.New("tensor \"arm\" names no arm")
 	}
-	s.bandit.arm, s.state[0], s.took, s.since = int(arm[0]), arm[1], 0, 0
+	s.bandit.arm, s.state[0], s.took, s.since, s.told = int(arm[0]), arm[1], 0, 0, false
 	return nil
 }

@@ -13,13 +13,12 @@ import (
 // Bandit chooses the arm whose steps cost least, in seconds times the arm's price: discounted UCB (Garivier and Moulines,
 // arXiv 0805.3415, section 2.2), turned round for costs. What was measured counts less with every choice since, by forget,
 // so that an arm that was slow is tried again after a while. All of it is a function of what it is told: workers that
-// are told the same choose the same.
+// are told the same choose the same, on all processors: every product is rounded before it is added to.
 type Bandit struct {
 	price []float64
 	n     []float64 // discounted choices of each arm
 	sum   []float64 // discounted seconds of a step
 	arm   int
-	told  bool
 }
 
 const (
@@ -39,8 +38,8 @@ func (b *Bandit) Arm() int { return b.arm }
 // terms of names.
 func (b *Bandit) Observe(seconds float64, names []string) (arm int, reason string) {
 	for i := range b.n {
-		b.n[i] *= forget
-		b.sum[i] *= forget
+		b.n[i] = float64(b.n[i] * forget)
+		b.sum[i] = float64(b.sum[i] * forget)
 	}
 	was := b.arm
 	b.n[was]++
@@ -61,7 +60,7 @@ func (b *Bandit) Observe(seconds float64, names []string) (arm int, reason strin
 	}
 	low := math.Inf(1)
 	for i, n := range b.n {
-		margin := wide * cheapest * math.Sqrt(vec.Log64(1+all)/n)
+		margin := float64(wide * cheapest * math.Sqrt(vec.Log64(1+all)/n))
 		if c := b.cost(i) - margin; c < low {
 			low, b.arm = c, i
 		}

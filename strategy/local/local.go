@@ -116,6 +116,9 @@ func (s *Strategy) String() string { return s.cfg.String() }
 
 // Tune implements strategy.Tunable. With fragments and overlap the period stays long enough for one exchange at a time.
 func (s *Strategy) Tune(period int) {
+	if period == 0 {
+		period = s.cfg.K
+	}
 	s.k = max(1, period, s.cfg.Fragments*(s.cfg.Overlap+1))
 }
 
