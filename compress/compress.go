@@ -55,6 +55,11 @@ type Unbiased interface{ Omega(n int) float64 }
 // Contraction is asked for at run time: E|C(x)-x|^2 <= (1-Delta(n)) |x|^2 over the draws, with Delta in (0, 1].
 type Contraction interface{ Delta(n int) float64 }
 
+// Absolute is asked for at run time: |C(x)-x|^2 <= Bound(n) for n elements whatever x is, and whatever is drawn. Error
+// feedback is right for such compressors, too (Sahu et al., Rethinking gradient sparsification as total error minimization,
+// arXiv 2108.00951), though they may drop a small vector as a whole; EF21 needs a Contraction.
+type Absolute interface{ Bound(n int) float64 }
+
 // Sparse is asked for at run time: a Compressor that keeps some elements and drops the others.
 type Sparse interface {
 	Adder

@@ -12,8 +12,8 @@ import (
 // Steps is the course text's quantisation with a step d that the job gives (section 4): Q(x) = sign(x) floor(|x|/d) d, which
 // in float32 is the largest rounded multiple of d that is at most |x|, or with random draws sign(x) d floor(|x|/d + u), u
 // uniform in [0, 1), of which x is the expectation but for the rounding of 1/d. The floor errs by less than d, and loses a vector of smaller numbers altogether:
-// it is no contraction. The random one's variance is at most d^2/4 an element whatever x is, so that it has no Omega: it
-// declares neither.
+// it is no contraction. The random one's variance is at most d^2/4 an element whatever x is, so that it has no Omega. Both
+// are Absolute: no error is above d.
 //
 // A code is a byte, the width w, and w bits for each element: w is 0 when all are below d, and otherwise what the levels up to
 // that of the largest |x|, rounded up where draws are random, take on both sides of 0; at most 16. A vector with more
@@ -53,6 +53,11 @@ func (c *Steps) String() string {
 		return fmt.Sprintf("random:delta=%v", c.delta)
 	}
 	return fmt.Sprintf("uniform:delta=%v", c.delta)
+}
+
+// Bound implements Absolute: n d^2, and 2^-6 of that since a level of up to 32767 is found, and read back, in float32.
+func (c *Steps) Bound(n int) float64 {
+	return float64(n) * float64(c.delta) * float64(c.delta) * (1 + 0x1p-6)
 }
 
 // MaxLen implements Compressor: a byte, and 16 bits an element, or for the few elements of which fewer bits take more bytes,
@@ -175,4 +180,7 @@ func (c *Steps) Decode(x []float32, p []byte) error { return decodeBlocks(c, x, 
 // Add implements Adder.
 func (c *Steps) Add(x []float32, p []byte, scale float32) error { return addBlocks(c, x, p, scale) }
 
-var _ Adder = (*Steps)(nil)
+var (
+	_ Adder    = (*Steps)(nil)
+	_ Absolute = (*Steps)(nil)
+)

@@ -428,11 +428,18 @@ func TestRules(t *testing.T) {
 		"topk:0.01+ef+ef21":       "not both",
 		"bias: none;":             "expected a choice",
 		"[: none":                 "syntax error in pattern",
+		"threshold:0.1+ef21":      "use threshold:0.1+ef",
+		"uniform:delta=0.5+ef21":  "use uniform:delta=0.5+ef",
 		"dgc:momentum=1":          "momentum is 1",
 		"powersgd:rank=4,warm=no": "parameter",
 	} {
 		if _, err := ParseRules(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
+		}
+	}
+	for _, text := range []string{"threshold:0.1+ef", "uniform:delta=0.5+ef", "random:delta=0.5+ef"} {
+		if r, err := ParseRules(text); err != nil || r.rules[0].choice.feedback != remember {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 	r, err := ParseRules("bias: none; *: powersgd:4+ef")

@@ -273,8 +273,14 @@ func (c *choice) wrap(name, w string) error {
 	if _, ok := c.codec.(compress.Contraction); ok {
 		return nil
 	}
+	if _, ok := c.codec.(compress.Absolute); ok {
+		if w == "ef21" {
+			return fmt.Errorf("%s+ef21: EF21 needs a contraction, and %s may drop a small vector as a whole: use %s+ef", name, c.codec, c.codec)
+		}
+		return nil
+	}
 	if _, ok := c.codec.(compress.Unbiased); !ok {
-		return fmt.Errorf("%s+%s: %s is neither a contraction nor unbiased, which error feedback needs", name, w, name)
+		return fmt.Errorf("%s+%s: %s is neither a contraction nor unbiased, nor is its error bounded: error feedback needs one of them", name, w, name)
 	}
 	c.codec = compress.Shrink(c.codec)
 	return nil
