@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sort"
+	"strconv"
 
 	"github.com/covey-ml/covey/spec"
 	"github.com/covey-ml/covey/vec"
@@ -25,11 +26,23 @@ type Adaptive struct {
 const leastBytes = 16
 
 func newAdaptive(s *spec.Spec) (Compressor, error) {
-	c := Adaptive{s.Float("energy", 0), s.Bytes("bytes", 0), parseValues(s)}
-	energy, size := s.Given("energy") || len(s.Args) > 0, s.Given("bytes")
+	var c Adaptive
+	energy, size := s.Given("energy"), s.Given("bytes")
+	if len(s.Args) > 0 { // a number is energy, and what has a unit is bytes
+		_, err := strconv.ParseFloat(s.Args[0], 64)
+		energy, size = energy || err == nil, size || err != nil
+	}
+	if size {
+		c.Bytes = s.Bytes("bytes", 0)
+	}
+	c.Energy = s.Float("energy", 0)
+	if !size {
+		c.Bytes = s.Bytes("bytes", 0)
+	}
+	c.Values = parseValues(s)
 	switch {
 	case energy && !(c.Energy > 0 && c.Energy < 1):
-		return nil, fmt.Errorf("energy is %v, expected above 0 and below 1, such as 0.9", c.Energy)
+		return nil, fmt.Errorf("energy is %v, expected above 0 and below 1, such as 0.9 (a number of bytes has a unit or its name: bytes=64KiB)", c.Energy)
 	case size && (c.Bytes < leastBytes || c.Bytes > math.MaxInt32):
 		return nil, fmt.Errorf("bytes is %v, expected %d to 2GiB less one, such as 64KiB", c.Bytes, leastBytes)
 	case !energy && !size:

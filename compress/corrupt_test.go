@@ -124,7 +124,7 @@ func TestNewRefuses(t *testing.T) {
 		"random:bits=8,delta=1":       "random: delta is the step itself, of all elements: bits and bucket go without it",
 		"qsgd:levels=128":             "qsgd: levels is 128, expected 1 to 127",
 		"qsgd:code=huffman":           `qsgd: unknown code "huffman" (packed, elias)`,
-		"terngrad:clip=-1":            "terngrad: clip is -1 times the root mean square, expected a number from 0.1 to 1000, such as 2.5",
+		"terngrad:clip=-1":            "terngrad: clip is -1 times the root mean square, expected a number from 0.1 to 100, such as 2.5 (a bucket goes by its name: bucket=512)",
 		"float:exponent=7":            "float: exponent is 7 bits, expected 2 to 6 (with 1 the numbers are evenly spaced: see uniform)",
 		"float:exponent=4,mantissa=4": "float: mantissa is 4 bits, expected 0 to 3: with the sign and 4 bits of exponent 8 in all",
 		"natural:bits=9":              `natural: takes no parameter "bits"`,

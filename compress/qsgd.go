@@ -17,8 +17,8 @@ import (
 type QSGD struct{ grid }
 
 func newQSGD(s *spec.Spec) (Compressor, error) {
-	code := s.Word("code", "packed", "packed", "elias")
 	levels := s.Int("levels", 127)
+	code := s.Word("code", "packed", "packed", "elias")
 	b, err := bucketOf(s, buckets)
 	if levels < 1 || levels > 127 {
 		return nil, fmt.Errorf("levels is %d, expected 1 to 127", levels)

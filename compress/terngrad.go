@@ -32,8 +32,8 @@ func newTernGrad(s *spec.Spec) (Compressor, error) {
 	switch {
 	case clip == 0:
 		return &TernGrad{g}, err
-	case !(clip >= 0.1 && clip <= 1000):
-		return nil, fmt.Errorf("clip is %v times the root mean square, expected a number from 0.1 to 1000, such as 2.5", clip)
+	case !(clip >= 0.1 && clip <= 100):
+		return nil, fmt.Errorf("clip is %v times the root mean square, expected a number from 0.1 to 100, such as 2.5 (a bucket goes by its name: bucket=512)", clip)
 	}
 	g.scale = func(x []float32, _ int) float64 {
 		return min(float64(vec.MaxAbs(x)), clip*math.Sqrt(vec.SumSquares(x)/float64(len(x))))

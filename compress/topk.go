@@ -36,7 +36,7 @@ func portion(s *spec.Spec, ratio float64, k int) (float64, error) {
 	case s.Given("k") && (k < 1 || k > math.MaxInt32):
 		return 0, fmt.Errorf("k is %d, expected 1 to %d", k, math.MaxInt32)
 	case r && !(ratio > 0 && ratio <= 1):
-		return 0, fmt.Errorf("the ratio is %v, expected above 0 and at most 1, such as 0.01 for 1 %%", ratio)
+		return 0, fmt.Errorf("the ratio is %v, expected above 0 and at most 1, such as 0.01 for 1 %% (a number of elements goes by its name: k=500)", ratio)
 	case !r && k == 0:
 		return 0.01, nil
 	}
