@@ -96,18 +96,25 @@ func (b *Between) Sum(ctx context.Context, v Vector) error {
 	if err := comm.AllReduce(ctx, b.near, b.tree, v.Parts); err != nil {
 		return err
 	}
-	verdict := []byte{fine}
+	said := []byte{fine}
+	var own error
 	if b.speaks {
-		err := b.far.Sum(ctx, v)
-		if verdict[0] = ending(errors.Is(err, ErrNotFinite)); err != nil && verdict[0] == fine {
-			return err
+		own = b.far.Sum(ctx, v)
+		if own != nil && !errors.Is(own, ErrNotFinite) && !errors.Is(own, ErrNoCode) {
+			return own // the group is broken, or this rank is
 		}
+		said[0] = ending(own)
 	}
-	if err := comm.Broadcast(ctx, b.near, 0, verdict); err != nil {
+	if err := comm.Broadcast(ctx, b.near, 0, said); err != nil {
 		return err
 	}
-	if verdict[0] != fine {
-		return ErrNotFinite
+	if own != nil {
+		return own
+	}
+	if err, ok := verdict(said[0]); !ok {
+		return fmt.Errorf("reduce: this host's first worker ended its sum with %d", said[0])
+	} else if err != nil {
+		return err
 	}
 	return comm.Broadcast(ctx, b.near, 0, vec.Bytes(x))
 }

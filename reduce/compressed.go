@@ -56,7 +56,7 @@ type Compressed struct {
 	room       [][]byte    // what recv is cut from
 	codes      []byte      // this rank's, for all
 	mine       []byte      // this rank's message for all: the codes of the sums that it owns, and codes
-	broken     bool        // this rank has no codes
+	broken     error       // why this rank has no codes
 	at         []int       // by rank: how far its message was read
 	parts      [][]byte    // by rank: its code of one cut
 	sums       [][]float32 // by rank: what its code stands for
@@ -86,6 +86,10 @@ var _ Reducer = (*Compressed)(nil)
 
 // ErrNotFinite says that some rank's vector holds a NaN or an infinity. All ranks return it from the same call.
 var ErrNotFinite = errors.New("reduce: a worker's vector holds a NaN or an infinity")
+
+// ErrNoCode says that the chosen compressor has no code for some rank's vector, which is finite. All ranks return it from the
+// same call; that rank's says why.
+var ErrNoCode = errors.New("reduce: a worker's vector has no code")
 
 // Coder is asked for at run time: a Reducer that encodes and decodes.
 type Coder interface {
@@ -155,7 +159,7 @@ func (r *Compressed) speaks() bool { return int(r.c.Group.Rank()) < r.active }
 
 // encode writes this rank's codes: of its chunks, for each owner, into send, and those for all into codes.
 func (r *Compressed) encode(p *plan, x []float32, v Vector) error {
-	r.broken, r.codes, r.mine = false, r.codes[:0], r.mine[:0]
+	r.broken, r.codes, r.mine = nil, r.codes[:0], r.mine[:0]
 	if !r.speaks() {
 		return nil
 	}
@@ -164,7 +168,7 @@ func (r *Compressed) encode(p *plan, x []float32, v Vector) error {
 	}
 	write := func(dst []byte, pc piece, in []float32, rank int) []byte {
 		dst, err := pc.encode(dst, in, r.key("code", v, pc.index*r.active+rank), v.Step)
-		r.broken = r.broken || err != nil
+		r.fail(err)
 		return dst
 	}
 	for _, pc := range p.scattered {
@@ -183,7 +187,7 @@ func (r *Compressed) encode(p *plan, x []float32, v Vector) error {
 			r.send[rank] = append(r.send[rank], ending(r.broken))
 		}
 	}
-	if r.broken {
+	if r.broken != nil {
 		return nil
 	}
 	return r.settle(p, v)
@@ -192,14 +196,42 @@ func (r *Compressed) encode(p *plan, x []float32, v Vector) error {
 // The last byte of a message says whether its sender had codes.
 const (
 	fine     = 0
-	infinite = 1
+	infinite = 1 // no: ErrNotFinite
+	codeless = 2 // no: ErrNoCode
 )
 
-func ending(broken bool) byte {
-	if broken {
+func ending(err error) byte {
+	switch {
+	case err == nil:
+		return fine
+	case errors.Is(err, ErrNotFinite), errors.Is(err, compress.ErrNotFinite):
 		return infinite
 	}
-	return fine
+	return codeless
+}
+
+// verdict is the error that a last byte stands for, nil when there is none; ok tells whether it stands for anything.
+func verdict(end byte) (err error, ok bool) {
+	switch end {
+	case fine:
+		return nil, true
+	case infinite:
+		return ErrNotFinite, true
+	case codeless:
+		return ErrNoCode, true
+	}
+	return nil, false
+}
+
+// fail notes the first reason why this rank has no codes, if it is one.
+func (r *Compressed) fail(err error) {
+	if err == nil || r.broken != nil {
+		return
+	}
+	if kind, _ := verdict(ending(err)); !errors.Is(err, kind) {
+		err = fmt.Errorf("%w: %w", kind, err)
+	}
+	r.broken = err
 }
 
 // settle takes what this rank sends off what it keeps.
@@ -289,13 +321,17 @@ func (r *Compressed) space(rank, n int) []byte {
 // unseal takes the last byte off each message, and fails on all ranks alike when one says that there were no codes.
 func (r *Compressed) unseal() error {
 	for rank, m := range r.recv[:r.active] {
-		switch {
-		case len(m) == 0:
+		if len(m) == 0 {
 			return r.corrupt(rank, errors.New("an empty message"))
-		case m[len(m)-1] == infinite:
-			return fmt.Errorf("%w: worker %d's", ErrNotFinite, rank)
-		case m[len(m)-1] != fine:
+		}
+		switch err, ok := verdict(m[len(m)-1]); {
+		case !ok:
 			return r.corrupt(rank, fmt.Errorf("a message that ends in %d", m[len(m)-1]))
+		case err == nil:
+		case r.broken != nil: // this rank knows more
+			return r.broken
+		default:
+			return fmt.Errorf("%w: worker %d's", err, rank)
 		}
 		r.recv[rank], r.at[rank] = m[:len(m)-1], 0
 	}
@@ -316,8 +352,8 @@ func (r *Compressed) mergeOwn(p *plan, x []float32, v Vector) error {
 	if !r.speaks() {
 		return nil
 	}
-	if err := r.unseal(); errors.Is(err, ErrNotFinite) {
-		r.broken = true // all ranks hear of it with the next message
+	if err := r.unseal(); errors.Is(err, ErrNotFinite) || errors.Is(err, ErrNoCode) {
+		r.fail(err) // all ranks hear of it with the next message
 		return nil
 	} else if err != nil {
 		return err
@@ -333,7 +369,7 @@ func (r *Compressed) mergeOwn(p *plan, x []float32, v Vector) error {
 		}
 		var err error
 		r.mine, err = pc.encodeSum(r.mine, sum, lo, hi, r.key("sum", v, pc.index), v.Step, r.temp(hi-lo))
-		r.broken = r.broken || err != nil
+		r.fail(err)
 	}
 	return r.used()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/comm/inproc"
+	"github.com/covey-ml/covey/compress"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/rng"
 	"github.com/covey-ml/covey/vec"
@@ -316,6 +317,42 @@ func TestNotFinite(t *testing.T) {
 		for rank, g := range w.groups {
 			if e := g.(comm.Poisoner).Poisoned(); e != nil {
 				t.Errorf("%s, rank %d: the group is broken: %v", rules, rank, e)
+			}
+		}
+	}
+}
+
+// A vector that has no code for another reason than that it is not finite is told apart: its rank says why, and the others
+// whose it is. The first vector does, or the owner's sum.
+func TestNoCode(t *testing.T) {
+	for rules, rank := range map[string]int{"uniform:delta=0.01+ef": 1, "uniform:delta=0.01": 1, "uniform:delta=0.00025": 0, "uniform:delta=0.01+ef+hosts": 2} {
+		var hosts comm.Hosts
+		if strings.HasSuffix(rules, "hosts") {
+			hosts = comm.Hosts{0, 2}
+		}
+		w := newWorld(t, 4, 3, rules, hosts)
+		parts := make([][][]float32, 4)
+		for r := range parts {
+			parts[r] = w.vectors(r, 0)
+			for i := range parts[r][0] {
+				parts[r][0][i] = 4 // of which the sum is too large for a step of 0.00025, and one is not
+			}
+		}
+		if rank > 0 {
+			parts[rank][0][testHead+70] = 1000
+		}
+		var own *compress.StepError
+		for r, err := range w.sum(parts, 0, 64) {
+			if !errors.Is(err, ErrNoCode) || errors.Is(err, ErrNotFinite) {
+				t.Errorf("%s, rank %d: %v", rules, r, err)
+			}
+			if r == rank && !errors.As(err, &own) {
+				t.Errorf("%s, rank %d: %v, expected to hear why", rules, r, err)
+			}
+		}
+		for r, g := range w.groups {
+			if e := g.(comm.Poisoner).Poisoned(); e != nil {
+				t.Errorf("%s, rank %d: the group is broken: %v", rules, r, e)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package reduce
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
@@ -43,18 +44,28 @@ func (r *Compressed) State() []ckpt.Tensor {
 // Load implements ckpt.Stateful.
 func (r *Compressed) Load(ts []ckpt.Tensor) error {
 	live := r.State()
-	if err := ckpt.Restore(ts, live); err != nil || len(live) == 0 {
+	if err := ckpt.Match(ts, live); err != nil {
 		return err
 	}
 	totals := make([]float64, len(r.segments))
-	if err := live[len(live)-1].CopyTo(totals); err != nil {
+	for _, t := range ts {
+		if t.Name != "totals" {
+			continue
+		}
+		if err := t.CopyTo(totals); err != nil {
+			return err
+		}
+		for _, n := range totals {
+			if !(n >= 0 && n <= math.MaxInt64) {
+				return fmt.Errorf("tensor \"totals\" holds %v, expected counts of samples", n)
+			}
+		}
+	}
+	if err := ckpt.Restore(ts, live); err != nil || len(live) == 0 {
 		return err
 	}
-	for i, t := range totals {
-		if !(t >= 0) {
-			return fmt.Errorf("tensor \"totals\" holds %v, expected counts of samples", t)
-		}
-		r.segments[i].total = t
+	for i, n := range totals {
+		r.segments[i].total = n
 	}
 	r.disown()
 	return nil

@@ -64,3 +64,29 @@ func TestSharesAreHandedOut(t *testing.T) {
 		}
 	}
 }
+
+// What no sum can have left behind is refused before anything is changed.
+func TestTotalsAreChecked(t *testing.T) {
+	for _, bad := range []float64{math.NaN(), math.Inf(1), -1} {
+		w := newWorld(t, 1, 1, "topk:0.05+ef", nil)
+		red := w.red[0].(*Compressed)
+		state := red.State()
+		for i, x := range state {
+			if x.Name == "totals" {
+				all := make([]float64, x.Len())
+				all[0] = bad
+				state[i] = ckpt.Float64s(x.Name, x.Shape, all)
+			} else {
+				values := make([]float32, x.Len())
+				values[0] = 1
+				state[i] = ckpt.Float32s(x.Name, x.Shape, values).With(x.Shard)
+			}
+		}
+		if err := red.Load(state); err == nil || !strings.Contains(err.Error(), "counts of samples") {
+			t.Errorf("%v samples: %v", bad, err)
+		}
+		if red.segments[0].kept[0] != 0 {
+			t.Errorf("%v samples: the residual was loaded", bad)
+		}
+	}
+}
