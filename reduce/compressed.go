@@ -466,11 +466,19 @@ func (r *Compressed) decode(p *plan, x []float32, v Vector) error {
 			r.at[rank] += n
 		}
 	}
+	infinite := false
 	for _, pc := range p.gathered {
 		if err := r.add(pc, x[pc.lo:pc.hi], v); err != nil {
 			return err
 		}
 		pc.took(x[pc.lo:pc.hi])
+		infinite = infinite || pc.lossy() && !vec.Finite(x[pc.lo:pc.hi])
 	}
-	return r.used()
+	if err := r.used(); err != nil {
+		return err
+	}
+	if infinite { // all ranks have the same sum
+		return fmt.Errorf("%w: or their sum does", ErrNotFinite)
+	}
+	return nil
 }

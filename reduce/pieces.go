@@ -173,6 +173,9 @@ func (c *choice) fixed() bool {
 	return ok && len(c.stages) == 0
 }
 
+// lossy tells whether codes stand for numbers near those that they are the codes of, which are never infinite.
+func (c *choice) lossy() bool { return c.way != exactly && c.feedback != smoothed }
+
 // most is the most bytes of a code of n elements, its length included.
 func (c *choice) most(n int) int {
 	if c.way == vote {
@@ -193,6 +196,9 @@ func (c *choice) cut(m []byte, n, step int) (code []byte, took int, err error) {
 	if c.fixed() {
 		if took = c.most(n); took > len(m) {
 			return nil, 0, fmt.Errorf("a message ends in the middle of a code of %d bytes", took)
+		}
+		if c.way == vote && n%8 != 0 && m[took-1]>>(n%8) != 0 {
+			return nil, 0, fmt.Errorf("votes behind the last of %d elements", n)
 		}
 		return m[:took], took, nil
 	}
