@@ -19,7 +19,7 @@ import (
 // one: residuals, momentum and factors come back bit for bit. With others it goes on, and its ledger closes.
 func TestStopAndResumeCompressed(t *testing.T) {
 	for compress, optimizer := range map[string]string{"powersgd:2+ef": "momentum", "vote:momentum=0.9": "sgd",
-		"topk:0.05+ef": "momentum", "topk:0.1+ef21": "momentum", "dgc:0.02,warmup=6": "sgd"} {
+		"topk:0.05+ef": "momentum", "topk:0.1+ef21": "momentum", "dgc:0.02,warmup=6": "sgd", "onebit+ef": "momentum", "uniform:8+ef": "momentum"} {
 		c := config(t, "mlp:24")
 		c.Compress, c.Optimizer, c.Rate = compress, optimizer, 0.0005
 		calm, err := train.Local(t.Context(), 3, timeout, c)
