@@ -102,7 +102,7 @@ func (s *Strategy) put(fl *flight, e *exchanged) error {
 	return nil
 }
 
-// mix makes y = a*y + (1-a)*x: equation 3 of arXiv 2501.18512.
+// mix makes y = a*y + (1-a)*x (arXiv 2501.18512, section 2.3).
 func mix(y, x []float32, a float32) {
 	for i := range y {
 		y[i] = float32(a*y[i]) + float32((1-a)*x[i])

@@ -16,11 +16,11 @@
 //	local         x += d. Local SGD (Stich, arXiv 1805.09767, algorithm 1); FedAvg (McMahan et al., arXiv 1602.05629,
 //	              algorithm 1) when clients own the data. Weights are the samples that a replica used in the round
 //	postlocal     an exchange after every step until step Start, and then as local (Lin et al., arXiv 1808.07217, section 3)
-//	hierarchical  exchanges inside groups every K steps, of all every K*Outer (the same, appendix D)
+//	hierarchical  exchanges inside groups every K steps, of all every K*Outer (the same, appendix)
 //	fedprox       as local; a local gradient has mu(y - x) added (Li et al., arXiv 1812.06127, section 3.2)
 //	scaffold      a local gradient has c - c_y added (scaffold.go)
 //	easgd         x += alpha sum(y - x), y -= alpha (y - x), and y goes on from there (Zhang, Choromanska and LeCun, arXiv
-//	              1412.6651, section 2, equations 2 and 3 with eta's gradients left to the local steps, alpha = beta/p)
+//	              1412.6651, section 3, equations 5 and 6, with the gradients left to the local steps; alpha = beta/p)
 //	bmuf          D = momentum D + rate d, x += D (Chen and Huo, ICASSP 2016, section 2: classical block momentum);
 //	              nesterov: replicas start from x + momentum D (Nesterov block momentum)
 //	diloco        v = momentum v + d, x += rate (d + momentum v): Nesterov's momentum as PyTorch writes it, of the
@@ -396,6 +396,9 @@ func (s *Strategy) begin(f *fragment) *flight {
 	f.turn++
 	f.since = 0
 	clear(f.counts)
+	if s.groups != nil {
+		clear(s.groups.counts)
+	}
 	s.rounds++
 	return fl
 }

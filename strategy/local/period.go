@@ -9,7 +9,7 @@ import (
 )
 
 // byLoss is the period after a round of mean loss now, when the first round's was first: AdaComm's rule (Wang and Joshi,
-// arXiv 1810.08313, equation 18),
+// arXiv 1810.08313, section 4),
 //
 //	K = ceil(sqrt(now/first) k0), from 1 to k0:
 //
