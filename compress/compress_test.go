@@ -62,7 +62,7 @@ var bitsOfCode = map[string]struct {
 	"terngrad:bucket=512":         {[]int{2}, 4, 512},
 	"terngrad:clip=2.5":           {[]int{2}, 4, 0},
 	"terngrad:clip=2,bucket=128":  {[]int{2}, 4, 128},
-	"onebit":                      {[]int{1}, 8, 512},
+	"onebit":                      {[]int{1}, 8, 128},
 	"onebit:bucket=0":             {[]int{1}, 8, 0},
 	"onebit:bucket=8":             {[]int{1}, 8, 8},
 	"sign":                        {[]int{1}, 4, 0},

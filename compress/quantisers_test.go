@@ -369,7 +369,7 @@ var goldenCodes = map[string]string{
 	"terngrad:bucket=512":                 "ae821d3dc0bd0d51",
 	"terngrad:clip=2.5":                   "dc6c00c4458a51b9",
 	"terngrad:clip=2,bucket=128":          "7ff67230c1f7ce11",
-	"onebit":                              "65fdbbcb7b7a69bf",
+	"onebit":                              "1ae2932a0e1e11fd",
 	"onebit:bucket=0":                     "0f53f5fbc9fd2004",
 	"onebit:bucket=8":                     "f1e57e953a9b89de",
 	"sign":                                "cd7cf435ba000a2a",

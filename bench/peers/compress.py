@@ -33,7 +33,7 @@ EXACT, FP16_HOOK, PLAIN = "Covey, exact", "DDP, fp16 hook", "DDP"
 OURS = {
     EXACT: ("adam", 0.002, []),
     "Covey, natural": ("adam", 0.002, ["--compress", "natural"]),
-    "Covey, 1-bit": ("adam", 0.002, ["--compress", "onebit:bucket=128+ef"]),
+    "Covey, 1-bit": ("adam", 0.002, ["--compress", "onebit+ef"]),
     "Covey, top-k 1 %": ("momentum", 0.12, ["--compress", "topk:0.01+ef"]),
     "Covey, PowerSGD, rank 2": ("adam", 0.002, ["--compress", "powersgd:rank=2+ef"]),
     "Covey, PowerSGD, rank 4": ("adam", 0.002, ["--compress", "powersgd:rank=4+ef"]),

@@ -11,8 +11,9 @@ import common
 TITLE = "Talking less often: rounds against accuracy on uneven clients"
 GOAL = "SCAFFOLD comes to 95 % in at most 0.7 of FedAvg's rounds"
 PLOT = "docs/bench/scaffold.svg"
-WANTED, K, BATCH, CLIENTS, EPOCHS = 0.95, 20, 600, 10, 60
+WANTED, K, BATCH, CLIENTS, EPOCHS = 0.95, 50, 600, 10, 120
 RATES, SEEDS = (0.1, 0.2, 0.3, 0.4, 0.6), (1, 2, 3)
+ALL = EPOCHS * 60000 // BATCH // K  # rounds of a run
 METHODS = {"FedAvg": "local", "SCAFFOLD": "scaffold"}
 
 
@@ -21,7 +22,7 @@ def compare(quick):
     result = common.Result(TITLE, quick, f"MNIST divided among {CLIENTS} clients (dirichlet:0.1: mostly one or two digits each), all of them in each round, mlp:128, plain SGD, "
                            f"{K} local steps of {BATCH // CLIENTS} samples a round, tested every {60000 // BATCH // K} rounds. Each method has the rate of "
                            f"{', '.join(map(str, rates))} with which seed 1 comes to 95 % first; the other seeds take that rate. "
-                           "A round of SCAFFOLD sends twice the bytes of one of FedAvg.")
+                           f"A round of SCAFFOLD sends twice the bytes of one of FedAvg. Runs end after {ALL} rounds.")
     result.rounds = len(seeds)
     with tempfile.TemporaryDirectory() as d:
         turn = count()
@@ -31,7 +32,7 @@ def compare(quick):
             for rate in rates:
                 common.progress(f"{name}, rate {rate}")
                 by_rate[rate] = train(Path(d) / f"run-{next(turn)}", method, rate, seeds[0], epochs)
-                tried.append([name, rate, rounds(by_rate[rate]) or "-", f"{max(a for _, a in by_rate[rate]):.2%}"])
+                tried.append([name, rate, shown(rounds(by_rate[rate])), f"{max(a for _, a in by_rate[rate]):.2%}"])
             best = min(rates, key=lambda r: (rounds(by_rate[r]) or 1e9, -max(a for _, a in by_rate[r])))
             curves[name] = {"rate": best, "runs": [by_rate[best]] + [train(Path(d) / f"run-{next(turn)}", method, best, s, epochs) for s in seeds[1:]]}
         common.progress("")
@@ -39,14 +40,15 @@ def compare(quick):
     rows = []
     needed = {n: [rounds(r) for r in c["runs"]] for n, c in curves.items()}
     for i, seed in enumerate(seeds):
-        rows.append([seed] + [needed[n][i] or "-" for n in METHODS] + [ratio(needed, i)])
+        rows.append([seed] + [shown(needed[n][i]) for n in METHODS] + [ratio(needed, i)])
     result.table("Rounds to 95 %, by seed", ["seed", *(f"{n}, rate {curves[n]['rate']}" for n in METHODS), "SCAFFOLD / FedAvg"], rows)
     if quick:
         return result
-    if None in needed["SCAFFOLD"] + needed["FedAvg"]:
-        raise common.Failed(f"not all come to 95 % within {EPOCHS} epochs: {needed}")
-    ours, theirs = (statistics.median(needed[n]) for n in ("SCAFFOLD", "FedAvg"))
-    result.check(GOAL, f"medians of {len(seeds)} seeds", f"{ours:g} rounds", f"{theirs:g} rounds, FedAvg", theirs / ours, 1 / 0.7)
+    if None in needed["SCAFFOLD"]:
+        raise common.Failed(f"SCAFFOLD does not come to 95 % within {ALL} rounds: {needed}")
+    ours, theirs = (statistics.median(r or ALL for r in needed[n]) for n in ("SCAFFOLD", "FedAvg"))
+    more = "more than " if theirs == ALL else ""
+    result.check(GOAL, f"medians of {len(seeds)} seeds", f"{ours:g} rounds", f"{more}{theirs:g} rounds, FedAvg", theirs / ours, 1 / 0.7)
     plot(curves)
     result.plots.append({"title": "Rounds against test accuracy, SCAFFOLD and FedAvg", "path": PLOT})
     return result
@@ -65,9 +67,15 @@ def rounds(curve):
     return next((r for r, a in curve if a >= WANTED), None)
 
 
+def shown(n):
+    return n or f"> {ALL}"
+
+
 def ratio(needed, i):
     a, b = needed["SCAFFOLD"][i], needed["FedAvg"][i]
-    return f"{a / b:.2f}" if a and b else "-"
+    if not a:
+        return "-"
+    return f"{a / b:.2f}" if b else f"< {a / ALL:.2f}"
 
 
 def plot(curves):
@@ -82,7 +90,7 @@ def plot(curves):
         for i, run in enumerate(c["runs"]):
             axes.plot([r for r, _ in run], [100 * a for _, a in run], color=colour, lw=1.2, alpha=0.8, label=f"{name}, rate {c['rate']}" if i == 0 else None)
     axes.axhline(100 * WANTED, color="#888888", lw=0.8, ls="--")
-    axes.set(xlabel="rounds", ylabel="test accuracy, %", ylim=(60, 98), title="Ten uneven clients (dirichlet:0.1), 20 local steps a round, three seeds")
+    axes.set(xlabel="rounds", ylabel="test accuracy, %", ylim=(60, 98), title=f"Ten uneven clients (dirichlet:0.1), {K} local steps a round, three seeds")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     path = common.ROOT / PLOT

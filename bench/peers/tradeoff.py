@@ -32,7 +32,7 @@ ROWS = [
     ("QSGD, 7 levels, feedback", "qsgd:levels=7+ef", MOMENTUM, False, False),
     ("TernGrad", "terngrad", MOMENTUM, False, False),
     ("TernGrad, feedback", "terngrad+ef", MOMENTUM, False, False),
-    ("1-bit", "onebit:bucket=128+ef", MOMENTUM, True, True),
+    ("1-bit", "onebit+ef", MOMENTUM, True, True),
     ("1-bit, means of 512", "onebit:bucket=512+ef", MOMENTUM, False, False),
     ("signs", "sign+ef", MOMENTUM, False, False),
     ("majority vote", "vote", SIGNS, False, False),
