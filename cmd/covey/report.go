@@ -78,7 +78,11 @@ func (e *ending) print(out io.Writer) error {
 	if e.Ended != "" {
 		row("ended", "%s", e.Ended)
 	}
-	row("done", "%s, %s, %s samples%s", count(e.Steps, "step"), epochs(e.Epochs), thousands(e.Samples), since)
+	steps := count(e.Steps, "step")
+	if e.Rounds > 0 {
+		steps += " in " + count(e.Rounds, "round")
+	}
+	row("done", "%s, %s, %s samples%s", steps, epochs(e.Epochs), thousands(e.Samples), since)
 	row("time", "%s, %s samples/s", short(seconds(e.Wall)), thousands(int(e.SamplesPerSec)))
 	rest := e.Wall - e.Compute - e.Wait
 	row("", "computing %s, waiting %s, testing and saving %s",

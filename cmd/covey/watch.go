@@ -77,6 +77,8 @@ func summaryOf(j *job.Job, tr, test data.Dataset) *summary {
 	case j.Strategy == job.Direct:
 		how = fmt.Sprintf("%s over %s, in closed form", count(j.Workers, "worker"), j.Transport)
 		m = string(j.Model)
+	case j.IsLocal():
+		m += ", " + string(j.Strategy)
 	case j.Solves():
 		how = fmt.Sprintf("%s over %s, all samples a step, in %s", workers, j.Transport, count(j.Microshards, "microshard"))
 		m = fmt.Sprintf("%s, %s", j.Model, j.Strategy)
@@ -212,7 +214,14 @@ func (w *watcher) progress(s train.StepInfo) {
 		speed = float64(done) * float64(s.Samples) / s.At.Seconds()
 		left = "  " + short(time.Duration(float64(s.At)/float64(done)*float64(w.steps.Steps-s.Step))) + " left"
 	}
-	text := fmt.Sprintf("epoch %d  step %d/%d  loss %.4f", s.Epoch, s.Step, w.steps.Steps, s.Loss)
+	loss := "loss" // of the global batch, or of a round
+	switch {
+	case s.Quiet:
+		loss = "own loss"
+	case s.Round > 0:
+		loss = fmt.Sprintf("round %d  loss", s.Round)
+	}
+	text := fmt.Sprintf("epoch %d  step %d/%d  %s %.4f", s.Epoch, s.Step, w.steps.Steps, loss, s.Loss)
 	if s.Solving != nil {
 		text = fmt.Sprintf("step %d  loss %.6g  with penalty %.9g  gradient %.1e of its start", s.Step, s.Loss, s.Solving.Objective, s.Solving.Gradient)
 		left = ""
