@@ -294,3 +294,30 @@ func ExampleTree() {
 	//   leaf 3 into buffer 0
 	// merge: [{1 2} {0 1} {0 3}]
 }
+
+// The order of a sum over some leaves depends on their number alone, and the ranks are those that own some of them.
+func TestTreeWithin(t *testing.T) {
+	for leaves := 1; leaves <= 9; leaves++ {
+		for ranks := 1; ranks <= 10; ranks++ {
+			tree := NewTree(leaves, ranks)
+			for lo := range leaves {
+				for hi := lo + 1; hi <= leaves; hi++ {
+					in, who := tree.Within(lo, hi)
+					if in.Leaves() != hi-lo || in.Ranks() != len(who) {
+						t.Fatalf("%d leaves of %d ranks, %d to %d: a tree of %d leaves of %d ranks, which are %v", leaves, ranks, lo, hi, in.Leaves(), in.Ranks(), who)
+					}
+					for i, r := range who {
+						from, to := tree.Run(r)
+						a, b := in.Run(Rank(i))
+						if a != max(from, lo)-lo || b != min(to, hi)-lo || a == b {
+							t.Errorf("%d leaves of %d ranks, %d to %d: rank %d owns %d to %d, number %d there %d to %d", leaves, ranks, lo, hi, r, from, to, i, a, b)
+						}
+					}
+					if _, end := in.Run(Rank(len(who) - 1)); end != hi-lo {
+						t.Errorf("%d leaves of %d ranks, %d to %d: owned up to %d", leaves, ranks, lo, hi, end)
+					}
+				}
+			}
+		}
+	}
+}
