@@ -100,7 +100,8 @@ const aboveBlock = 32
 const sampledMin = 4096
 
 // bound guesses a magnitude that somewhat more than k elements of x are above, from at least 2048 of them and one in 32:
-// a cache line here and there.
+// a cache line here and there. Its histogram has first the exponent and 4 bits of fraction, and then, of those that share the
+// bound's, 10 bits more: what error feedback keeps lies so near together.
 func (s *topScratch) bound(x []float32, k int) int32 {
 	const line = 16
 	lines := max(2048, len(x)/32) / line
@@ -115,12 +116,22 @@ func (s *topScratch) bound(x []float32, k int) int32 {
 	want := float64(k) * float64(lines*line) / float64(len(x))
 	want += 4*math.Sqrt(want) + 4
 	b := len(h) - 1
-	for sum := 0.0; b > 0; b-- {
-		if sum += float64(h[b]); sum >= want {
-			break
+	for ; b > 0 && float64(h[b]) < want; b-- {
+		want -= float64(h[b])
+	}
+	clear(h[:1024])
+	for i := range lines {
+		for _, v := range x[i*stride:][:line] {
+			if m := magnitude(v); m>>19 == int32(b) {
+				h[m>>9&1023]++
+			}
 		}
 	}
-	return int32(b<<19) - 1
+	c := 1023
+	for ; c > 0 && float64(h[c]) < want; c-- {
+		want -= float64(h[c])
+	}
+	return int32(b<<19|c<<9) - 1
 }
 
 // kth finds below and ties such that k elements of x have a magnitude above below, ties first ones with just that

@@ -196,3 +196,23 @@ func BenchmarkTopK(b *testing.B) {
 		}
 	}
 }
+
+// The bound is near the one sought also where many elements have much the same magnitude, as what error feedback keeps does:
+// evenly spread below the largest, 6 % of them share 4 bits of fraction. Otherwise all of x is searched, which takes twice as long.
+func TestBoundIsNear(t *testing.T) {
+	const n = 1 << 19
+	x := make([]float32, n)
+	Uniform(x, 1, 0)
+	for _, k := range []int{n / 1000, n / 100, n / 10} {
+		below := new(topScratch).bound(x, k)
+		found := 0
+		for _, v := range x {
+			if magnitude(v) > below {
+				found++
+			}
+		}
+		if found < k || found > 2*k+1000 {
+			t.Errorf("of %d sought %d are above the bound", k, found)
+		}
+	}
+}
