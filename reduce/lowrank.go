@@ -16,7 +16,9 @@ import (
 // here: p and q hold the factors turned, one row for each of the rank's columns.
 //
 // With error feedback a rank keeps what the projection took off its own matrix, M - P P'M (algorithm 2, line 8). The first
-// Q is drawn; a column that comes out as zero, since M has a lower rank, is drawn anew for the next step.
+// Q is drawn; a column that comes out as zero, since M has a lower rank, is drawn anew for the next step. Of a column only the
+// direction matters to P, so its length is taken off, by a power of two, which changes no bit of the result: P would
+// otherwise have the square of M's size, which float32 may not hold.
 //
 // A rank sends two small all-reduces a call, of rank (rows + exact elements) and rank cols elements, whatever the number of
 // segments.
@@ -77,6 +79,9 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 	if err := r.sumExactly(ctx, q); err != nil {
 		return err
 	}
+	if !vec.Finite(q) {
+		return ErrNotFinite
+	}
 	return r.timed(func() error {
 		at, qat := first, 0
 		for _, pc := range p.low {
@@ -89,6 +94,7 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 			}
 			vec.MatMulTN(x[pc.lo:pc.hi], f, g, rows, cols, pc.rank, false)
 			copy(pc.q, g)
+			directions(pc.q, pc.rank, cols)
 			at, qat = at+pc.rank*rows, qat+pc.rank*cols
 		}
 		return nil
@@ -113,6 +119,15 @@ func (r *Compressed) start(pc piece, step int) {
 		for i := range q {
 			q[i] = normal(draw)
 		}
+	}
+}
+
+// directions brings each of the rows of q, of n elements, to a largest element of 1/2 to 1, by a power of two. Zeros stay.
+func directions(q []float32, rows, n int) {
+	for k := range rows {
+		row := q[k*n : (k+1)*n]
+		_, exp := math.Frexp(float64(vec.MaxAbs(row)))
+		vec.Scale(float32(math.Ldexp(1, -max(exp, -126))), row) // 2^127 is the largest
 	}
 }
 

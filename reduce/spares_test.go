@@ -78,7 +78,7 @@ func TestPlansKnowTheHead(t *testing.T) {
 
 // A matrix whose product with its factor is hardly a number any more has factors that are numbers.
 func TestPowerSGDOfTinyNumbers(t *testing.T) {
-	for _, size := range []float64{1e-15, 1e-19, 1e-20, 1e-22, 1e-30, 1e-40} {
+	for _, size := range []float64{1e-15, 1e-19, 1e-20, 1e-22, 1e-30, 1e-40, 1e-44} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			w := newWorld(t, 2, 2, "powersgd:2+ef", nil)
 			for step := range 4 {
