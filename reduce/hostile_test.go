@@ -3,6 +3,7 @@ package reduce
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"testing"
 	"time"
 
@@ -164,6 +165,32 @@ func TestLengthsAreChecked(t *testing.T) {
 		})
 		if _, err := sumBoth(red, groups); err == nil {
 			t.Errorf("a length of %d: no error", size)
+		}
+	}
+}
+
+// A message that goes on behind its codes is refused, the first and the second, each way.
+func TestBytesTooMany(t *testing.T) {
+	for _, text := range hostileRules {
+		messages := 0
+		red, groups := hostile(t, text, func(_ int, p []byte) []byte { messages++; return p })
+		if _, err := sumBoth(red, groups); err != nil {
+			t.Fatal(text, err)
+		}
+		for which := range messages {
+			red, groups := hostile(t, text, func(i int, p []byte) []byte {
+				if i == which {
+					p = append(p[:len(p)-1:len(p)-1], 0, p[len(p)-1])
+				}
+				return p
+			})
+			var peer *comm.PeerError
+			if _, err := sumBoth(red, groups); !errors.As(err, &peer) || peer.Rank != 1 {
+				t.Errorf("%s, message %d of %d: %v, expected rank 1's to be refused", text, which, messages, err)
+			}
+		}
+		if messages == 0 {
+			t.Errorf("%s: no message", text)
 		}
 	}
 }
