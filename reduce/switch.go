@@ -17,6 +17,7 @@ type Switch struct {
 	use  []int64 // one element: the arm in use, as a checkpoint keeps it
 	left []float32
 	held bool // left has something
+	lead *Switch
 }
 
 // NewSwitch returns a Switch over reducers of vectors with so many elements, of which the first is in use.
@@ -48,11 +49,17 @@ func (s *Switch) Use(arm int) {
 	s.use[0] = int64(arm)
 }
 
+// Follow makes s use the arm that lead uses, from its next sum on.
+func (s *Switch) Follow(lead *Switch) { s.lead = lead }
+
 // Arm returns the arm in use.
 func (s *Switch) Arm() int { return int(s.use[0]) }
 
 // Sum implements Reducer. Vectors come in any order, and each element once a step.
 func (s *Switch) Sum(ctx context.Context, v Vector) error {
+	if s.lead != nil {
+		s.Use(s.lead.Arm())
+	}
 	if s.held {
 		n := len(v.Parts[0]) - v.Head
 		left := s.left[v.Off : v.Off+n]

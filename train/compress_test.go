@@ -169,3 +169,17 @@ func TestAdapt(t *testing.T) {
 		t.Errorf("%d choices after resuming; %d bytes sent, %d expected", len(choices)-before, r.BytesSent, r.BytesExpected)
 	}
 }
+
+// What is chosen for the first reducer is chosen for the second, too: SCAFFOLD's variates go as its parameters do.
+func TestAdaptChoosesForAll(t *testing.T) {
+	c := replicas(t, config(t, "mlp:24"), "scaffold:K=2")
+	c.Adapt, c.Optimizer, c.Rate, c.Epochs, c.Microshards = "none; topk:0.05+ef price=0.001", "sgd", 0.05, 10, 4
+	r, err := train.Local(t.Context(), 2, timeout, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Were the second vector exact, half of what exact rounds send would go in each round.
+	if half := r.BytesExact / 2; r.BytesSent != r.BytesExpected || r.BytesSent > half {
+		t.Errorf("%d bytes sent, %d expected, fewer than %d if both vectors were compressed", r.BytesSent, r.BytesExpected, half)
+	}
+}

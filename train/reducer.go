@@ -46,10 +46,13 @@ func (r *run) arms(name string, compressed func(text, name string) (reduce.Reduc
 			return nil, &ConfigError{Key: "adapt", Err: err}
 		}
 	}
-	if name == "" { // the strategy that speaks by it chooses for all
+	s := reduce.NewSwitch(r.c.Model.Layout().Len(), all...)
+	if name == "" {
 		r.strategy = adapt.New(r.strategy, arms)
+	} else if lead, ok := r.w.Reducer.(*reduce.Switch); ok { // what is chosen for the first counts for all
+		s.Follow(lead)
 	}
-	return reduce.NewSwitch(r.c.Model.Layout().Len(), all...), nil
+	return s, nil
 }
 
 // codec is the time that the reducers spent encoding and decoding since they were asked last.
