@@ -3,6 +3,7 @@ package reduce
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/covey-ml/covey/model"
@@ -191,5 +192,62 @@ func TestDGCWarmUp(t *testing.T) {
 	}
 	if len(ratios) != 5 || ratios[0] != "topk:ratio=0.25" && ratios[0] != "topk:0.25" {
 		t.Errorf("the stages are %v", ratios)
+	}
+}
+
+// Error feedback around an absolute compressor (Sahu et al., arXiv 2108.00951, absolute compressors: its error does not grow with what is
+// compressed) keeps no more than the compressor's error for one vector, however many came: of K sums of one gradient the mean
+// is off by a K-th of that. Without it what is below the threshold is never said.
+func TestAbsoluteFeedback(t *testing.T) {
+	const ranks, steps = 3, 60
+	for _, c := range []struct {
+		rules    string
+		keeps    float64 // at most of an element, each rank
+		owner    float64 // at most of an element of a sum: none, since multiples of a step add up to one
+		rounding float64
+	}{
+		{"threshold:24+ef", 24, 0, 1e-3}, {"uniform:delta=4+ef", 4, 0, 1e-3}, {"random:delta=4+ef", 4, 0, 1e-3},
+	} {
+		mean := func(rules string) (off float64, w *world) { // the most of an element
+			w = newWorld(t, ranks, ranks, rules, nil)
+			handed := make([]float64, testHead+w.layout.Len())
+			var exact []float64
+			for step := range steps {
+				var got []float32
+				got, exact = w.must(step, 64, func(parts [][][]float32) {
+					for rank, p := range parts {
+						copy(p[0], w.vectors(rank, 0)[0])
+					}
+				})
+				for i, v := range got {
+					handed[i] += float64(v)
+				}
+			}
+			for i := range handed {
+				off = max(off, math.Abs(handed[i]/steps-exact[i]))
+			}
+			return off, w
+		}
+		off, w := mean(c.rules)
+		if most := (ranks*c.keeps + c.owner + c.rounding) / steps; off > most {
+			t.Errorf("%s: the mean of %d sums is off by %v, more than %v", c.rules, steps, off, most)
+		}
+		some := false
+		for rank, r := range w.red {
+			for i := range r.(*Compressed).segments {
+				s := &r.(*Compressed).segments[i]
+				kept, both := float64(vec.MaxAbs(s.kept)), float64(vec.MaxAbs(s.both))
+				if kept > c.keeps+c.rounding || both > c.owner+c.rounding {
+					t.Errorf("%s: rank %d keeps up to %v of %s, and %v of sums", c.rules, rank, kept, s.Name, both)
+				}
+				some = some || kept > c.keeps/4
+			}
+		}
+		if !some {
+			t.Errorf("%s: next to nothing is kept: nothing was tested", c.rules)
+		}
+		if without, _ := mean(strings.TrimSuffix(c.rules, "+ef")); without < 4*off && !strings.HasPrefix(c.rules, "random") {
+			t.Errorf("%s: the mean is off by %v, and %v without error feedback", c.rules, off, without)
+		}
 	}
 }
