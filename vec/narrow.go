@@ -53,6 +53,9 @@ func FromPowers(x []float32, code []uint8, signs []byte) {
 // SplitSums is the sum of the elements whose sign bit is clear and the sum of those whose sign bit is set, in float64, over
 // blocks, lanes and trees as SumSquares.
 func SplitSums(x []float32) (above, below float64) {
+	if 0 < len(x) && len(x) <= SquareBlock {
+		return signSums(x) // a tree is larger than many a block
+	}
 	var a, b treeSum
 	for len(x) > 0 {
 		n := min(len(x), SquareBlock)

@@ -17,6 +17,9 @@ func SumSquares(x []float32) float64 { return sumBlocks(x, squares) }
 
 // sumBlocks adds what sum makes of each block of x as TreeSum does.
 func sumBlocks(x []float32, sum func(block []float32) float64) float64 {
+	if 0 < len(x) && len(x) <= SquareBlock {
+		return sum(x) // a tree is larger than many a block
+	}
 	var t treeSum
 	for len(x) > SquareBlock {
 		t.add(sum(x[:SquareBlock]))
