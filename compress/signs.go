@@ -1,6 +1,7 @@
 package compress
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/bits"
@@ -19,8 +20,9 @@ type Sign struct{ bucket bucket }
 
 // OneBit keeps the signs, and for each bucket the mean of the elements that have none and of those that have one (Seide et
 // al., Interspeech 2014, section 3.1, whose buckets are the columns of a weight matrix; ours are consecutive elements, 128
-// unless the choice says otherwise: on MNIST means of 512 lose two points of accuracy, these half of one). Two means are nearest to the elements that they stand for, and one, Sign's, is nearer
-// than nothing, whence Delta = 1/b for buckets of b. The paper adds what was lost to the next gradient: error feedback.
+// unless the choice says otherwise: on MNIST means of 512 lose two points of accuracy, these half of one). Two means are
+// nearest to the elements that they stand for, and one, Sign's, is nearer than nothing, whence Delta = 1/b for buckets of b.
+// The paper adds what was lost to the next gradient: error feedback.
 //
 // A code has 1 bit an element and 8 bytes for each bucket: 1.5 bits an element for buckets of 128.
 type OneBit struct{ bucket bucket }
@@ -127,11 +129,10 @@ func (c *OneBit) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
 	out := extend(dst, c.MaxLen(n))
 	p := out[len(dst):]
 	signs := p[8*c.bucket.count(n):]
+	vec.PackSigns(signs, x)
 	_, ok := c.bucket.scales(n, 0, n, func(b, lo, hi int) bool {
-		set := signs[lo/8 : (hi+7)/8]
-		vec.PackSigns(set, x[lo:hi])
 		above, below := vec.SplitSums(x[lo:hi])
-		k := ones1(set)
+		k := ones1(signs[lo/8 : (hi+7)/8])
 		putFloat(p, 2*b, float32(above/float64(max(hi-lo-k, 1))))
 		putFloat(p, 2*b+1, float32(below/float64(max(k, 1))))
 		return above-below <= math.MaxFloat64
@@ -145,6 +146,9 @@ func (c *OneBit) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
 // ones1 is how many bits are set.
 func ones1(p []byte) int {
 	k := 0
+	for ; len(p) >= 8; p = p[8:] {
+		k += bits.OnesCount64(binary.LittleEndian.Uint64(p))
+	}
 	for _, b := range p {
 		k += bits.OnesCount8(b)
 	}
