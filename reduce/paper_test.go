@@ -195,9 +195,9 @@ func TestDGCWarmUp(t *testing.T) {
 	}
 }
 
-// Error feedback around an absolute compressor (Sahu et al., arXiv 2108.00951, absolute compressors: its error does not grow with what is
-// compressed) keeps no more than the compressor's error for one vector, however many came: of K sums of one gradient the mean
-// is off by a K-th of that. Without it what is below the threshold is never said.
+// Error feedback around an absolute compressor, whose error does not grow with what is compressed (Sahu et al., arXiv
+// 2108.00951), keeps no more than the compressor's error for one vector, however many came: of K sums of one gradient the
+// mean is off by a K-th of that. Without it what is below the threshold is never said.
 func TestAbsoluteFeedback(t *testing.T) {
 	const ranks, steps = 3, 60
 	for _, c := range []struct {
