@@ -143,9 +143,9 @@ func (s *Strategy) Load(ts []ckpt.Tensor) error {
 			return undo(fmt.Errorf("tensor %q says %v: no exchange that this strategy could have under way", t.Name, at))
 		}
 		f := s.fragments[at[0]]
-		s.flight = &flight{f: f, due: int(at[1]), steps: int(at[2]), samples: int(at[3]), done: true, parts: s.parts}
-		for i := range s.parts {
-			s.parts[i] = s.buffers[i][:head+f.hi-f.lo]
+		s.flight = &flight{f: f, due: int(at[1]), steps: int(at[2]), samples: int(at[3]), done: true}
+		for i := range s.parts { // slices of its own: those of the one before stay as they are, should ts be refused
+			s.flight.parts = append(s.flight.parts, s.buffers[i][:head+f.hi-f.lo])
 		}
 	}
 	books := ckpt.Int64s("books", nil, s.books())
