@@ -120,6 +120,44 @@ func TestByDivergence(t *testing.T) {
 	}
 }
 
+// With period=loss the rounds' losses decide, beside that of the first, and a decision says when it changes something; a
+// checkpoint amid a round keeps what the first round's was.
+func TestPeriodFollowsTheLoss(t *testing.T) {
+	const k = 64
+	s, w := lone(t, "local:K=64,period=loss", counts)
+	w.Rate = 0.01
+	first, was := 0.0, k
+	for round := range 5 {
+		all := steps(t, s, w, 5, false)
+		state, x, step := snapshot(s.State()), slices.Clone(w.X), w.Step
+		s, w = lone(t, "local:K=64,period=loss", counts)
+		if err := s.Prepare(w); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Load(state); err != nil {
+			t.Fatal(err)
+		}
+		copy(w.X, x)
+		w.Rate, w.Step = 0.01, step
+		all = append(all, steps(t, s, w, was-5, false)...)
+		said := all[was-1]
+		if said.Quiet || !all[was-2].Quiet {
+			t.Fatalf("round %d did not take %d steps", round+1, was)
+		}
+		if first == 0 {
+			first = said.Loss
+		}
+		want, why := byLoss(k, first, said.Loss)
+		if s.k != want || said.Decided.Why != why || said.Decided.New != (want != was) {
+			t.Errorf("round %d: K is %d, decided %+v; expected %d, since %s", round+1, s.k, said.Decided, want, why)
+		}
+		was = want
+	}
+	if was == k {
+		t.Error("the loss never changed the period")
+	}
+}
+
 // The divergence that an exchange measures is the replicas' weighted mean squared distance from their mean.
 func TestDivergenceIsMeasured(t *testing.T) {
 	s, w := lone(t, "local:K=4,period=divergence", counts)

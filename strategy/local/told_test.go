@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/covey-ml/covey/ckpt"
@@ -15,15 +16,17 @@ import (
 	"github.com/covey-ml/covey/reduce"
 )
 
-// hearer is a Reducer that keeps what it is told.
+// hearer is a Reducer that keeps what it is told, and takes a while.
 type hearer struct {
 	reduce.Reducer
 	heard []reduce.Vector
+	takes time.Duration
 }
 
 func (h *hearer) Sum(ctx context.Context, v reduce.Vector) error {
 	v.Parts = slices.Clone(v.Parts) // they are the strategy's again after the call
 	h.heard = append(h.heard, v)
+	time.Sleep(h.takes)
 	return h.Reducer.Sum(ctx, v)
 }
 
@@ -114,6 +117,34 @@ func TestReducersAreTold(t *testing.T) {
 		if len(h.heard) != 3 {
 			t.Errorf("%d exchanges, expected 3", len(h.heard))
 		}
+	}
+}
+
+// An exchange is communication, and waiting as far as training stands still for it.
+func TestTimesOfExchanges(t *testing.T) {
+	const takes = time.Second
+	for _, c := range []struct {
+		method     string
+		comm, wait time.Duration
+		beside     time.Duration // for which the worker is busy with other things after an exchange has begun
+	}{
+		{"local:K=2", takes, takes, 0}, {"scaffold:K=2", 2 * takes, 2 * takes, 0}, {"hierarchical:K=1,groups=1,outer=2", takes, takes, 0},
+		{"local:K=2,overlap=1", takes, takes, 0}, {"local:K=2,overlap=1", takes, takes / 4, 3 * takes / 4}, {"local:K=2,overlap=1", takes, 0, 2 * takes},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, w := lone(t, c.method, counts)
+			h := &hearer{Reducer: w.Reducer, takes: takes}
+			w.Reducer = h
+			w.Another = func(string) (reduce.Reducer, error) { return h, nil }
+			said := steps(t, s, w, 2, false)[1]
+			if s.flight != nil {
+				time.Sleep(c.beside)
+				said = steps(t, s, w, 1, false)[0]
+			}
+			if said.Quiet || said.Comm != c.comm || said.Wait != c.wait || said.Compute != 0 {
+				t.Errorf("%s: %+v, expected to communicate for %v and wait for %v", c.method, said, c.comm, c.wait)
+			}
+		})
 	}
 }
 
