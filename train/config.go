@@ -215,6 +215,7 @@ type EpochInfo struct {
 	Epoch    int
 	Step     int
 	Loss     float64       // mean training loss over the epoch's steps, or over those of the rounds that ended in it
+	Quiet    bool          `json:",omitempty"` // no round ended in it: Loss is the last that is known, 0 before the first
 	Test     model.Metrics // zero when there is no test set
 	Accuracy *float64      // on the test set; nil for regression, and without one
 	At       time.Duration

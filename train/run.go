@@ -285,8 +285,8 @@ func (r *run) saveDue() bool {
 
 // endEpoch closes the sample books of the epoch and tests the model.
 func (r *run) endEpoch(ctx context.Context, test bool) error {
-	info := EpochInfo{Epoch: r.epoch, Step: r.step, Loss: r.loss}
-	if r.lossOf > 0 { // else no round ended in this epoch
+	info := EpochInfo{Epoch: r.epoch, Step: r.step, Loss: r.loss, Quiet: r.lossOf == 0}
+	if r.lossOf > 0 {
 		info.Loss = r.lossSum / float64(r.lossOf)
 	}
 	whole := r.inEpoch == 0

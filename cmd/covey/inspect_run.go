@@ -204,7 +204,10 @@ func (v *runView) printEpochs(out io.Writer) error {
 		fmt.Fprintf(w, "... %s before\n", count(n, "epoch"))
 	}
 	for _, e := range shown {
-		acc, loss := "-", "-"
+		trained, acc, loss := fmt.Sprintf("%.5g", e.Loss), "-", "-"
+		if e.Quiet {
+			trained = "-"
+		}
 		// Regression has no accuracy, which the metrics write as 0.
 		if e.Accuracy != nil && *e.Accuracy > 0 {
 			acc = fmt.Sprintf("%.2f %%", 100**e.Accuracy)
@@ -212,7 +215,7 @@ func (v *runView) printEpochs(out io.Writer) error {
 		if e.TestLoss != nil {
 			loss = fmt.Sprintf("%.5g", *e.TestLoss)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%.5g\t%s\t%s\t%s\t%s\n", e.Epoch, thousands(e.Step), e.Loss, acc, loss, short(seconds(e.At)), e.Samples)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", e.Epoch, thousands(e.Step), trained, acc, loss, short(seconds(e.At)), e.Samples)
 	}
 	return w.Flush()
 }

@@ -178,7 +178,11 @@ func (w *watcher) take(e event) {
 }
 
 func epochLine(e train.EpochInfo, s train.StartInfo) string {
-	line := fmt.Sprintf("epoch %d/%d  loss %.4f", e.Epoch, (s.Steps+s.StepsPerEpoch-1)/max(1, s.StepsPerEpoch), e.Loss)
+	loss := fmt.Sprintf("loss %.4f", e.Loss)
+	if e.Quiet {
+		loss = "no round ended"
+	}
+	line := fmt.Sprintf("epoch %d/%d  %s", e.Epoch, (s.Steps+s.StepsPerEpoch-1)/max(1, s.StepsPerEpoch), loss)
 	if e.Test.N > 0 {
 		if e.Accuracy != nil {
 			line += fmt.Sprintf("  test accuracy %.2f %%", 100**e.Accuracy)

@@ -42,3 +42,15 @@ func TestNotesAreTold(t *testing.T) {
 		t.Errorf("%q, want %q", out.String(), want)
 	}
 }
+
+// An epoch in which no round ended has no loss to show.
+func TestEpochLine(t *testing.T) {
+	for want, e := range map[string]train.EpochInfo{
+		"epoch 2/3  loss 0.5000  1.0 s":    {Epoch: 2, Loss: 0.5, At: time.Second},
+		"epoch 1/3  no round ended  1.0 s": {Epoch: 1, Quiet: true, At: time.Second},
+	} {
+		if got := epochLine(e, train.StartInfo{Steps: 25, StepsPerEpoch: 10}); got != want {
+			t.Errorf("%q, expected %q", got, want)
+		}
+	}
+}
