@@ -44,6 +44,12 @@ type Settler interface {
 	Settle(ctx context.Context) error
 }
 
+// Checker is asked for at run time: a Strategy whose replicas have parameters of their own. Finite tells whether those of
+// this worker are numbers that a checkpoint may hold.
+type Checker interface {
+	Finite() bool
+}
+
 // Head is the room before the parameters in a Frame: what a strategy sends along with them costs no message of its own.
 // 16 float32 are a cache line, so the parameters stay aligned.
 const Head = 16

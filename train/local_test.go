@@ -1,9 +1,13 @@
 package train_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -231,6 +235,53 @@ func TestLocalCompressed(t *testing.T) {
 		r, err := train.Local(t.Context(), 3, timeout, c)
 		if err != nil || r.Weights != calm.Weights || r.BytesSent != r.BytesExpected {
 			t.Errorf("%s: %v; weights %.12s, the calm run's are %.12s", method, err, r.Weights, calm.Weights)
+		}
+	}
+}
+
+// A replica that diverges amid a round ends the run there and then, before a checkpoint or a line of the metrics holds what is
+// no number: the last checkpoint is good.
+func TestLocalDiverges(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		// The last one's parameters go from numbers to none in one step, and a checkpoint is due before a loss tells.
+		for _, optimizer := range []string{"sgd", "momentum", "sgd:weight_decay=1e10"} {
+			c := localConfig(t, "local:K=50")
+			if strings.Contains(optimizer, "decay") {
+				c.Model = build(t, "softmax", c.Train)
+			}
+			c.Optimizer, c.Rate, c.Epochs, c.SaveEvery, c.Keep, c.Dir = optimizer, 1e18, 20, 1, 100, t.TempDir()
+			_, err := train.Local(t.Context(), workers, timeout, c)
+			var diverged *train.DivergedError
+			if !errors.As(err, &diverged) || diverged.Step >= 50 || diverged.Step < 2 {
+				t.Fatalf("%s, %d workers: %v", optimizer, workers, err)
+			}
+			path, _, err := ckpt.Latest(c.Dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			last, err := ckpt.Load(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range last.State {
+				if x.Name != "strategy/x" {
+					continue
+				}
+				for _, v := range floats(t, x) {
+					if math.IsNaN(v) || math.IsInf(v, 0) {
+						t.Fatalf("%s, %d workers: %s holds %v", optimizer, workers, path, v)
+					}
+				}
+			}
+			lines, err := os.ReadFile(filepath.Join(c.Dir, train.MetricsFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range bytes.Lines(lines) {
+				if !json.Valid(line) {
+					t.Errorf("%s, %d workers: the metrics say %s", optimizer, workers, line)
+				}
+			}
 		}
 	}
 }

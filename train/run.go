@@ -178,7 +178,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	if err != nil {
 		return said, atStep(r.step+1, r.diverged(err))
 	}
-	if !said.Quiet && (math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0)) {
+	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) { // in a quiet step this worker's own, which would be everybody's
 		return said, &DivergedError{Step: r.step + 1, Loss: said.Loss, Last: r.lastSave}
 	}
 	r.step++
@@ -344,7 +344,8 @@ func (r *run) audit(ctx context.Context) (exactly bool, missing, repeated []int,
 
 // finite tells whether the parameters are numbers that a checkpoint may hold.
 func (r *run) finite() error {
-	if vec.Finite(r.w.X) {
+	c, ok := r.strategy.(strategy.Checker)
+	if vec.Finite(r.w.X) && (!ok || c.Finite()) {
 		return nil
 	}
 	return &DivergedError{Step: r.step, Loss: math.NaN(), Last: r.lastSave}

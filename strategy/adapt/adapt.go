@@ -53,6 +53,7 @@ var (
 	_ strategy.Gatherer = (*Strategy)(nil)
 	_ strategy.Preparer = (*Strategy)(nil)
 	_ strategy.Settler  = (*Strategy)(nil)
+	_ strategy.Checker  = (*Strategy)(nil)
 )
 
 // String implements strategy.Strategy.
@@ -133,6 +134,12 @@ func (s *Strategy) Prepare(w *strategy.Worker) error {
 		return p.Prepare(w)
 	}
 	return nil
+}
+
+// Finite implements strategy.Checker.
+func (s *Strategy) Finite() bool {
+	c, ok := s.inner.(strategy.Checker)
+	return !ok || c.Finite()
 }
 
 // Settle implements strategy.Settler.

@@ -109,6 +109,7 @@ var (
 	_ strategy.Preparer = (*Strategy)(nil)
 	_ strategy.Settler  = (*Strategy)(nil)
 	_ strategy.Tunable  = (*Strategy)(nil)
+	_ strategy.Checker  = (*Strategy)(nil)
 )
 
 // String implements strategy.Strategy.
@@ -121,6 +122,9 @@ func (s *Strategy) Tune(period int) {
 	}
 	s.k = max(1, period, s.cfg.Fragments*(s.cfg.Overlap+1))
 }
+
+// Finite implements strategy.Checker.
+func (s *Strategy) Finite() bool { return !s.apart || vec.Finite(s.xs) }
 
 // Prepare implements strategy.Preparer: it makes the replicas.
 func (s *Strategy) Prepare(w *strategy.Worker) error {
