@@ -20,6 +20,7 @@ type progress struct {
 	LossSum float64 `json:"loss_sum"` // over those steps of the epoch under way whose loss is known
 	LossOf  int     `json:"loss_of"`  // how many these are
 	Loss    float64 `json:"loss"`     // of the last epoch that ended
+	Rounds  int     `json:"rounds,omitempty"`
 
 	Dropped []string `json:"dropped,omitempty"` // tensors of the state that were not saved
 }
@@ -123,7 +124,7 @@ func (r *run) save(ctx context.Context) error {
 		Model:    Tensors(r.c.Model.Layout(), r.w.X),
 		State:    state,
 	}
-	err = c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Dropped: dropped})
+	err = c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Rounds: r.rounds, Dropped: dropped})
 	for k, v := range r.c.Extra {
 		err = errors.Join(err, c.Manifest.Set(k, v))
 	}
@@ -198,7 +199,8 @@ func (r *run) restore(ctx context.Context) error {
 		return fmt.Errorf("the checkpoint of step %d: %w", head.Step, err)
 	}
 	r.notes = told(state, head.Progress.Dropped, head.Workers, r.w.Tree)
-	r.step, r.lossSum, r.lossOf, r.loss = head.Step, head.Progress.LossSum, head.Progress.LossOf, head.Progress.Loss
+	p := head.Progress
+	r.step, r.lossSum, r.lossOf, r.loss, r.rounds = head.Step, p.LossSum, p.LossOf, p.Loss, p.Rounds
 	r.saved, r.lastSave = r.step, r.c.Resume
 	return nil
 }

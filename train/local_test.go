@@ -198,7 +198,7 @@ func TestLocalResumesAnywhere(t *testing.T) {
 		if _, err := train.Local(t.Context(), 2, timeout, c); err != nil {
 			t.Fatal(err)
 		}
-		for step := 1 + i%2; step < calm.Steps; step += 2 {
+		for step := 1 + i%2; step <= calm.Steps; step += 2 {
 			c := c
 			c.Resume, c.Dir = ckpt.StepDir(c.Dir, step), ""
 			n := 1 + step%4
@@ -208,6 +208,9 @@ func TestLocalResumesAnywhere(t *testing.T) {
 			}
 			if r.Weights != calm.Weights {
 				t.Errorf("%s, resumed after step %d with %d workers: weights %.12s, the calm run's are %.12s", method, step, n, r.Weights, calm.Weights)
+			}
+			if r.Rounds != calm.Rounds || r.Loss != calm.Loss {
+				t.Errorf("%s, resumed after step %d with %d workers: %d rounds and loss %v, the calm run had %d and %v", method, step, n, r.Rounds, r.Loss, calm.Rounds, calm.Loss)
 			}
 		}
 	}
