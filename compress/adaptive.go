@@ -105,8 +105,8 @@ func (c Adaptive) MaxLen(n int) int {
 
 // Encode implements Compressor. It takes no draws, and x at most 2^31-1 elements.
 func (c Adaptive) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	n := len(x)
 	k := c.Most(n)
 	if c.Energy != 0 {
@@ -168,7 +168,7 @@ func (l *list) largest(k int) {
 		l.idx, l.val = append(l.idx[:0], f.idx...), append(l.val[:0], f.val...)
 		return
 	}
-	f.pick, l.idx, l.val = sized(f.pick, k), sized(l.idx, k), sized(l.val, k)
+	f.pick, l.idx, l.val = vec.Resized(f.pick, k), vec.Resized(l.idx, k), vec.Resized(l.val, k)
 	vec.TopK(f.pick, f.val)
 	for i, j := range f.pick {
 		l.idx[i] = f.idx[uint32(j)]
@@ -224,13 +224,13 @@ func (l *list) energetic(x []float32, part float64) (k int, ok bool) {
 		return 0, true
 	}
 	b, k, rest := f.reach(12, float64(part*total))
-	f.idx = sized(f.idx, k+int(f.count[b]))
+	f.idx = vec.Resized(f.idx, k+int(f.count[b]))
 	vec.Above(f.idx, x, math.Float32frombits(uint32(b)<<19))
-	f.val = sized(f.val, len(f.idx))
+	f.val = vec.Resized(f.val, len(f.idx))
 	vec.Gather(f.val, x, f.idx)
 	x = f.val
 	for _, level := range []struct{ shift, bits int }{{9, 10}, {0, 9}} {
-		f.rest = sized(f.rest, len(x))
+		f.rest = vec.Resized(f.rest, len(x))
 		found := 0
 		for _, v := range x { // those with the bits that are known
 			f.rest[found] = v

@@ -37,8 +37,8 @@ func (c Bernoulli) MaxLen(n int) int { return 8 + 4*n }
 
 // Encode implements Compressor. A NaN or an infinity anywhere in x has no code.
 func (c Bernoulli) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	c.draw(l, len(x), key)
 	return l.appendDrawn(dst, x, key, float32(1/c.P))
 }

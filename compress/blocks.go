@@ -21,7 +21,7 @@ type scratch struct {
 	half      [block]uint16
 }
 
-var scratches freeList[scratch]
+var scratches vec.FreeList[scratch]
 
 // blocked is a quantiser whose codes are read a block at a time.
 type blocked interface {
@@ -38,8 +38,8 @@ func decodeBlocks(q blocked, x []float32, p []byte) error {
 	if wrong := q.check(p, n); wrong != "" {
 		return &CorruptError{q.String(), n, wrong}
 	}
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		if wrong := q.read(x[at:min(at+block, n)], p, n, at, s); wrong != "" {
 			return &CorruptError{q.String(), n, wrong}
@@ -54,8 +54,8 @@ func addBlocks(q blocked, x []float32, p []byte, scale float32) error {
 	if wrong := q.check(p, n); wrong != "" {
 		return &CorruptError{q.String(), n, wrong}
 	}
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		part := x[at:min(at+block, n)]
 		v := s.x[:len(part)]

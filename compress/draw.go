@@ -77,7 +77,7 @@ func (l *list) drawEach(d draws, n int, p float64) {
 
 // blank makes l.mask n bits, none set.
 func (l *list) blank(n int) {
-	l.mask = sized(l.mask, (n+63)/64)
+	l.mask = vec.Resized(l.mask, (n+63)/64)
 	clear(l.mask)
 }
 
@@ -90,7 +90,7 @@ func (l *list) collect(n int) {
 	for _, m := range l.mask {
 		k += bits.OnesCount64(m)
 	}
-	l.idx = sized(l.idx, k)
+	l.idx = vec.Resized(l.idx, k)
 	k = 0
 	for w, m := range l.mask {
 		for ; m != 0; m &= m - 1 {
@@ -103,7 +103,7 @@ func (l *list) collect(n int) {
 // appendDrawn appends the code of the elements of x that l.idx says, times scale. A vector with a NaN or an infinity anywhere
 // has none: dropped, it would be kept back for ever. Nor has one whose numbers times scale become infinite.
 func (l *list) appendDrawn(dst []byte, x []float32, key uint64, scale float32) ([]byte, error) {
-	l.val = sized(l.val, len(l.idx))
+	l.val = vec.Resized(l.val, len(l.idx))
 	vec.Gather(l.val, x, l.idx)
 	if scale != 1 {
 		vec.Scale(scale, l.val)
@@ -125,7 +125,7 @@ func (l *list) drawnValues(p []byte) (wrong string) {
 	if want := 8 + 4*len(l.idx); len(p) != want {
 		return wrongLength(len(p), want)
 	}
-	l.val = sized(l.val, len(l.idx))
+	l.val = vec.Resized(l.val, len(l.idx))
 	return l.getValues(p[8:], F32)
 }
 

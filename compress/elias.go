@@ -71,8 +71,8 @@ func (c *EliasQSGD) Encode(dst []byte, x []float32, key uint64) ([]byte, error) 
 	g := &c.q.grid
 	head := 4 * g.bucket.count(n)
 	w := bitWriter{p: extend(dst, head)}
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	done, ok, last := 0, true, -1
 	for at := 0; at < n; at += block {
 		hi := min(at+block, n)

@@ -53,8 +53,8 @@ func AppendEntries(dst []byte, n int, idx []int32, val []float32, v Values) ([]b
 	if len(val) != len(idx) {
 		panic(fmt.Sprintf("compress.AppendEntries: %d numbers at %d indices", len(val), len(idx)))
 	}
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	l.idx, l.val = append(l.idx[:0], idx...), append(l.val[:0], val...)
 	return l.append(dst, n, v)
 }
@@ -62,8 +62,8 @@ func AppendEntries(dst []byte, n int, idx []int32, val []float32, v Values) ([]b
 // ReadEntries appends what AppendEntries has written. Indices increase from 0 to below n, numbers are finite. The error is
 // a *CorruptError when no AppendEntries could have written p.
 func ReadEntries(idx []int32, val []float32, p []byte, n int, v Values) ([]int32, []float32, error) {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	if wrong := l.read(p, n, v); wrong != "" {
 		return idx, val, &CorruptError{"entries", n, wrong}
 	}
@@ -79,15 +79,7 @@ type list struct {
 	from candidates // what Adaptive takes entries from
 }
 
-var lists freeList[list]
-
-// sized is s with n elements of any value.
-func sized[T any](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n, n+n/4)
-	}
-	return s[:n]
-}
+var lists vec.FreeList[list]
 
 // append appends the code of l's entries, and may change l's numbers.
 func (l *list) append(dst []byte, n int, v Values) ([]byte, error) {
@@ -122,7 +114,7 @@ func (l *list) read(p []byte, n int, v Values) (wrong string) {
 		return fmt.Sprintf("%d bytes for %d entries", len(p), count)
 	}
 	k := int(count)
-	l.idx, l.val = sized(l.idx, k), sized(l.val, k)
+	l.idx, l.val = vec.Resized(l.idx, k), vec.Resized(l.val, k)
 	if k == 0 {
 		return ""
 	}
@@ -153,8 +145,8 @@ type lister interface {
 
 // decode is Decode of all sparse compressors.
 func decode[C lister](c C, x []float32, p []byte) error {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	if wrong := c.list(l, p, len(x)); wrong != "" {
 		return &CorruptError{c.String(), len(x), wrong}
 	}
@@ -167,8 +159,8 @@ func decode[C lister](c C, x []float32, p []byte) error {
 
 // add is Add of all sparse compressors.
 func add[C lister](c C, x []float32, p []byte, scale float32) error {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	if wrong := c.list(l, p, len(x)); wrong != "" {
 		return &CorruptError{c.String(), len(x), wrong}
 	}
@@ -184,8 +176,8 @@ func add[C lister](c C, x []float32, p []byte, scale float32) error {
 
 // entries is Entries of all sparse compressors.
 func entries[C lister](c C, idx []int32, val []float32, p []byte, n int) ([]int32, []float32, error) {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	if wrong := c.list(l, p, n); wrong != "" {
 		return idx, val, &CorruptError{c.String(), n, wrong}
 	}
@@ -194,8 +186,8 @@ func entries[C lister](c C, idx []int32, val []float32, p []byte, n int) ([]int3
 
 // kept is Kept of all sparse compressors.
 func kept[C lister](c C, idx []int32, p []byte, n int) ([]int32, error) {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	if wrong := c.list(l, p, n); wrong != "" {
 		return idx, &CorruptError{c.String(), n, wrong}
 	}

@@ -92,8 +92,8 @@ func (c *mini) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 	scales := out[len(dst):]
 	p := scales[4*c.bucket.count(n):]
 	done, ok := 0, true
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		hi := min(at+block, n)
 		done, ok = c.bucket.scales(n, done, hi, func(b, lo, hi int) bool {

@@ -48,8 +48,8 @@ func (g *grid) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 	steps := out[len(dst):]
 	codes := steps[4*g.bucket.count(n):]
 	w, done, ok := g.width(), 0, true
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		hi := min(at+block, n)
 		if done, ok = g.steps(steps, x, done, hi); !ok {

@@ -65,8 +65,8 @@ func (c Half) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
 	p := out[len(dst):]
 	e := max(exponent(largest)-14, -126)
 	putFloat(p, 0, power(e))
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		part := x[at:min(at+block, n)]
 		y, h := s.x[:len(part)], s.half[:len(part)]
@@ -129,8 +129,8 @@ func (c Bfloat) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
 	n := len(x)
 	out := extend(dst, c.MaxLen(n))
 	p := out[len(dst):]
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		part := x[at:min(at+block, n)]
 		largest := vec.MaxAbs(part)

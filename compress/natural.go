@@ -40,8 +40,8 @@ func (c Natural) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 	n := len(x)
 	out := extend(dst, c.MaxLen(n))
 	p, signs := out[len(dst):][:n], out[len(dst)+n:]
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		hi := min(at+block, n)
 		part, u := x[at:hi], s.u[:hi-at]

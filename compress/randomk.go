@@ -55,8 +55,8 @@ func (c randomK) Fixed() {}
 
 // Encode implements Compressor. A NaN or an infinity anywhere in x has no code.
 func (c randomK) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	scale := float32(1)
 	if c.scaled {
 		scale = float32(1 / share(c.Most(len(x)), len(x)))

@@ -86,8 +86,8 @@ func (c *Steps) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 	if w == 0 {
 		return out, nil
 	}
-	s := scratches.take()
-	defer scratches.put(s)
+	s := scratches.Take()
+	defer scratches.Put(s)
 	for at := 0; at < n; at += block {
 		part := x[at:min(at+block, n)]
 		level := s.level[:len(part)]

@@ -45,9 +45,9 @@ func (c Threshold) MaxLen(n int) int { return MaxEntriesLen(n, n, c.Values) }
 
 // Encode implements Compressor. It takes no draws, and x at most 2^31-1 elements.
 func (c Threshold) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
-	l := lists.take()
-	defer lists.put(l)
-	l.idx = sized(l.idx, max(cap(l.idx), 1024))
+	l := lists.Take()
+	defer lists.Put(l)
+	l.idx = vec.Resized(l.idx, max(cap(l.idx), 1024))
 	found, read := vec.Above(l.idx, x, c.T)
 	for read < len(x) {
 		l.idx = append(l.idx[:found], make([]int32, found)...)
@@ -58,7 +58,7 @@ func (c Threshold) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
 		}
 		found, read = found+more, read+to
 	}
-	l.idx, l.val = l.idx[:found], sized(l.val, found)
+	l.idx, l.val = l.idx[:found], vec.Resized(l.val, found)
 	vec.Gather(l.val, x, l.idx)
 	return l.append(dst, len(x), c.Values)
 }

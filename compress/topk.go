@@ -90,15 +90,15 @@ func (c TopK) MaxLen(n int) int { return MaxEntriesLen(n, c.Most(n), c.Values) }
 
 // Encode implements Compressor. It takes no draws, and x at most 2^31-1 elements.
 func (c TopK) Encode(dst []byte, x []float32, _ uint64) ([]byte, error) {
-	l := lists.take()
-	defer lists.put(l)
+	l := lists.Take()
+	defer lists.Put(l)
 	l.top(x, c.Most(len(x)))
 	return l.append(dst, len(x), c.Values)
 }
 
 // top overwrites l with the k largest entries of x.
 func (l *list) top(x []float32, k int) {
-	l.idx, l.val = sized(l.idx, k), sized(l.val, k)
+	l.idx, l.val = vec.Resized(l.idx, k), vec.Resized(l.val, k)
 	vec.TopK(l.idx, x)
 	vec.Gather(l.val, x, l.idx)
 }

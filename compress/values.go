@@ -73,7 +73,7 @@ func (l *list) putValues(p []byte, v Values) {
 		copy(p, vec.Bytes(l.val))
 		return
 	}
-	l.half = sized(l.half, len(l.val))
+	l.half = vec.Resized(l.half, len(l.val))
 	most := uint16(0x7f7f) // the largest bfloat16, for what would become infinite
 	if v == FP16 {
 		e := scaleOf(vec.MaxAbs(l.val))
@@ -117,7 +117,7 @@ func (l *list) getValues(p []byte, v Values) (wrong string) {
 		step = int(p[0])
 		p = p[1:]
 	}
-	l.half = sized(l.half, len(l.val))
+	l.half = vec.Resized(l.half, len(l.val))
 	most := uint16(0)
 	for i := range l.half {
 		l.half[i] = binary.LittleEndian.Uint16(p[2*i:])

@@ -268,7 +268,8 @@ func (r *Compressed) settle(p *plan, v Vector) error {
 
 // temp returns n elements that are free until temp is called again.
 func (r *Compressed) temp(n int) []float32 {
-	return grown(&r.scratch, n)
+	r.scratch = vec.Resized(r.scratch, n)
+	return r.scratch
 }
 
 // scatter sends each owner its chunks' codes.
@@ -315,7 +316,8 @@ func (r *Compressed) collect(ctx context.Context, p *plan) error {
 
 // space is room for a message from a rank.
 func (r *Compressed) space(rank, n int) []byte {
-	return grown(&r.room[rank], n)
+	r.room[rank] = vec.Resized(r.room[rank], n)
+	return r.room[rank]
 }
 
 // unseal takes the last byte off each message, and fails on all ranks alike when one says that there were no codes.
@@ -418,7 +420,8 @@ func (r *Compressed) addTree(codec compress.Compressor, sum []float32) error {
 	clear(r.open)
 	r.sums[0] = sum
 	decoded := func(i int) ([]float32, error) {
-		y := grown(&r.sums[i], n)
+		r.sums[i] = vec.Resized(r.sums[i], n)
+		y := r.sums[i]
 		if r.open[i] {
 			return y, nil
 		}

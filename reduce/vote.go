@@ -15,8 +15,9 @@ import (
 // It counts 64 elements at once: plane b holds bit b of the counts of set bits, and a rank's bits are added by carrying.
 func (c *counter) majority(sum []float32, votes [][]byte, total float64, key uint64) {
 	most := len(votes)
-	planes := grown(&c.planes, bits.Len(uint(most)))
-	out := grown(&c.out, (len(sum)+63)/64*8)
+	c.planes = vec.Resized(c.planes, bits.Len(uint(most)))
+	c.out = vec.Resized(c.out, (len(sum)+63)/64*8)
+	planes, out := c.planes, c.out
 	for w := range len(out) / 8 {
 		clear(planes)
 		for _, v := range votes {
@@ -38,14 +39,6 @@ func (c *counter) majority(sum []float32, votes [][]byte, total float64, key uin
 type counter struct {
 	planes []uint64
 	out    []byte
-}
-
-// grown returns n elements of s, made anew when it has fewer.
-func grown[T any](s *[]T, n int) []T {
-	if cap(*s) < n {
-		*s = make([]T, n)
-	}
-	return (*s)[:n]
 }
 
 // word is up to eight bytes, the missing ones 0.

@@ -1,16 +1,20 @@
 package vec
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
-// freeList keeps memory that a call works with for the next one. It is no sync.Pool, which a garbage collection empties: the
-// steady state does not allocate, and as many are kept as were once in use together.
-type freeList[T any] struct {
+// FreeList keeps memory that a call works with for the next one. It is no sync.Pool, which a garbage collection empties: the
+// steady state does not allocate, and as many are kept as were once in use together. The zero value is empty; any goroutine may
+// use it.
+type FreeList[T any] struct {
 	mu  sync.Mutex
 	all []*T
 }
 
-// take returns one that was put back, or a new one.
-func (f *freeList[T]) take() *T {
+// Take returns one that was put back, or a new one.
+func (f *FreeList[T]) Take() *T {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	n := len(f.all) - 1
@@ -22,8 +26,12 @@ func (f *freeList[T]) take() *T {
 	return x
 }
 
-func (f *freeList[T]) put(x *T) {
+// Put gives x back.
+func (f *FreeList[T]) Put(x *T) {
 	f.mu.Lock()
 	f.all = append(f.all, x)
 	f.mu.Unlock()
 }
+
+// Resized is s with n elements of any value: its own memory where that has room.
+func Resized[T any](s []T, n int) []T { return slices.Grow(s[:0], n)[:n] }

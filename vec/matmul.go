@@ -113,9 +113,9 @@ func (g *gemm) product() {
 		g.split(t)
 		return
 	}
-	w := scratches.take()
+	w := scratches.Take()
 	g.run(w)
-	scratches.put(w)
+	scratches.Put(w)
 }
 
 // nothing is a product over no element.

@@ -96,9 +96,9 @@ func (h *helper) serve() {
 		if g == nil {
 			return
 		}
-		w := scratches.take()
+		w := scratches.Take()
 		g.run(w)
-		scratches.put(w)
+		scratches.Put(w)
 		of := g.of // g is the caller's again as soon as it knows
 		h.task.Store(nil)
 		h.state.Store(free)
@@ -140,7 +140,7 @@ func (g *gemm) split(t int) {
 	if p := pool.helpers.Load(); p != nil {
 		hs = *p
 	}
-	w := scratches.take()
+	w := scratches.Take()
 	for i := t - 1; i >= 0; i-- { // the caller's own part comes last
 		p := &s.part[i]
 		*p = *g
@@ -155,7 +155,7 @@ func (g *gemm) split(t int) {
 			p.run(w)
 		}
 	}
-	scratches.put(w)
+	scratches.Put(w)
 	for i := 0; i < spins && s.left.Load() > 0; i++ {
 		if i%128 == 127 {
 			runtime.Gosched()
@@ -166,7 +166,7 @@ func (g *gemm) split(t int) {
 		runtime.Gosched()
 	}
 	clear(s.part) // keep no matrix alive
-	splits.put(s)
+	splits.Put(s)
 }
 
 // cut says along which side a product is cut for t threads, and into how many pieces of which size it can be. Each
@@ -207,13 +207,13 @@ type split struct {
 }
 
 var (
-	scratches freeList[scratch]
-	splits    freeList[split]
+	scratches FreeList[scratch]
+	splits    FreeList[split]
 )
 
 // parted returns a split of t parts.
 func parted(t int) *split {
-	s := splits.take()
+	s := splits.Take()
 	if cap(s.part) < t {
 		s.part = make([]gemm, t)
 	}

@@ -19,11 +19,11 @@ func TopK(idx []int32, x []float32) {
 	if k == 0 {
 		return
 	}
-	s := topScratches.take()
-	defer topScratches.put(s)
+	s := topScratches.Take()
+	defer topScratches.Put(s)
 	if n >= sampledMin {
 		room := min(n, 3*k+4096) + aboveBlock
-		s.idx, s.val = resized(s.idx, room), resized(s.val, room)
+		s.idx, s.val = Resized(s.idx, room), Resized(s.val, room)
 		if found, read := above(s.idx, s.val, x, s.bound(x, k)); read == n && found >= k {
 			below, ties := s.kth(s.val[:found], k)
 			emit(idx, s.idx[:found], s.val[:found], below, ties)
@@ -42,11 +42,11 @@ func Above(idx []int32, x []float32, t float32) (found, read int) {
 	if !(t <= 0) {
 		below = int32(bits32(t)&0x7fffffff) - 1
 	}
-	s := topScratches.take()
-	defer topScratches.put(s)
+	s := topScratches.Take()
+	defer topScratches.Put(s)
 	for read < len(x) {
 		part := x[read:]
-		s.idx, s.val = resized(s.idx, 2048), resized(s.val, 2048)
+		s.idx, s.val = Resized(s.idx, 2048), Resized(s.val, 2048)
 		n, r := above(s.idx, s.val, part, below)
 		for i, j := range s.idx[:n] {
 			if found == len(idx) {
@@ -193,11 +193,4 @@ type topScratch struct {
 	count [4096]uint32
 }
 
-var topScratches freeList[topScratch]
-
-func resized[T any](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n)
-	}
-	return s[:n]
-}
+var topScratches FreeList[topScratch]
