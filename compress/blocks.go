@@ -100,6 +100,14 @@ func (b bucket) suffix(def bucket) string {
 	return fmt.Sprintf(",bucket=%d", b)
 }
 
+// named is the choice of a compressor with no other parameter.
+func (b bucket) named(name string, def bucket) string {
+	if b == def {
+		return name
+	}
+	return fmt.Sprintf("%s:bucket=%d", name, b)
+}
+
 // size is how many elements the largest bucket of n has; 1 when there are none.
 func (b bucket) size(n int) int {
 	if b == 0 || int(b) > n {

@@ -2,7 +2,6 @@ package compress
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math/bits"
 
 	"github.com/covey-ml/covey/rng"
@@ -122,11 +121,9 @@ func keyOf(p []byte) uint64 { return binary.LittleEndian.Uint64(p) }
 
 // drawnValues overwrites l.val with the numbers of a code, one at each of l.idx.
 func (l *list) drawnValues(p []byte) (wrong string) {
-	if want := 8 + 4*len(l.idx); len(p) != want {
-		return wrongLength(len(p), want)
+	if wrong := checkLen(p, 8+4*len(l.idx)); wrong != "" {
+		return wrong
 	}
 	l.val = vec.Resized(l.val, len(l.idx))
 	return l.getValues(p[8:], F32)
 }
-
-func wrongLength(have, want int) string { return fmt.Sprintf("%d bytes, want %d", have, want) }

@@ -68,8 +68,8 @@ func (c randomK) Encode(dst []byte, x []float32, key uint64) ([]byte, error) {
 func (c randomK) draw(l *list, n int, key uint64) { l.draw(drawsOf(key, "randomk"), n, c.Most(n)) }
 
 func (c randomK) list(l *list, p []byte, n int) (wrong string) {
-	if len(p) != c.MaxLen(n) { // before anything is drawn
-		return wrongLength(len(p), c.MaxLen(n))
+	if wrong := checkLen(p, c.MaxLen(n)); wrong != "" { // before anything is drawn
+		return wrong
 	}
 	c.draw(l, n, keyOf(p))
 	return l.drawnValues(p)

@@ -41,12 +41,7 @@ func newOneBit(s *spec.Spec) (Compressor, error) {
 }
 
 // String implements Compressor.
-func (c *Sign) String() string {
-	if c.bucket == 0 {
-		return "sign"
-	}
-	return fmt.Sprintf("sign:bucket=%d", c.bucket)
-}
+func (c *Sign) String() string { return c.bucket.named("sign", 0) }
 
 // MaxLen implements Compressor.
 func (c *Sign) MaxLen(n int) int { return 4*c.bucket.count(n) + vec.PackedLen(n, 1) }
@@ -107,12 +102,7 @@ func (c *Sign) Decode(x []float32, p []byte) error { return decodeBlocks(c, x, p
 func (c *Sign) Add(x []float32, p []byte, scale float32) error { return addBlocks(c, x, p, scale) }
 
 // String implements Compressor.
-func (c *OneBit) String() string {
-	if c.bucket == oneBitBucket {
-		return "onebit"
-	}
-	return fmt.Sprintf("onebit:bucket=%d", c.bucket)
-}
+func (c *OneBit) String() string { return c.bucket.named("onebit", oneBitBucket) }
 
 // MaxLen implements Compressor.
 func (c *OneBit) MaxLen(n int) int { return 8*c.bucket.count(n) + vec.PackedLen(n, 1) }

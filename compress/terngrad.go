@@ -42,12 +42,7 @@ func newTernGrad(s *spec.Spec) (Compressor, error) {
 }
 
 // String implements Compressor.
-func (c *TernGrad) String() string {
-	if c.bucket == 0 {
-		return "terngrad"
-	}
-	return fmt.Sprintf("terngrad:bucket=%d", c.bucket)
-}
+func (c *TernGrad) String() string { return c.bucket.named("terngrad", 0) }
 
 // Omega implements Unbiased.
 func (c *TernGrad) Omega(n int) float64 { return spread(c.bucket.size(n), 1) }

@@ -1,7 +1,6 @@
 package compress
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 
@@ -85,10 +84,8 @@ func (l *list) putValues(p []byte, v Values) {
 	} else {
 		vec.ToBfloat(l.half, l.val)
 	}
-	for i, h := range l.half {
-		h = h&0x8000 | min(h&0x7fff, most)
-		binary.LittleEndian.PutUint16(p[2*i:], h)
-	}
+	holdTo(l.half, most)
+	copy(p, vec.Bytes16(l.half))
 }
 
 // scaleOf is the power of two, as its exponent, by which numbers are divided of which a is the largest.
@@ -118,10 +115,10 @@ func (l *list) getValues(p []byte, v Values) (wrong string) {
 		p = p[1:]
 	}
 	l.half = vec.Resized(l.half, len(l.val))
+	copy(vec.Bytes16(l.half), p)
 	most := uint16(0)
-	for i := range l.half {
-		l.half[i] = binary.LittleEndian.Uint16(p[2*i:])
-		most = max(most, l.half[i]&0x7fff)
+	for _, h := range l.half {
+		most = max(most, h&0x7fff)
 	}
 	if v == BF16 {
 		if most > 0x7f7f {
