@@ -193,30 +193,8 @@ func AllToAll(ctx context.Context, g Group, send, recv [][]byte) error {
 	if len(send) != g.Size() || len(recv) != g.Size() || len(send[me]) != len(recv[me]) {
 		return fmt.Errorf("comm: all-to-all of a group of %d with %d slices to send and %d to fill, %v bytes for itself", g.Size(), len(send), len(recv), selfLen(send, recv, me))
 	}
-	c, err := enter(ctx, g, OpAllToAll, nil)
-	if err != nil {
-		return err
-	}
-	for r, p := range send {
-		if Rank(r) != me && len(p) > 0 {
-			c.announce(Bill{{1, len(p)}})
-		}
-	}
 	copy(recv[me], send[me])
-	for r, p := range recv {
-		if Rank(r) != me && len(p) > 0 {
-			c.post(Rank(r), 0, p)
-		}
-	}
-	for i := 1; i < c.size && err == nil; i++ {
-		if to := (me + Rank(i)) % Rank(c.size); len(send[to]) > 0 {
-			err = c.send(to, 0, send[to])
-		}
-	}
-	if err == nil {
-		err = c.all(0)
-	}
-	return c.leave(err)
+	return exchange(ctx, g, OpAllToAll, func(r Rank) []byte { return send[r] }, recv, false)
 }
 
 func selfLen(send, recv [][]byte, me Rank) (n [2]int) {

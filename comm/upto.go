@@ -14,7 +14,7 @@ func AllToAllUpTo(ctx context.Context, g Group, send, recv [][]byte) error {
 	if len(send) != g.Size() || len(recv) != g.Size() {
 		return fmt.Errorf("comm: all-to-all of a group of %d with %d slices to send and %d to fill", g.Size(), len(send), len(recv))
 	}
-	return exchange(ctx, g, OpAllToAll, func(r Rank) []byte { return send[r] }, recv)
+	return exchange(ctx, g, OpAllToAll, func(r Rank) []byte { return send[r] }, recv, true)
 }
 
 // AllGatherUpTo sends mine to every other rank and receives theirs, as AllToAllUpTo does with recv. A rank whose mine is
@@ -23,28 +23,31 @@ func AllGatherUpTo(ctx context.Context, g Group, mine []byte, recv [][]byte) err
 	if len(recv) != g.Size() {
 		return fmt.Errorf("comm: all-gather of a group of %d with %d slices to fill", g.Size(), len(recv))
 	}
-	return exchange(ctx, g, OpAllGather, func(Rank) []byte { return mine }, recv)
+	return exchange(ctx, g, OpAllGather, func(Rank) []byte { return mine }, recv, true)
 }
 
-func exchange(ctx context.Context, g Group, op Op, send func(Rank) []byte, recv [][]byte) error {
+// exchange sends send(r) to every other rank and fills recv[r] with what comes from there. With upTo, recv[r] is cut to what
+// came, and only nil is no message; otherwise lengths are agreed on, and an empty slice is none either.
+func exchange(ctx context.Context, g Group, op Op, send func(Rank) []byte, recv [][]byte, upTo bool) error {
 	c, err := enter(ctx, g, op, nil)
 	if err != nil {
 		return err
 	}
+	goes := func(r Rank, p []byte) bool { return r != c.rank && p != nil && (upTo || len(p) > 0) }
 	for r := range Rank(c.size) {
-		if p := send(r); r != c.rank && p != nil {
+		if p := send(r); goes(r, p) {
 			c.announce(Bill{{1, len(p)}})
 		}
 	}
 	for r, p := range recv {
-		if Rank(r) != c.rank && p != nil {
-			c.waits[c.post(Rank(r), phaseGather, p)].upTo = true
+		if goes(Rank(r), p) {
+			c.waits[c.post(Rank(r), 0, p)].upTo = upTo
 		}
 	}
 	for i := 1; i < c.size && err == nil; i++ {
 		to := (c.rank + Rank(i)) % Rank(c.size)
-		if p := send(to); p != nil {
-			err = c.send(to, phaseGather, p)
+		if p := send(to); goes(to, p) {
+			err = c.send(to, 0, p)
 		}
 	}
 	if err == nil {
