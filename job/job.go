@@ -52,7 +52,7 @@ type Job struct {
 	Workers   int           `help:"workers" default:"2" least:"1" most:"4096"`
 	Transport string        `help:"how workers talk: inproc (goroutines of one process, which all end when one crashes), shm (processes, shared memory) or tcp (default: shm; inproc for one worker, newton and lbfgs)" choices:"inproc shm tcp"`
 	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H or shared" default:"auto"`
-	Bucket    Size          `help:"bytes of gradient that are reduced in one go while the backward pass still runs (default: by what the transport costs)"`
+	Bucket    spec.Bytes    `help:"bytes of gradient that are reduced in one go while the backward pass still runs (default: by what the transport costs)"`
 	Shard     string        `help:"each worker updates its own part of the parameters and sends that out (ZeRO stage 1), where the optimizer allows it; no bit changes: yes or no" default:"yes" choices:"yes no"`
 	Threads   int           `help:"compute threads a worker (default: the cores divided by the workers on this host)" least:"0" most:"1024"`
 	Timeout   time.Duration `help:"longest wait for another worker" default:"30s"`
@@ -79,18 +79,6 @@ func (c Choice) Name() string {
 // Rules say how each segment is compressed, in the notation of reduce.ParseRules. In YAML a mapping from patterns to
 // choices says the same.
 type Rules string
-
-// Size is a number of bytes, written as 64KiB, 1MiB or plain bytes.
-type Size int64
-
-// String writes the largest unit that divides the size.
-func (s Size) String() string { return spec.Bytes(s).String() }
-
-// ParseSize reads what String writes: 65536, 64KiB or 1MiB.
-func ParseSize(text string) (Size, error) {
-	n, err := spec.ParseBytes(text)
-	return Size(n), err
-}
 
 // Key is one key of a job.
 type Key struct {
@@ -124,7 +112,7 @@ func Keys() []Key {
 var kinds = map[reflect.Type]string{
 	reflect.TypeFor[string](): "text", reflect.TypeFor[Choice](): "choice", reflect.TypeFor[Rules](): "choice", reflect.TypeFor[float64](): "number",
 	reflect.TypeFor[int](): "whole", reflect.TypeFor[uint64](): "whole", reflect.TypeFor[bool](): "yes/no",
-	reflect.TypeFor[time.Duration](): "duration", reflect.TypeFor[Size](): "size",
+	reflect.TypeFor[time.Duration](): "duration", reflect.TypeFor[spec.Bytes](): "size",
 }
 
 func keyName(field string) string {
@@ -200,8 +188,8 @@ func put(f reflect.Value, text string) error {
 		if *p, err = time.ParseDuration(text); err != nil {
 			err = fmt.Errorf("%q is not a duration such as 30s or 2m", text)
 		}
-	case *Size:
-		*p, err = ParseSize(text)
+	case *spec.Bytes:
+		*p, err = spec.ParseBytes(text)
 	default:
 		panic(fmt.Sprintf("job: a key of type %T", p))
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/covey-ml/covey/bench"
 	"github.com/covey-ml/covey/comm"
-	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/spec"
 )
 
 // benchCollective is one call of covey bench allreduce, broadcast or alltoall.
@@ -89,7 +89,7 @@ func (o *benchCollective) run(c *cobra.Command) error {
 		done := 0
 		next := func() {
 			if done < len(what.Sizes) {
-				t.measuring("%s of %s with %s over %s", o.op, job.Size(what.Sizes[done]), count(n, "worker"), o.transport)
+				t.measuring("%s of %s with %s over %s", o.op, spec.Bytes(what.Sizes[done]), count(n, "worker"), o.transport)
 			}
 		}
 		next()
@@ -99,7 +99,7 @@ func (o *benchCollective) run(c *cobra.Command) error {
 				return
 			}
 			r.Transport = o.transport
-			t.add(r, itoa(r.Workers), job.Size(r.Bytes).String(), us(r.Us), us(r.Min), us(r.Max), us(r.AlgBW), us(r.BusBW),
+			t.add(r, itoa(r.Workers), spec.Bytes(r.Bytes).String(), us(r.Us), us(r.Min), us(r.Max), us(r.AlgBW), us(r.BusBW),
 				fmt.Sprintf("%.2f", r.Allocs), "  "+r.Algorithm)
 			done++
 			next()
@@ -116,7 +116,7 @@ func (o *benchCollective) run(c *cobra.Command) error {
 func parseSizes(text, op string) ([]int, error) {
 	var all []int
 	for w := range strings.SplitSeq(text, ",") {
-		n, err := job.ParseSize(strings.TrimSpace(w))
+		n, err := spec.ParseBytes(strings.TrimSpace(w))
 		switch {
 		case err != nil:
 			return nil, usagef("--sizes: %w", err)
