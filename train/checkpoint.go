@@ -85,7 +85,7 @@ func (r *run) state() []ckpt.Tensor {
 	for _, p := range r.parts() {
 		all = append(all, ckpt.Prefixed(p.prefix, p.holder.State())...)
 	}
-	return append(all, ckpt.Uint64s("samples/once", nil, r.books.once), ckpt.Uint64s("samples/twice", nil, r.books.twice))
+	return append(all, ckpt.Prefixed(booksPrefix, r.books.tensors())...)
 }
 
 // save writes a checkpoint, once a step at most. Only rank 0 writes; the others give it their sample books and the

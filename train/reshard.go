@@ -294,6 +294,9 @@ func (r *run) parts() []part {
 	return ps
 }
 
+// booksPrefix is what the sample books' tensors begin with.
+const booksPrefix = "samples/"
+
 // othersPrefix and a name are what tensors of a reducer beside the first begin with.
 const othersPrefix = "reducers/"
 
@@ -332,8 +335,8 @@ func (r *run) take(model, state []ckpt.Tensor, workers int) error {
 	if err := ckpt.Match(model, params); err != nil {
 		return err
 	}
-	books := []ckpt.Tensor{ckpt.Uint64s("once", nil, r.books.once), ckpt.Uint64s("twice", nil, r.books.twice)}
-	booked := ckpt.Under("samples/", state)
+	books := r.books.tensors()
+	booked := ckpt.Under(booksPrefix, state)
 	if err := ckpt.Match(booked, books); err != nil {
 		return err
 	}
@@ -361,7 +364,7 @@ func (r *run) take(model, state []ckpt.Tensor, workers int) error {
 	}
 	if known < len(state) {
 		for _, t := range state {
-			if !slices.ContainsFunc(append(parts, part{prefix: "samples/"}), func(p part) bool { return strings.HasPrefix(t.Name, p.prefix) }) {
+			if !slices.ContainsFunc(append(parts, part{prefix: booksPrefix}), func(p part) bool { return strings.HasPrefix(t.Name, p.prefix) }) {
 				return fmt.Errorf("tensor %q (%s %v) belongs to nothing that this run has", t.Name, t.Type, t.Shape)
 			}
 		}

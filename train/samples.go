@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+
+	"github.com/covey-ml/covey/ckpt"
 )
 
 // sampleBooks record which samples of an epoch were used, and how often: the sample ledger. Each worker books what it
@@ -42,6 +44,11 @@ func (b *sampleBooks) useRun(lo, hi int) {
 func (b *sampleBooks) clear() {
 	clear(b.once)
 	clear(b.twice)
+}
+
+// tensors view the books; their Data aliases them.
+func (b *sampleBooks) tensors() []ckpt.Tensor {
+	return []ckpt.Tensor{ckpt.Uint64s("once", nil, b.once), ckpt.Uint64s("twice", nil, b.twice)}
 }
 
 // encode writes both bit sets, little-endian.

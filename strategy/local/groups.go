@@ -79,18 +79,11 @@ func (s *Strategy) meet(ctx context.Context, rep *strategy.Report) error {
 		if total == 0 {
 			continue
 		}
-		for _, f := range g.folds {
-			buf := g.buffers[f.Dst]
-			if f.Leaf < 0 {
-				vec.Add(buf, g.buffers[f.Src])
-				continue
-			}
-			leaf := g.lo + f.Leaf
-			for i, y := range s.replicas[leaf-s.firstLeaf].x {
-				buf[i] = y - x[i]
-			}
-			vec.Scale(float32(s.groups.counts[leaf]), buf)
-		}
+		fold(g.folds, g.buffers, len(x), func(leaf int, d []float32) {
+			leaf += g.lo
+			moved(d, s.replicas[leaf-s.firstLeaf].x, x)
+			vec.Scale(float32(s.groups.counts[leaf]), d)
+		})
 		copy(g.parts, g.buffers)
 		t := clock.Now()
 		err := g.red.Sum(ctx, reduce.Vector{Name: s.fragments[0].name, Parts: g.parts, Total: float64(total)})

@@ -387,9 +387,7 @@ func (s *Strategy) begin(f *fragment) *flight {
 		weight := s.weight(f, r.leaf)
 		fl.weight += weight
 		d := buf[head:]
-		for i, y := range r.x[f.lo:f.hi] {
-			d[i] = y - x[i]
-		}
+		moved(d, r.x[f.lo:f.hi], x)
 		if s.cfg.Period == ByDivergence {
 			buf[headSpread] = float32(weight * vec.SumSquares(d))
 		}
@@ -418,18 +416,30 @@ func (s *Strategy) weight(f *fragment, leaf int) float64 {
 	return float64(f.counts[leaf])
 }
 
+// moved is d = y - x.
+func moved(d, y, x []float32) {
+	for i := range d {
+		d[i] = y[i] - x[i]
+	}
+}
+
+// fold runs put for each leaf on n elements of a buffer, and folds these into parts.
+func fold(folds []comm.Fold, buffers [][]float32, n int, put func(leaf int, buf []float32)) {
+	for _, f := range folds {
+		if f.Leaf < 0 {
+			vec.Add(buffers[f.Dst][:n], buffers[f.Src][:n])
+		} else {
+			put(f.Leaf, buffers[f.Dst][:n])
+		}
+	}
+}
+
 // fold runs put for each replica on n elements of a buffer, and folds these into this worker's parts.
 func (s *Strategy) fold(n int, put func(r *replica, buf []float32)) [][]float32 {
 	if len(s.folds) == 0 {
 		clear(s.buffers[0][:n])
 	}
-	for _, f := range s.folds {
-		if f.Leaf < 0 {
-			vec.Add(s.buffers[f.Dst][:n], s.buffers[f.Src][:n])
-		} else {
-			put(s.replicas[f.Leaf-s.firstLeaf], s.buffers[f.Dst][:n])
-		}
-	}
+	fold(s.folds, s.buffers, n, func(leaf int, buf []float32) { put(s.replicas[leaf-s.firstLeaf], buf) })
 	for i := range s.parts {
 		s.parts[i] = s.buffers[i][:n]
 	}
