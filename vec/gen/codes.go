@@ -265,13 +265,7 @@ func quantizers() {
 					q[i] = r
 					continue
 				}
-				VROUNDPS(Imm(1), r, f)
-				VSUBPS(f, r, r)
-				up := YMM()
-				VMOVUPS(Mem{Base: p[2], Disp: 32 * i}, up)
-				VCMPPS(Imm(1), r, up, up) // u < r-f
-				VCVTPS2DQ(f, f)
-				VPSUBD(up, f, f)
+				randomly(r, f, Mem{Base: p[2], Disp: 32 * i})
 				VPADDD(zero, f, f)
 				q[i] = f
 			}

@@ -60,6 +60,17 @@ func whole24(u Mem) VecVirtual {
 	return v
 }
 
+// randomly makes f the whole number below r, or above it where u says so. It changes r.
+func randomly(r, f VecVirtual, u Mem) {
+	VROUNDPS(Imm(1), r, f)
+	VSUBPS(f, r, r)
+	up := YMM()
+	VMOVUPS(u, up)
+	VCMPPS(Imm(1), r, up, up) // u < r-f
+	VCVTPS2DQ(f, f)
+	VPSUBD(up, f, f)
+}
+
 // bytes32 stores four vectors of 32-bit numbers, none above 255, as bytes.
 func bytes32(q [4]VecVirtual, to Mem) {
 	VPACKUSDW(q[1], q[0], q[0])
@@ -105,13 +116,7 @@ func levels16() {
 					q[i] = r
 					continue
 				}
-				VROUNDPS(Imm(1), r, f)
-				VSUBPS(f, r, r)
-				up := YMM()
-				VMOVUPS(Mem{Base: p[2], Disp: 32 * i}, up)
-				VCMPPS(Imm(1), r, up, up) // u < r-f
-				VCVTPS2DQ(f, f)
-				VPSUBD(up, f, f)
+				randomly(r, f, Mem{Base: p[2], Disp: 32 * i})
 				q[i] = f
 			}
 			words32(q, Mem{Base: p[0]})
@@ -302,16 +307,12 @@ func minis() {
 func pairs() {
 	text("signSums", "func(x []float32) (above, below float64)", "sums what has no sign bit, and what has one.")
 	above, below := zeros(4), zeros(4)
-	n, x := length("x"), base("x")
 	add := func(v VecVirtual, acc []VecVirtual) {
-		lo, hi := YMM(), YMM()
-		VCVTPS2PD(v.AsX(), lo)
-		VEXTRACTF128(Imm(1), v, hi.AsX())
-		VCVTPS2PD(hi.AsX(), hi)
+		lo, hi := widened(v)
 		VADDPD(lo, acc[0], acc[0])
 		VADDPD(hi, acc[1], acc[1])
 	}
-	eight := func(i int, v VecVirtual) {
+	lanes16(func(i int, v VecVirtual) {
 		m := YMM()
 		VPSRAD(Imm(31), v, m)
 		t := YMM()
@@ -319,27 +320,7 @@ func pairs() {
 		add(t, below[2*i:])
 		VPANDN(v, m, t)
 		add(t, above[2*i:])
-	}
-	Label("loop")
-	CMPQ(n, Imm(16))
-	JLT(LabelRef("tail"))
-	for i := range 2 {
-		v := YMM()
-		VMOVUPS(Mem{Base: x, Disp: 32 * i}, v)
-		eight(i, v)
-	}
-	ADDQ(Imm(64), x)
-	SUBQ(Imm(16), n)
-	JMP(LabelRef("loop"))
-	Label("tail")
-	TESTQ(n, n)
-	JE(LabelRef("fold"))
-	for i := range 2 {
-		v := YMM()
-		VMASKMOVPS(Mem{Base: x, Disp: 32 * i}, tailMask(n, 8*i), v)
-		eight(i, v)
-	}
-	Label("fold")
+	})
 	for _, acc := range [][]VecVirtual{above, below} {
 		fold64(acc)
 	}

@@ -34,15 +34,20 @@ func sums() {
 func doubles(name, doc string, term func(v, acc VecVirtual)) {
 	text(name, "func(x []float32) float64", doc)
 	acc := zeros(4)
-	n, x := length("x"), base("x")
-	eight := func(i int, v VecVirtual) {
-		lo, hi := YMM(), YMM()
-		VCVTPS2PD(v.AsX(), lo)
-		VEXTRACTF128(Imm(1), v, hi.AsX())
-		VCVTPS2PD(hi.AsX(), hi)
+	lanes16(func(i int, v VecVirtual) {
+		lo, hi := widened(v)
 		term(lo, acc[2*i])
 		term(hi, acc[2*i+1])
-	}
+	})
+	fold64(acc)
+	VZEROUPPER()
+	Store(acc[0].AsX(), ReturnIndex(0))
+	RET()
+}
+
+// lanes16 feeds 16 elements of x a turn, eight at a time, the last ones followed by zeros.
+func lanes16(eight func(i int, v VecVirtual)) {
+	n, x := length("x"), base("x")
 	Label("loop")
 	CMPQ(n, Imm(16))
 	JLT(LabelRef("tail"))
@@ -63,10 +68,15 @@ func doubles(name, doc string, term func(v, acc VecVirtual)) {
 		eight(i, v)
 	}
 	Label("fold")
-	fold64(acc)
-	VZEROUPPER()
-	Store(acc[0].AsX(), ReturnIndex(0))
-	RET()
+}
+
+// widened is eight elements as two times four in float64.
+func widened(v VecVirtual) (lo, hi VecVirtual) {
+	lo, hi = YMM(), YMM()
+	VCVTPS2PD(v.AsX(), lo)
+	VEXTRACTF128(Imm(1), v, hi.AsX())
+	VCVTPS2PD(hi.AsX(), hi)
+	return lo, hi
 }
 
 // fold64 adds 16 lanes in halves, into the first.
