@@ -55,10 +55,10 @@ func newGroups(w *strategy.Worker, n int) (*groups, error) {
 	return all, nil
 }
 
-// count books a step.
-func (g *groups) count(w *strategy.Worker) {
-	for leaf := range g.counts {
-		g.counts[leaf] += w.Count(leaf)
+// book adds a step's samples by leaf.
+func book(counts []int, w *strategy.Worker) {
+	for leaf := range counts {
+		counts[leaf] += w.Count(leaf)
 	}
 }
 

@@ -256,12 +256,10 @@ func (s *Strategy) train(ctx context.Context, w *strategy.Worker, rep *strategy.
 	s.samples += w.Samples
 	for _, f := range s.fragments {
 		f.since++
-		for leaf := range f.counts {
-			f.counts[leaf] += w.Count(leaf)
-		}
+		book(f.counts, w)
 	}
 	if s.groups != nil {
-		s.groups.count(w)
+		book(s.groups.counts, w)
 	}
 	sum, n := 0.0, 0
 	for i, r := range s.replicas {
