@@ -30,7 +30,7 @@ func locate(path string, o Options) (pair, error) {
 			near := spec.NearestPath(path)
 			if near == "" {
 				name, _, _ := strings.Cut(path, ":")
-				near = spec.Nearest(name, []string{"digits"})
+				near = spec.Nearest(name, []string{"digits", "synthetic"})
 			}
 			if near != "" {
 				e.What = fmt.Sprintf("not found, did you mean %s?", near)

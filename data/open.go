@@ -117,6 +117,7 @@ func choice(what, word string, choices ...string) error {
 //
 //	digits                      28x28 images of handwritten-like digits, made here
 //	digits:train=12000,test=2000,seed=1     the same, with their numbers and seed
+//	synthetic:100000            so many samples without content, for runs that compute nothing
 //	a folder                    with the four files of MNIST, or one data set in another format
 //	a file                      IDX images, LIBSVM or CSV, packed by gzip or not
 //
@@ -125,8 +126,12 @@ func Open(ctx context.Context, path string, o Options) (train, test Dataset, err
 	if err := o.validate(); err != nil {
 		return nil, nil, err
 	}
-	if name, _, _ := strings.Cut(path, ":"); name == "digits" {
+	switch name, _, _ := strings.Cut(path, ":"); name {
+	case "digits":
 		return openDigits(ctx, path, o)
+	case "synthetic":
+		train, err = openSynthetic(path, o)
+		return train, nil, err
 	}
 	found, err := locate(path, o)
 	if err != nil {
