@@ -5,11 +5,13 @@ package zoo
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/model/linear"
 	"github.com/covey-ml/covey/model/nn"
+	"github.com/covey-ml/covey/model/profile"
 	"github.com/covey-ml/covey/spec"
 )
 
@@ -42,6 +44,7 @@ var entries = []entry{
 			alpha := s.Float("alpha", 1)
 			return finish(s, c, func(c linear.Config) (model.Model, error) { return linear.NewLasso(c, alpha) })
 		}},
+	{"profile", "profile:resnet50|...|FILE[,sequence=128] - sizes and costs alone, for covey sim --timing: " + strings.Join(profile.Names(), ", ") + ", or a file of segments", "", profiled},
 }
 
 // Names lists the models.
@@ -171,4 +174,21 @@ func mlp(s *spec.Spec, c linear.Config, info data.Info) (model.Model, error) {
 		return nil, fmt.Errorf("mlp: %w", err)
 	}
 	return m, nil
+}
+
+// profiled does not look at the data, which a profile never reads.
+func profiled(s *spec.Spec, _ linear.Config, _ data.Info) (model.Model, error) {
+	name, tokens := s.Text("name", ""), s.Int("sequence", 0)
+	if err := s.Done(); err != nil {
+		return nil, err
+	}
+	switch {
+	case name == "":
+		return nil, fmt.Errorf("profile: expected a name (%s) or a file, as in profile:%s", strings.Join(profile.Names(), ", "), profile.Names()[0])
+	case !profile.IsFile(name):
+		return profile.New(name, tokens)
+	case tokens != 0:
+		return nil, fmt.Errorf("profile:%s: a file says what its samples cost, and takes no sequence", name)
+	}
+	return profile.Load(name)
 }

@@ -62,6 +62,21 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// TestProfile: a profile asks nothing of the data.
+func TestProfile(t *testing.T) {
+	for s, want := range map[string]int{"profile:resnet50": 25_557_032, "profile:bert-base,sequence=64": 109_482_240} {
+		for _, info := range []data.Info{digits, spam, houses} {
+			m, err := make1(t, s, info)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := m.Layout().Len(); got != want {
+				t.Errorf("%s for %s has %d parameters, expected %d", s, info.Name, got, want)
+			}
+		}
+	}
+}
+
 // TestStrength: parameters arrive where they belong, relative to the 100 samples.
 func TestStrength(t *testing.T) {
 	x := make([]float32, 21)
@@ -96,12 +111,17 @@ func TestRefusals(t *testing.T) {
 		info data.Info
 		want string
 	}{
-		{"mlpp:128", digits, `unknown model "mlpp": did you mean "mlp"? (mlp, softmax, logistic, linear, ridge, lasso)`},
-		{"logistc", spam, `unknown model "logistc": did you mean "logistic"? (mlp, softmax, logistic, linear, ridge, lasso)`},
-		{"transformer", spam, `unknown model "transformer" (mlp, softmax, logistic, linear, ridge, lasso)`},
+		{"mlpp:128", digits, `unknown model "mlpp": did you mean "mlp"? (mlp, softmax, logistic, linear, ridge, lasso, profile)`},
+		{"logistc", spam, `unknown model "logistc": did you mean "logistic"? (mlp, softmax, logistic, linear, ridge, lasso, profile)`},
+		{"transformer", spam, `unknown model "transformer" (mlp, softmax, logistic, linear, ridge, lasso, profile)`},
 		{"mlp:128,activaton=relu", digits, `mlp: unknown parameter "activaton": did you mean "activation"? (activation, dropout)`},
 		{"mlp:128,activation=rel", digits, `mlp: unknown activation "rel": did you mean "relu"? (relu, tanh, gelu)`},
 		{"mlp:128,dropout=1", digits, "mlp: dropout is 1, expected a probability: at least 0 and below 1"},
+		{"profile", digits, "profile: expected a name (vgg16, resnet50, resnet101, inceptionv3, bert-base, gpt2-small) or a file, as in profile:vgg16"},
+		{"profile:resnet", digits, `unknown profile "resnet": did you mean "resnet50"? (vgg16, resnet50, resnet101, inceptionv3, bert-base, gpt2-small), or a file such as mine.yaml`},
+		{"profile:vgg16,sequnce=3", digits, `profile: unknown parameter "sequnce": did you mean "sequence"? (name, sequence)`},
+		{"profile:./mine.yaml,sequence=3", digits, "profile:./mine.yaml: a file says what its samples cost, and takes no sequence"},
+		{"profile:./mine.yaml", digits, "./mine.yaml: there is no such profile"},
 		{"mlp:0", digits, `mlp: width is "0", expected a positive whole number`},
 		{"mlp", digits, "mlp needs the widths of its hidden layers, as in mlp:128 or mlp:128,64; without hidden layers it is softmax"},
 		{"mlp", houses, "mlp needs the widths of its hidden layers, as in mlp:128 or mlp:128,64; without hidden layers it is linear"},
