@@ -125,6 +125,14 @@ func (s *Spec) Word(key, def string, choices ...string) string {
 	return v
 }
 
+// Text takes a value as it is written, as Int does.
+func (s *Spec) Text(key, def string) string {
+	if v, ok := s.take(key); ok {
+		return v
+	}
+	return def
+}
+
 // Ints takes all unnamed values, which must be positive whole numbers.
 func (s *Spec) Ints(what string) []int {
 	var out []int

@@ -46,6 +46,10 @@ func TestTaking(t *testing.T) {
 	if p, k, on, mode := s.Float("p", 1), s.Int("k", 1), s.Bool("on", false), s.Word("mode", "fast", "fast", "slow"); p != 0.5 || k != 7 || !on || mode != "slow" {
 		t.Errorf("took %v %v %v %v", p, k, on, mode)
 	}
+	s = parse("x:10Mbit/s,down=1:2")
+	if up, down := s.Text("up", "a"), s.Text("down", "b"); up != "10Mbit/s" || down != "1:2" || s.Text("absent", "c") != "c" || s.Done() != nil {
+		t.Errorf("took %q %q, %v", up, down, s.Done())
+	}
 	if s.Int("absent", 9) != 9 || s.Done() != nil {
 		t.Errorf("default or Done: %v", s.Done())
 	}
