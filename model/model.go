@@ -7,6 +7,7 @@ package model
 
 import (
 	"context"
+	"slices"
 
 	"github.com/covey-ml/covey/data"
 )
@@ -98,10 +99,15 @@ type Objective interface {
 	Objective(x []float32, ds data.Dataset) float64
 }
 
-// Costed is a model that knows what it costs.
+// Costed is a model that knows what it costs. All are numbers of floating-point operations for n samples.
 type Costed interface {
-	// FLOPs is the number of floating-point operations of Grad for n samples.
+	// FLOPs is all of Grad: Forward, and Backward of each segment of the layout.
 	FLOPs(n int) int64
+	// Forward is the pass that Eval makes, too, and Grad before any segment is final.
+	Forward(n int) int64
+	// Backward is what Grad computes for segment i of the layout, from when the segment before it, in the order in which
+	// they become final, is final.
+	Backward(n, i int) int64
 }
 
 // Kind tells what a segment holds.
@@ -132,6 +138,18 @@ func (l Layout) Len() int {
 	}
 	last := l[len(l)-1]
 	return last.Off + last.Len
+}
+
+// Index returns the number of s in l, or -1 when it is not in it.
+func (l Layout) Index(s Segment) int {
+	i, ok := slices.BinarySearchFunc(l, s.Off, func(l Segment, off int) int { return l.Off - off })
+	for ok && l[i].Len == 0 && i+1 < len(l) && l[i].Name != s.Name {
+		i++
+	}
+	if !ok {
+		return -1
+	}
+	return i
 }
 
 // Add returns l with one more parameter segment at its end.

@@ -81,15 +81,22 @@ func (d Dense) backward(p *pass) {
 	p.final(0) // now nobody reads the weight any more
 }
 
-func (d Dense) flops(in, out int, lowest bool) int64 {
-	f := 4 * int64(in) * int64(out) // y and dW
+func (d Dense) flops(in, out int, lowest bool) (forward int64, backward [maxParams]int64) {
+	product := 2 * int64(in) * int64(out)
+	forward, backward[0] = product, product // y, and dW
 	if !lowest {
-		f += 2 * int64(in) * int64(out) // dx
+		backward[0] += product // dx, before which W is not final
 	}
 	if !d.NoBias {
-		f += 2 * int64(out)
+		forward += int64(out)
+		backward[1] = int64(out)
 	}
-	return f
+	return forward, backward
+}
+
+// elementwise is the cost of a layer that makes one pass over the width each way.
+func elementwise(width int) (forward int64, backward [maxParams]int64) {
+	return int64(width), [maxParams]int64{int64(width)}
 }
 
 // transpose writes the rows x cols matrix src to dst as cols x rows, block by block to stay in cache.
@@ -122,29 +129,32 @@ func (ReLU) forward(p *pass) {
 	vec.ReLU(p.y, p.x)
 }
 
-func (ReLU) backward(p *pass)                   { vec.ReLUGrad(p.dx, p.dy, p.y) }
-func (ReLU) flops(in, _ int, lowest bool) int64 { return 2 * int64(in) }
+func (ReLU) backward(p *pass) { vec.ReLUGrad(p.dx, p.dy, p.y) }
+
+func (ReLU) flops(in, _ int, _ bool) (int64, [maxParams]int64) { return elementwise(in) }
 
 // Tanh is the hyperbolic tangent.
 type Tanh struct{}
 
 // String prints "tanh".
-func (Tanh) String() string                     { return "tanh" }
-func (Tanh) wire(in int) (int, []param, error)  { return in, nil, nil }
-func (Tanh) forward(p *pass)                    { vec.Tanh(p.y, p.x) }
-func (Tanh) backward(p *pass)                   { vec.TanhGrad(p.dx, p.dy, p.y) }
-func (Tanh) flops(in, _ int, lowest bool) int64 { return 2 * int64(in) }
+func (Tanh) String() string                    { return "tanh" }
+func (Tanh) wire(in int) (int, []param, error) { return in, nil, nil }
+func (Tanh) forward(p *pass)                   { vec.Tanh(p.y, p.x) }
+func (Tanh) backward(p *pass)                  { vec.TanhGrad(p.dx, p.dy, p.y) }
+
+func (Tanh) flops(in, _ int, _ bool) (int64, [maxParams]int64) { return elementwise(in) }
 
 // GELU is x Phi(x) with Phi the normal distribution function, torch.nn.GELU's default form (Hendrycks and Gimpel,
 // arXiv:1606.08415), not its tanh approximation.
 type GELU struct{}
 
 // String prints "gelu".
-func (GELU) String() string                     { return "gelu" }
-func (GELU) wire(in int) (int, []param, error)  { return in, nil, nil }
-func (GELU) forward(p *pass)                    { vec.GELU(p.y, p.x) }
-func (GELU) backward(p *pass)                   { vec.GELUGrad(p.dx, p.dy, p.x) }
-func (GELU) flops(in, _ int, lowest bool) int64 { return 2 * int64(in) }
+func (GELU) String() string                    { return "gelu" }
+func (GELU) wire(in int) (int, []param, error) { return in, nil, nil }
+func (GELU) forward(p *pass)                   { vec.GELU(p.y, p.x) }
+func (GELU) backward(p *pass)                  { vec.GELUGrad(p.dx, p.dy, p.x) }
+
+func (GELU) flops(in, _ int, _ bool) (int64, [maxParams]int64) { return elementwise(in) }
 
 // Dropout zeroes each value with probability P while training and divides the rest by 1-P ("inverted"), so that
 // evaluation needs no scaling and applies none (Srivastava et al., JMLR 15, 2014, section 10).
@@ -182,7 +192,7 @@ func (d Dropout) backward(p *pass) {
 	d.mask(p, p.dx, p.dy)
 }
 
-func (d Dropout) flops(in, _ int, lowest bool) int64 { return 2 * int64(in) }
+func (Dropout) flops(in, _ int, _ bool) (int64, [maxParams]int64) { return elementwise(in) }
 
 // mask writes src to dst with the dropped values zero and the others scaled. Forward and backward draw the same mask
 // twice rather than keep it.

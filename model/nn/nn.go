@@ -65,6 +65,8 @@ type Network struct {
 	lowest  int // first layer with parameters: backward stops there
 	widest  int
 	outputs int
+	ahead   int64     // FLOPs of forward for a sample
+	back    []int64   // those of backward, by segment of the layout
 	pool    sync.Pool // of *workspace
 }
 
@@ -85,8 +87,9 @@ type Layer interface {
 	forward(p *pass)
 	// backward writes the parameters' gradients from p.dy, says final for each, and then writes p.dx unless nil.
 	backward(p *pass)
-	// flops is the cost of forward and backward for one sample; lowest layers have no p.dx.
-	flops(in, out int, lowest bool) int64
+	// flops is the cost of forward for one sample, and of backward: up to where each parameter is final, or, of a layer
+	// without any, all of it as that of parameter 0. lowest layers have no p.dx.
+	flops(in, out int, lowest bool) (forward int64, backward [maxParams]int64)
 }
 
 // param is a parameter that a layer needs: Init draws it uniformly from [-bound, bound).
@@ -147,7 +150,29 @@ func New(c Config) (*Network, error) {
 		return nil, fmt.Errorf("nn: head %v: %w", c.Head, err)
 	}
 	n.pool.New = func() any { return newWorkspace(n) }
+	n.price()
 	return n, nil
+}
+
+// price works out what a sample costs. What a layer without parameters computes on the way back is for the layer with some
+// below it. Layers below the lowest one with parameters only go forward, over the input's width, which is not worth
+// telling.
+func (n *Network) price() {
+	n.back = make([]int64, len(n.layout))
+	above := int64(0)
+	for i := len(n.conf.Layers) - 1; i >= n.lowest; i-- {
+		forward, back := n.conf.Layers[i].flops(n.width[i], n.width[i+1], i == n.lowest)
+		n.ahead += forward
+		if len(n.segs[i]) == 0 {
+			above += back[0]
+			continue
+		}
+		for k, s := range n.segs[i] {
+			n.back[s] = back[k]
+		}
+		n.back[n.segs[i][len(n.segs[i])-1]] += above // the last is final first
+		above = 0
+	}
 }
 
 // String prints the network on one line: "784, dense 128, relu, dense 10, cross-entropy".
@@ -179,15 +204,18 @@ func (n *Network) Init(x []float32, seed uint64) {
 // FLOPs counts Grad on dense samples: a product of m x k by k x n is 2mkn operations, an elementwise pass 1 an
 // element (whatever the function). Sparse samples cost less in the first layer, which depends on the data.
 func (n *Network) FLOPs(samples int) int64 {
-	var sum int64
-	for i, l := range n.conf.Layers {
-		if i < n.lowest {
-			continue // forward alone, over the input's width: not worth telling apart
-		}
-		sum += l.flops(n.width[i], n.width[i+1], i == n.lowest)
+	sum := n.ahead
+	for _, f := range n.back {
+		sum += f
 	}
 	return int64(samples) * sum
 }
+
+// Forward implements model.Costed.
+func (n *Network) Forward(samples int) int64 { return int64(samples) * n.ahead }
+
+// Backward implements model.Costed.
+func (n *Network) Backward(samples, segment int) int64 { return int64(samples) * n.back[segment] }
 
 // Outputs is the number of class probabilities or targets that Predict gives a sample.
 func (n *Network) Outputs() int { return n.outputs }

@@ -344,6 +344,37 @@ func TestLayout(t *testing.T) {
 	if got, want := net.FLOPs(3), int64(3*(4*784*128+2*128+2*128+2*128+6*128*10+2*10)); got != want {
 		t.Errorf("%d operations, expected %d", got, want)
 	}
+	if got, want := net.Forward(3), int64(3*(2*784*128+128+128+128+2*128*10+10)); got != want {
+		t.Errorf("%d operations forward, expected %d", got, want)
+	}
+	// A bias is final before its weight, and after relu and dropout above it; a weight after dx, which reads it.
+	for i, want := range []int64{2 * 784 * 128, 128 + 128 + 128, 4 * 128 * 10, 10} {
+		if got := net.Backward(3, i); got != 3*want {
+			t.Errorf("%s: %d operations, expected %d", net.Layout()[i].Name, got, 3*want)
+		}
+	}
+}
+
+// What Forward and Backward say adds up to FLOPs, whatever the layers.
+func TestCostsAddUp(t *testing.T) {
+	for _, layers := range [][]Layer{
+		{Dense{Out: 3}},
+		{Dropout{P: 0.5}, Dense{Out: 3}, Tanh{}},
+		{Dense{Out: 7, NoBias: true}, GELU{}, GELU{}, Dense{Out: 3, NoBias: true}, ReLU{}},
+		{Tanh{}, Dense{Out: 7}, Dropout{P: 0.1}, ReLU{}, Dense{Out: 5}, Dense{Out: 3}},
+	} {
+		net, _, _ := build(t, Config{In: 4, Layers: layers, Head: CrossEntropy{}})
+		sum := net.Forward(2)
+		for i := range net.Layout() {
+			if net.Backward(2, i) <= 0 {
+				t.Errorf("%v: %s costs nothing", net, net.Layout()[i].Name)
+			}
+			sum += net.Backward(2, i)
+		}
+		if want := net.FLOPs(2); sum != want || want == 0 {
+			t.Errorf("%v: %d operations in parts, %d in all", net, sum, want)
+		}
+	}
 }
 
 // TestConcurrent: one network, many goroutines, batches of several sizes, the bits of one goroutine.
