@@ -38,6 +38,9 @@ func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
 	}
 }
 
+// Bytes implements Costed.
+func (o *layerwise) Bytes() int { return o.bytes() }
+
 func (o *layerwise) Local() bool                 { return false }
 func (o *layerwise) State() []ckpt.Tensor        { return o.state() }
 func (o *layerwise) Load(ts []ckpt.Tensor) error { return ckpt.Restore(ts, o.state()) }
@@ -87,6 +90,9 @@ func (r *lars) update(w, g []float32, off int, scale float32) {
 	vec.Momentum(w, g, r.v[off:off+len(w)], float32(float64(r.rate)*local), 1, float32(r.mu), 0, false)
 }
 
+// bytes: g is scaled, both norms are taken, decay joins g, and then it is momentum.
+func (r *lars) bytes() int { return (2 + 2 + 3 + 5) * touch }
+
 func (r *lars) state() []ckpt.Tensor {
 	return []ckpt.Tensor{ckpt.Float32s("lars.momentum", nil, r.v)}
 }
@@ -132,6 +138,9 @@ func (r *lamb) update(w, g []float32, off int, scale float32) {
 	vec.Axpy(-float32(float64(r.rate)*ratio), g, w)
 }
 
+// bytes: the direction takes g's place, decay joins it, both norms are taken, and x moves.
+func (r *lamb) bytes() int { return (6 + 3 + 2 + 3) * touch }
+
 func (r *lamb) state() []ckpt.Tensor {
 	return []ckpt.Tensor{ckpt.Float32s("lamb.m", nil, r.m), ckpt.Float32s("lamb.v", nil, r.v)}
 }
@@ -153,6 +162,9 @@ type clip struct {
 }
 
 func (c *clip) Local() bool { return false }
+
+// Bytes implements Costed: g is scaled, and its norm is taken, before the rule's own pass.
+func (c *clip) Bytes() int { return 3*touch + BytesOf(c.Optimizer) }
 
 func (c *clip) Apply(x, g []float32, lo, hi int, scale float32) {
 	checkWhole(x, g, lo, hi, c.n)

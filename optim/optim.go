@@ -40,6 +40,21 @@ type Optimizer interface {
 	ckpt.Stateful
 }
 
+// Costed is asked for at run time: a rule that knows what it costs.
+type Costed interface {
+	// Bytes is how many bytes of memory the update of one parameter reads and writes: four for each vector read and each
+	// written, for every pass over memory. What is in cache from the pass before does not count.
+	Bytes() int
+}
+
+// BytesOf is what o says of itself, or, of a rule that does not know, what sgd would.
+func BytesOf(o Optimizer) int {
+	if c, ok := o.(Costed); ok {
+		return c.Bytes()
+	}
+	return 3 * touch
+}
+
 // Choice is a name that a job can give, and a line of help.
 type Choice struct{ Name, Help string }
 
@@ -50,7 +65,12 @@ type rule interface {
 	update(x, g []float32, off int, scale float32)
 	// state names the moments.
 	state() []ckpt.Tensor
+	// bytes is Bytes.
+	bytes() int
 }
+
+// touch is what reading or writing one element of a vector takes of an update's bytes.
+const touch = 4
 
 var rules = []struct {
 	Choice
@@ -254,6 +274,9 @@ func (e *elementwise) decayed(x, g []float32, off int, scale float32) {
 	}
 	e.update(x, g, off, scale)
 }
+
+// Bytes implements Costed. Weight decay finds x and g in cache.
+func (e *elementwise) Bytes() int { return e.bytes() }
 
 func (e *elementwise) Local() bool                 { return true }
 func (e *elementwise) State() []ckpt.Tensor        { return e.state() }

@@ -42,6 +42,13 @@ func (r *sgd) update(x, g []float32, off int, scale float32) {
 	vec.Momentum(x, g, r.v[off:off+len(x)], scale, r.rate, r.mu, damp, r.nesterov)
 }
 
+func (r *sgd) bytes() int {
+	if r.v == nil {
+		return 3 * touch // x both ways, g
+	}
+	return 5 * touch
+}
+
 func (r *sgd) state() []ckpt.Tensor {
 	if r.v == nil {
 		return nil
@@ -77,6 +84,8 @@ func (r *adagrad) begin(t int, rate float32) {
 func (r *adagrad) update(x, g []float32, off int, scale float32) {
 	vec.Adagrad(x, g, r.s[off:off+len(x)], scale, r.rate, r.eps)
 }
+
+func (r *adagrad) bytes() int { return 5 * touch }
 
 func (r *adagrad) state() []ckpt.Tensor {
 	return []ckpt.Tensor{ckpt.Float32s("adagrad.sum", nil, r.s)}
@@ -138,6 +147,8 @@ func (r *rmsprop) update(x, g []float32, off int, scale float32) {
 		x[i] -= float32(r.rate * u)
 	}
 }
+
+func (r *rmsprop) bytes() int { return (3 + 2*len(r.state())) * touch }
 
 func (r *rmsprop) state() []ckpt.Tensor {
 	ts := []ckpt.Tensor{ckpt.Float32s("rmsprop.square", nil, r.s)}
@@ -210,6 +221,13 @@ func (r *adam) update(x, g []float32, off int, scale float32) {
 		r.top[k] = max(r.top[k], r.v[k])
 		x[i] -= float32(r.rate * float32(float32(r.m[k]/r.bias1)/(root(float32(r.top[k]/r.bias2))+r.eps)))
 	}
+}
+
+func (r *adam) bytes() int {
+	if r.top == nil {
+		return 7 * touch
+	}
+	return 9 * touch
 }
 
 func (r *adam) state() []ckpt.Tensor {
