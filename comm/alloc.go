@@ -18,8 +18,11 @@ type Allocator interface {
 // ranks can reach when g has such (see Allocator), so that a sum copies nothing it need not; else on the heap, where
 // everything works too, on some transports by way of a copy. Vectors that live as long as the group (parameters,
 // gradients) are made by it, once: what comes from a group's own memory is not given back before the process ends,
-// and may be used after the group is closed.
+// and may be used after the group is closed. Of a hollow group, it is memory that all share, of any content.
 func Alloc(g Group, n int) []float32 {
+	if IsHollow(g) {
+		return sharedFloats(n)
+	}
 	if x := allocIn(g, n); x != nil {
 		return x
 	}

@@ -117,7 +117,7 @@ func (c *call) doubling(x []float32) error {
 		if err := c.wait(i); err != nil {
 			return err
 		}
-		vec.Add(x, room[i*n:(i+1)*n])
+		c.add(x, room[i*n:(i+1)*n])
 	}
 	return nil
 }
@@ -135,7 +135,7 @@ func (c *call) gather(t Tree, parts [][]float32) error {
 	}
 	if k > 0 {
 		for j := range k {
-			copy(at(own+j), parts[j])
+			c.copy(at(own+j), parts[j])
 		}
 		for i := 1; i < c.size; i++ {
 			if err := c.send((c.rank+Rank(i))%Rank(c.size), phaseGather, vec.Bytes(room[own*n:(own+k)*n])); err != nil {
@@ -147,9 +147,9 @@ func (c *call) gather(t Tree, parts [][]float32) error {
 		return err
 	}
 	for _, a := range t.Merge() {
-		vec.Add(at(a.Dst), at(a.Src))
+		c.add(at(a.Dst), at(a.Src))
 	}
-	copy(parts[0], at(0))
+	c.copy(parts[0], at(0))
 	return nil
 }
 
@@ -183,7 +183,7 @@ func (c *call) binomial(t Tree, parts [][]float32) error {
 			got++
 		}
 		for _, a := range r.adds {
-			vec.Add(at(a.Dst), at(a.Src))
+			c.add(at(a.Dst), at(a.Src))
 		}
 	}
 	if c.rank > 0 {

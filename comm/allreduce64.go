@@ -81,7 +81,7 @@ func (c *call) gather64(t Tree, parts [][]float64) error {
 		}
 	}
 	for j := range k {
-		copy(room[(own+j)*n:], parts[j])
+		c.copy64(room[(own+j)*n:(own+j+1)*n], parts[j])
 	}
 	if mine := room[own*n : (own+k)*n]; k > 0 {
 		for i := 1; i < c.size; i++ {
@@ -94,9 +94,9 @@ func (c *call) gather64(t Tree, parts [][]float64) error {
 		return err
 	}
 	for _, a := range t.Merge() {
-		add64(room[a.Dst*n:(a.Dst+1)*n], room[a.Src*n:])
+		c.add64(room[a.Dst*n:(a.Dst+1)*n], room[a.Src*n:])
 	}
-	copy(parts[0], room[:n])
+	c.copy64(parts[0], room[:n])
 	return nil
 }
 
@@ -117,7 +117,7 @@ func (c *call) direct64(t Tree, parts [][]float64) error {
 	spread := len(c.waits)
 	// The results may be asked for already: an owner sends its chunk only after it has had this rank's parts of it.
 	for j := range k {
-		copy(room[(own+j)*m:], parts[j][lo:hi])
+		c.copy64(room[(own+j)*m:(own+j+1)*m], parts[j][lo:hi])
 	}
 	for from := range Rank(c.size) {
 		if a, b := Chunk(len(x), c.size, from); from != c.rank && a < b {
@@ -140,9 +140,9 @@ func (c *call) direct64(t Tree, parts [][]float64) error {
 	}
 	if m > 0 {
 		for _, a := range t.Merge() {
-			add64(room[a.Dst*m:(a.Dst+1)*m], room[a.Src*m:])
+			c.add64(room[a.Dst*m:(a.Dst+1)*m], room[a.Src*m:])
 		}
-		copy(x[lo:hi], room[:m])
+		c.copy64(x[lo:hi], room[:m])
 		for i := 1; i < c.size; i++ {
 			if err := c.send((c.rank+Rank(i))%Rank(c.size), phaseGather, bytes64(x[lo:hi])); err != nil {
 				return err
@@ -152,11 +152,22 @@ func (c *call) direct64(t Tree, parts [][]float64) error {
 	return c.all(spread)
 }
 
-func add64(dst, x []float64) {
-	x = x[:len(dst)]
-	for i := range dst {
-		dst[i] += x[i]
+// add64 and copy64 are add and copy of float64.
+func (c *call) add64(dst, x []float64) {
+	if !c.hollow {
+		x = x[:len(dst)]
+		for i := range dst {
+			dst[i] += x[i]
+		}
 	}
+	c.clock.Spend(Cost{Bytes: 3 * 2 * word * int64(len(dst))})
+}
+
+func (c *call) copy64(dst, x []float64) {
+	if !c.hollow {
+		copy(dst, x)
+	}
+	c.clock.Spend(Cost{Bytes: 2 * 2 * word * int64(len(dst))})
 }
 
 // scratch64 is the call's bytes as n float64: an allocation of whole words starts at one.

@@ -314,7 +314,7 @@ func (b *Board) work(c *call, s *swap, i int) error {
 		}
 		if s.x != nil && !four {
 			if s.parts != nil {
-				apply(s.parts[0], s.x, s.f, a, z)
+				c.apply(s.parts[0], s.x, s.f, a, z)
 			}
 			for _, out := range outs {
 				copy(out[a-lo:z-lo], s.x[a:z])

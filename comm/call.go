@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"sync"
+
+	"github.com/covey-ml/covey/vec"
 )
 
 // call is one collective under way on one rank. All collectives have the same shape: ask for everything that will
@@ -14,15 +17,27 @@ type call struct {
 	ctx     context.Context
 	g       Group
 	poster  Poster // nil when g takes no posts
+	clock   Clock
+	hollow  bool   // nothing is computed
 	board   *Board // not nil once the call has taken it
 	op      Op
 	rank    Rank
 	size    int
 	waits   []wait
 	touched bool // a message of this call was sent or taken
-	floats  []float32
+	room    *room
 	bytes   []byte
 }
+
+// room is scratch of a call.
+type room struct {
+	floats []float32
+	class  int // bits of the length that it was first asked for
+}
+
+// rooms are the free ones by class: where many ranks share a process, one that needs little does not sit on the memory of
+// one that needs much.
+var rooms [bits.UintSize + 1]sync.Pool
 
 // wait is a receive that was asked for.
 type wait struct {
@@ -54,6 +69,7 @@ func enter(ctx context.Context, g Group, op Op, b *Board) (*call, error) {
 	c.board = b
 	c.ctx, c.g, c.op, c.rank, c.size, c.touched = ctx, g, op, g.Rank(), g.Size(), false
 	c.poster, _ = g.(Poster)
+	c.clock, c.hollow = g.Clock(), IsHollow(g)
 	return c, nil
 }
 
@@ -83,7 +99,11 @@ func (c *call) leave(err error) error {
 	} else if err != nil {
 		err = c.fail(err)
 	}
-	c.ctx, c.g, c.poster, c.board = nil, nil, nil, nil
+	if c.room != nil {
+		rooms[c.room.class].Put(c.room)
+		c.room = nil
+	}
+	c.ctx, c.g, c.poster, c.clock, c.board = nil, nil, nil, nil, nil
 	clear(c.waits)
 	c.waits = c.waits[:0]
 	calls.Put(c)
@@ -92,10 +112,18 @@ func (c *call) leave(err error) error {
 
 // scratch returns n floats that belong to the call until it leaves. It is asked once a call, and bytes too.
 func (c *call) scratch(n int) []float32 {
-	if cap(c.floats) < n {
-		c.floats = make([]float32, n)
+	if c.hollow {
+		return sharedFloats(n)
 	}
-	return c.floats[:n]
+	if n == 0 {
+		return nil
+	}
+	class := bits.Len(uint(n))
+	if c.room, _ = rooms[class].Get().(*room); c.room == nil {
+		c.room = &room{class: class}
+	}
+	c.room.floats = vec.Resized(c.room.floats, n)
+	return c.room.floats
 }
 
 func (c *call) scratchBytes(n int) []byte {

@@ -88,8 +88,11 @@ func (c *call) sendGather(x []float32) error {
 
 // AllGatherBytes returns everybody's bytes by rank, of any lengths. It reuses into and the slices in it when they
 // have room; the result at this rank is a copy of mine. Two rounds (lengths, then bytes), 2(P-1) messages and
-// (P-1)(8 + len(mine)) bytes a rank. Errors are as for AllReduce.
+// (P-1)(8 + len(mine)) bytes a rank. A Hollow group cannot, for its messages do not say lengths. Errors are as for AllReduce.
 func AllGatherBytes(ctx context.Context, g Group, mine []byte, into [][]byte) ([][]byte, error) {
+	if IsHollow(g) {
+		return nil, errHollow(OpAllGather)
+	}
 	c, err := enter(ctx, g, OpAllGather, nil)
 	if err != nil {
 		return nil, err

@@ -9,9 +9,12 @@ import (
 // Count returns g with every message that is sent booked in l, by the operation of its tag: payload, and the header
 // bytes that g's Framer tells; messages of OpControl are control bytes altogether. What operations announce is booked
 // too, and PeerErrors passing through get the ledger's step. It keeps what else g can do: Poster, Poisoner, Framer,
-// Wire, Allocator and Boarder, whose collectives are booked as what they move. A message to the rank itself, or whose Send failed, is not booked.
-func Count(g Group, l *Ledger) Group {
-	c := &count{g: g, l: l}
+// Wire, Allocator, Hollow and Boarder, whose collectives are booked as what they move. A message to the rank itself, or whose Send failed, is not booked.
+func Count(g Group, l *Ledger) Group { return CountAt(g, l, CostsOf(g)) }
+
+// CountAt is Count with other costs than g's, the same on every rank: algorithms are chosen by them.
+func CountAt(g Group, l *Ledger, costs Costs) Group {
+	c := &count{g: g, l: l, costs: costs}
 	c.receipts.New = func() any { return &countReceipt{} }
 	c.framer, _ = g.(Framer)
 	c.poisoner, _ = g.(Poisoner)
@@ -37,6 +40,7 @@ func Count(g Group, l *Ledger) Group {
 type count struct {
 	g        Group
 	l        *Ledger
+	costs    Costs
 	framer   Framer   // or nil
 	poisoner Poisoner // or nil
 	receipts sync.Pool
@@ -115,13 +119,16 @@ func (c *count) Announce(op Op, b Bill) {
 }
 
 // Costs implements Costed.
-func (c *count) Costs() Costs { return CostsOf(c.g) }
+func (c *count) Costs() Costs { return c.costs }
 
 // book implements booker.
 func (c *count) book(op Op, e Entry) { c.l.Book(op, e) }
 
 // Alloc implements Allocator; it returns nil when the group has no memory of its own.
 func (c *count) Alloc(n int) []float32 { return allocIn(c.g, n) }
+
+// Hollow implements Hollow.
+func (c *count) Hollow() bool { return IsHollow(c.g) }
 
 // Board implements Boarder.
 func (c *count) Board() *Board { return boardOf(c.g) }
@@ -150,6 +157,7 @@ var (
 	_ Announcer = (*count)(nil)
 	_ Costed    = (*count)(nil)
 	_ Allocator = (*count)(nil)
+	_ Hollow    = (*count)(nil)
 	_ Boarder   = (*count)(nil)
 	_ Poisoner  = poisonCount{}
 )

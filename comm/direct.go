@@ -82,18 +82,18 @@ func (c *call) direct(t Tree, parts [][]float32, x []float32, f func(lo, hi int)
 		return c.segments(t, parts, x, f, (most+segment-1)/segment)
 	}
 	if n > 0 && x != nil {
-		apply(parts[0], x, f, 0, n)
+		c.apply(parts[0], x, f, 0, n)
 	}
 	return nil
 }
 
 // apply makes x[lo:hi] of the sum.
-func apply(sum, x []float32, f func(lo, hi int), lo, hi int) {
+func (c *call) apply(sum, x []float32, f func(lo, hi int), lo, hi int) {
 	switch {
 	case f != nil:
 		f(lo, hi)
 	case &sum[lo] != &x[lo]:
-		copy(x[lo:hi], sum[lo:hi])
+		c.copy(x[lo:hi], sum[lo:hi])
 	}
 }
 
@@ -129,7 +129,7 @@ func (c *call) segments(t Tree, parts [][]float32, x []float32, f func(lo, hi in
 			return err
 		}
 		if x != nil {
-			apply(parts[0], x, f, lo, hi)
+			c.apply(parts[0], x, f, lo, hi)
 			if err := c.sendResult(x[lo:hi]); err != nil {
 				return err
 			}
@@ -234,14 +234,14 @@ func (c *call) merge(t Tree, parts [][]float32, s int, in *inflow) error {
 			return err
 		}
 		if a.Src == here {
-			vec.Add(at(a.Src), at(a.Dst))
+			c.add(at(a.Src), at(a.Dst))
 			here = a.Dst
 		} else {
-			vec.Add(at(a.Dst), at(a.Src))
+			c.add(at(a.Dst), at(a.Src))
 		}
 	}
 	if here < 0 {
-		copy(parts[0][lo:hi], at(0))
+		c.copy(parts[0][lo:hi], at(0))
 	}
 	return nil
 }

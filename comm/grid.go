@@ -285,7 +285,7 @@ func merge(c *call, adds []Add, at func(i int) ([]float32, int)) error {
 		if err := c.came(s); err != nil {
 			return err
 		}
-		vec.Add(dst, src)
+		c.add(dst, src)
 	}
 	return nil
 }
@@ -332,7 +332,7 @@ func (p *pass) columnSum() error {
 			return err
 		}
 		mine := p.x[p.lo+p.from : p.lo+p.to]
-		copy(mine, sum)
+		p.across.copy(mine, sum)
 		for i := 1; i < rows && !p.gr.whole; i++ {
 			if err := p.across.send(p.column((p.h+i)%rows), round3, vec.Bytes(mine)); err != nil {
 				return err

@@ -197,9 +197,13 @@ func (r *namedReceipt) Wait(ctx context.Context) (Rank, int, error) {
 // Announce implements Announcer.
 func (n *named) Announce(op Op, b Bill) { Announce(n.Group, op, b) }
 
+// Hollow implements Hollow.
+func (n *named) Hollow() bool { return IsHollow(n.Group) }
+
 func (n *named) outermost(r Rank) Rank { return n.names[r] }
 
 var (
 	_ Poster    = (*named)(nil)
 	_ Announcer = (*named)(nil)
+	_ Hollow    = (*named)(nil)
 )

@@ -8,9 +8,9 @@ func (c *call) ring(t Tree, parts [][]float32) error {
 	x := parts[0]
 	n, p := len(x), Rank(c.size)
 	for _, part := range parts[1:] {
-		vec.Add(x, part)
+		c.add(x, part)
 	}
-	if len(t.Parts(c.rank)) == 0 {
+	if len(t.Parts(c.rank)) == 0 && !c.hollow {
 		clear(x)
 	}
 	next, prev := (c.rank+1)%p, (c.rank-1+p)%p
@@ -52,7 +52,7 @@ func (c *call) ring(t Tree, parts [][]float32) error {
 		if err := take(coming); err != nil {
 			return err
 		}
-		vec.Add(chunk(c.rank-s-1), into(s))
+		c.add(chunk(c.rank-s-1), into(s))
 		coming = later
 	}
 	// Now chunk rank+1 is whole here. What comes next overwrites a chunk that this rank has sent on.

@@ -150,6 +150,9 @@ func (s *sub) Costs() Costs {
 // Alloc implements Allocator: the members reach each other's memory as in the whole group.
 func (s *sub) Alloc(n int) []float32 { return allocIn(s.g, n) }
 
+// Hollow implements Hollow.
+func (s *sub) Hollow() bool { return IsHollow(s.g) }
+
 func (s *sub) outermost(r Rank) Rank { return outermost(s.g, s.ranks[r]) }
 
 var (
@@ -158,4 +161,5 @@ var (
 	_ Framer    = (*sub)(nil)
 	_ Announcer = (*sub)(nil)
 	_ Costed    = (*sub)(nil)
+	_ Hollow    = (*sub)(nil)
 )
