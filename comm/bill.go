@@ -168,6 +168,15 @@ func AllGatherBytesBill(ranks, n int) Bill {
 	return b
 }
 
+// GatherBytesBill is what a rank but 0 sends in a GatherBytes when it holds n bytes in the end: their number, and them.
+func GatherBytesBill(n int) Bill {
+	b := Bill{{1, 8}}
+	if n > 0 {
+		b[1] = Lot{1, n}
+	}
+	return b
+}
+
 // BroadcastBill is what rank r of so many sends when root broadcasts n bytes down a binomial tree.
 func BroadcastBill(ranks int, root, r Rank, n int) Bill {
 	v := (int(r) - int(root) + ranks) % ranks

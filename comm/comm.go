@@ -37,11 +37,12 @@ const (
 	OpBroadcast
 	OpAllToAll
 	OpBarrier
+	OpGather
 	OpControl // what the system says to itself: not payload
 	numOps
 )
 
-var opNames = [numOps]string{"send", "all-reduce", "reduce-scatter", "all-gather", "broadcast", "all-to-all", "barrier", "control"}
+var opNames = [numOps]string{"send", "all-reduce", "reduce-scatter", "all-gather", "broadcast", "all-to-all", "barrier", "gather", "control"}
 
 // String returns the name that reports and errors use.
 func (o Op) String() string {
@@ -120,6 +121,12 @@ type Poisoner interface {
 type Framer interface {
 	// Overhead is the number of header bytes that carry a payload of n bytes, over all its frames.
 	Overhead(n int) int
+}
+
+// Stepper is asked for at run time: a Group that wants to know at which step its worker is, for faults that come at steps.
+type Stepper interface {
+	// Begin says that the worker begins a step, from 1.
+	Begin(step int)
 }
 
 // Wire is asked for at run time: bytes counted where they leave and enter the process.

@@ -257,6 +257,7 @@ func (x *exam) collectives(t *testing.T, n int) {
 			})
 		}
 	})
+	t.Run("GatherBytes", func(t *testing.T) { x.gatherBytes(t, c, books) })
 	t.Run("Broadcast", func(t *testing.T) {
 		for root := range comm.Rank(n) {
 			for _, size := range []int{0, 1, 1001, comm.EagerBytes + 5} {
