@@ -68,10 +68,38 @@ func NewTree(leaves, ranks int) Tree {
 	return newTree(leaves, runs, nil)
 }
 
+// plans are the newest ones of this process, the newest last, for trees of equal shape to share: thousands of ranks in one
+// process would each make the same.
+var plans struct {
+	mu  sync.Mutex
+	all []*treePlan
+}
+
+// plansKept is how many plans are kept for others: a run has one or two, and one for each group of its ranks.
+const plansKept = 8
+
 // newTree is NewTree with given runs: rank r owns the leaves [runs[r], runs[r+1]).
 func newTree(leaves int, runs []int, hosts Hosts) Tree {
+	plans.mu.Lock()
+	defer plans.mu.Unlock()
+	for i, p := range plans.all {
+		if p.leaves == leaves && slices.Equal(p.runs, runs) && slices.Equal(p.hosts, hosts) {
+			plans.all = append(slices.Delete(plans.all, i, i+1), p)
+			return Tree{p}
+		}
+	}
+	t := planned(leaves, runs, hosts)
+	if len(plans.all) == plansKept {
+		plans.all = slices.Delete(plans.all, 0, 1)
+	}
+	plans.all = append(plans.all, t.p)
+	return t
+}
+
+// planned makes a plan.
+func planned(leaves int, runs []int, hosts Hosts) Tree {
 	ranks := len(runs) - 1
-	p := &treePlan{leaves: leaves, ranks: ranks, runs: runs, hosts: hosts, first: make([]int, ranks+1)}
+	p := &treePlan{leaves: leaves, ranks: ranks, runs: runs, hosts: slices.Clone(hosts), first: make([]int, ranks+1)}
 	t := Tree{p}
 	p.perfect = ranks&(ranks-1) == 0
 	for r := range ranks {
