@@ -1,14 +1,17 @@
 package data
 
-import "fmt"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
 // ClientSampler says which samples of its own each client uses in a step, from (seed, client, epoch, step) alone. An epoch
 // of a client is a random order of its samples, of which step t of S uses those from t*n/S to (t+1)*n/S, n being how many
 // it has: each sample is used exactly once an epoch, and a client's part of a batch is in proportion to its data. A client
 // of fewer samples than there are steps has none in some of them.
 //
-// A ClientSampler keeps the orders of the epoch that it was asked for last: Shard is not safe for concurrent use. The other
-// methods are.
+// A ClientSampler keeps, of each client, the order of the epoch that it was asked for last: Shard may be called from several
+// goroutines for different clients, and the other methods for any.
 type ClientSampler struct {
 	parts [][]int // by client, the samples that it owns
 	n     int
@@ -16,6 +19,7 @@ type ClientSampler struct {
 	seed  uint64
 	epoch []int // by client, whose order its perm holds, -1 at first
 	perm  [][]int
+	sizes []atomic.Int64 // by step, what Size says; 0: not known yet
 }
 
 // NewClientSampler returns the sampler of clients that own parts of n samples, as Partition makes them, in steps of about
@@ -43,6 +47,7 @@ func NewClientSampler(parts [][]int, n, batch int, seed uint64) (*ClientSampler,
 		return nil, fmt.Errorf("the clients own %d of %d samples", sum, n)
 	}
 	s := &ClientSampler{parts: parts, n: n, steps: (n + batch - 1) / batch, seed: seed, perm: make([][]int, len(parts))}
+	s.sizes = make([]atomic.Int64, s.steps)
 	for range parts {
 		s.epoch = append(s.epoch, -1)
 	}
@@ -54,10 +59,14 @@ func (s *ClientSampler) Steps() int { return s.steps }
 
 // Size returns how many samples all clients together use in an epoch's step, counting steps from 0.
 func (s *ClientSampler) Size(step int) int {
+	if n := s.sizes[step].Load(); n > 0 {
+		return int(n)
+	}
 	n := 0
 	for c := range s.parts {
 		n += s.Count(step, c)
 	}
+	s.sizes[step].Store(int64(n))
 	return n
 }
 

@@ -2,6 +2,7 @@ package data
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/covey-ml/covey/rng"
 )
@@ -11,13 +12,20 @@ import (
 // order of all samples cut into batches, so each sample is used exactly once an epoch; when the batch does not divide
 // the number of samples, the last batch of the epoch is short.
 //
-// A Sampler keeps the order of the epoch that it was asked for last: Batch is not safe for concurrent use. The other
-// methods are.
+// A Sampler keeps the orders of the last two epochs that it was asked for, so that workers of one process can share it, some
+// of them an epoch ahead of others. All methods may be called from several goroutines.
 type Sampler struct {
 	n, batch int
 	seed     uint64
-	epoch    int // whose order perm holds, -1 at first
-	perm     []int
+
+	mu     sync.Mutex
+	orders [2]order // the newest first
+}
+
+// order is all samples in an epoch's order. Nobody changes it.
+type order struct {
+	epoch int
+	perm  []int // nil: there is none
 }
 
 // NewSampler returns the sampler of n samples in batches of batch. It fails when batch is not in 1 to n.
@@ -30,7 +38,7 @@ func NewSampler(n, batch int, seed uint64) (*Sampler, error) {
 	case batch > n:
 		return nil, fmt.Errorf("batch is %d and there are only %d samples: use a batch of at most %d", batch, n, n)
 	}
-	return &Sampler{n: n, batch: batch, seed: seed, epoch: -1}, nil
+	return &Sampler{n: n, batch: batch, seed: seed}, nil
 }
 
 // Len returns the number of samples.
@@ -42,26 +50,36 @@ func (s *Sampler) Steps() int { return (s.n + s.batch - 1) / s.batch }
 // Size returns how many samples the batch of an epoch's step holds, counting steps from 0.
 func (s *Sampler) Size(step int) int { return min(s.batch, s.n-step*s.batch) }
 
-// Batch returns the sample numbers of the global batch of one step, counting epochs and steps from 0. The slice
-// belongs to the Sampler and is valid until Batch is called for another epoch; the caller must not change it.
-// Asking for the epoch of the last call costs nothing; another epoch shuffles all sample numbers once.
+// Batch returns the sample numbers of the global batch of one step, counting epochs and steps from 0. The caller must not
+// change them. Asking for an epoch that the Sampler has costs nothing; another one shuffles all sample numbers once.
 func (s *Sampler) Batch(epoch, step int) []int {
 	if epoch < 0 || step < 0 || step >= s.Steps() {
 		panic(fmt.Sprintf("data: batch of epoch %d, step %d: an epoch has steps 0 to %d", epoch, step, s.Steps()-1))
 	}
-	if epoch != s.epoch {
-		if s.perm == nil {
-			s.perm = make([]int, s.n)
-		}
-		for i := range s.perm {
-			s.perm[i] = i
-		}
-		shuffle(s.perm, s.seed, "data/epoch", uint64(epoch))
-		s.epoch = epoch
-	}
+	perm := s.order(epoch)
 	lo := step * s.batch
 	hi := min(lo+s.batch, s.n)
-	return s.perm[lo:hi:hi]
+	return perm[lo:hi:hi]
+}
+
+// order returns all samples in the order of an epoch. What was handed out before may be in use, so a new one has memory of
+// its own.
+func (s *Sampler) order(epoch int) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.orders {
+		if o.perm != nil && o.epoch == epoch {
+			return o.perm
+		}
+	}
+	perm := make([]int, s.n)
+	for i := range perm {
+		perm[i] = i
+	}
+	shuffle(perm, s.seed, "data/epoch", uint64(epoch))
+	s.orders[1] = s.orders[0]
+	s.orders[0] = order{epoch, perm}
+	return perm
 }
 
 // shuffle puts p in the order that (seed, purpose, keys) say: Fisher and Yates, from the end.

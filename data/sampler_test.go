@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -83,6 +84,33 @@ func TestSamplerAllocatesNothingWithinAnEpoch(t *testing.T) {
 	if n := testing.AllocsPerRun(20, func() { s.Batch(epoch, 0); epoch++ }); n > 4 {
 		t.Errorf("Batch allocates %v times for a new epoch, expected its generator only", n)
 	}
+}
+
+// Workers that share a sampler, some of them an epoch ahead, get what each would get from its own; and what they hold stays.
+func TestSamplerIsShared(t *testing.T) {
+	const n, batch, epochs = 1000, 90, 6
+	s, err := NewSampler(n, batch, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			own, _ := NewSampler(n, batch, 4)
+			held := s.Batch(w%2, 3)
+			for e := w % 2; e < epochs; e++ {
+				for step := range s.Steps() {
+					if !slices.Equal(s.Batch(e, step), own.Batch(e, step)) {
+						t.Errorf("worker %d: another batch in epoch %d, step %d", w, e, step)
+					}
+				}
+			}
+			if fresh, _ := NewSampler(n, batch, 4); !slices.Equal(held, fresh.Batch(w%2, 3)) {
+				t.Errorf("worker %d: what it holds has changed", w)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // The first place of a shuffled order holds each sample about equally often.
