@@ -26,7 +26,6 @@ const (
 // a pair of ranks cannot tell, are CostsOf's.
 func MeasureCosts(ctx context.Context, g Group) (Costs, error) {
 	costs := CostsOf(g)
-	costs.Name = "measured " + costs.Name
 	c, err := enter(ctx, g, OpAllToAll, nil)
 	if err != nil {
 		return Costs{}, err
@@ -52,15 +51,7 @@ func MeasureCosts(ctx context.Context, g Group) (Costs, error) {
 	for i := range numbers {
 		numbers[i] = math.Float64frombits(binary.LittleEndian.Uint64(p[8*i:]))
 	}
-	grown := func(inside, beyond, now float64) float64 { // the bound between the caches is not measured: keep the ratio
-		if inside == 0 {
-			return now
-		}
-		return now * beyond / inside
-	}
-	costs.BetaBeyond, costs.GammaBeyond = grown(costs.Beta, costs.BetaBeyond, numbers[2]), grown(costs.Gamma, costs.GammaBeyond, numbers[3])
-	costs.Alpha, costs.Message, costs.Beta, costs.Gamma = numbers[0], numbers[1], numbers[2], numbers[3]
-	return costs, nil
+	return costs.Measured(numbers[0], numbers[1], numbers[2], numbers[3]), nil
 }
 
 // probe exchanges messages with the other of ranks 0 and 1 and finds Alpha, Message and Beta.
