@@ -72,13 +72,8 @@ var (
 	_ comm.Allocator = (*group)(nil)
 )
 
-// Overhead implements comm.Framer: the headers of the frames that carry the payload. Asking for leave is control.
-func (g *group) Overhead(n int) int {
-	if n <= comm.EagerBytes {
-		return frameBytes
-	}
-	return (n + partBytes - 1) / partBytes * frameBytes
-}
+// Overhead implements comm.Framer.
+func (g *group) Overhead(n int) int { return Overhead(n) }
 
 // Board implements comm.Boarder.
 func (g *group) Board() *comm.Board { return g.board }

@@ -35,6 +35,14 @@ const (
 	partBytes = 256 << 10
 )
 
+// Overhead is the header bytes of a message of n bytes: those of the frames that carry it. Asking for leave is control.
+func Overhead(n int) int {
+	if n <= comm.EagerBytes {
+		return frameBytes
+	}
+	return (n + partBytes - 1) / partBytes * frameBytes
+}
+
 // payload is how many bytes follow the header.
 func (f frame) payload() int {
 	if f.kind == frameAsk {

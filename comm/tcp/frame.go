@@ -112,3 +112,6 @@ func (h *header) parse(b *[HeaderBytes]byte) error {
 
 // frames is the number of frames that carry a message of n bytes.
 func frames(n int) int { return max(1, (n+FrameBytes-1)/FrameBytes) }
+
+// Overhead is the header bytes of a message of n bytes.
+func Overhead(n int) int { return frames(n) * HeaderBytes }

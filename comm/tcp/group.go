@@ -66,7 +66,7 @@ func (g *group) Close() error {
 }
 
 // Overhead implements comm.Framer.
-func (g *group) Overhead(n int) int { return frames(n) * HeaderBytes }
+func (g *group) Overhead(n int) int { return Overhead(n) }
 
 // Wired implements comm.Wire.
 func (g *group) Wired() (sent, received, encrypted int64) {
