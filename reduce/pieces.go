@@ -70,6 +70,16 @@ func (r *Compressed) plan(v Vector) (*plan, error) {
 	if p := r.plans[key]; p != nil {
 		return p, nil
 	}
+	p, err := lay(r.segments, v.Off, v.Head, n, r.active)
+	if err == nil {
+		r.plans[key] = p
+	}
+	return p, err
+}
+
+// lay makes the plan for a vector of n elements, of which the first head come before element off of the flat vector, that so
+// many ranks have something to say about.
+func lay(segments []segment, off, head, n, ranks int) (*plan, error) {
 	p := &plan{}
 	exact := func(lo, hi int) {
 		if k := len(p.exact) - 1; k >= 0 && p.exact[k].hi == lo {
@@ -78,15 +88,15 @@ func (r *Compressed) plan(v Vector) (*plan, error) {
 			p.exact = append(p.exact, piece{raw, lo, hi})
 		}
 	}
-	exact(0, v.Head)
-	at := v.Head
-	for i := range r.segments {
-		s := &r.segments[i]
-		if s.Off < v.Off || s.Off >= v.Off+n-v.Head || s.Len == 0 {
+	exact(0, head)
+	at := head
+	for i := range segments {
+		s := &segments[i]
+		if s.Off < off || s.Off >= off+n-head || s.Len == 0 {
 			continue
 		}
-		if s.Off-v.Off+v.Head != at || at+s.Len > n {
-			return nil, fmt.Errorf("reduce: a vector of %d elements from %d on does not hold whole segments: %s is %d to %d", n-v.Head, v.Off, s.Name, s.Off, s.Off+s.Len)
+		if s.Off-off+head != at || at+s.Len > n {
+			return nil, fmt.Errorf("reduce: a vector of %d elements from %d on does not hold whole segments: %s is %d to %d", n-head, off, s.Name, s.Off, s.Off+s.Len)
 		}
 		pc := piece{s, at, at + s.Len}
 		switch at += s.Len; s.way {
@@ -101,10 +111,13 @@ func (r *Compressed) plan(v Vector) (*plan, error) {
 		}
 	}
 	if at != n {
-		return nil, fmt.Errorf("reduce: a vector of %d elements from %d on goes beyond the model's %d", n-v.Head, v.Off, r.c.Layout.Len())
+		end := 0
+		if k := len(segments) - 1; k >= 0 {
+			end = segments[k].Off + segments[k].Len
+		}
+		return nil, fmt.Errorf("reduce: a vector of %d elements from %d on goes beyond the model's %d", n-head, off, end)
 	}
-	p.carry(r.active)
-	r.plans[key] = p
+	p.carry(ranks)
 	return p, nil
 }
 

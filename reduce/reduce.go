@@ -58,14 +58,19 @@ type Exact struct {
 // rank.
 const scatterBytes = 64 << 10
 
-// Scatters implements Scatterer: from 64 KiB on, unless another algorithm was asked for or, with several hosts, a sum
-// by Hierarchical sends so much less between them that it is the better way.
+// Scatters implements Scatterer.
 func (e *Exact) Scatters(n int) bool {
-	if e.Group.Size() == 1 || 4*n < scatterBytes {
+	return Scatters(e.Algorithm, e.Group.Size(), n, func() comm.Algorithm { return comm.ChooseOn(e.Group, e.Tree, 4*n) })
+}
+
+// Scatters tells whether Exact takes Update to be the better way for n elements, for an algorithm that was asked for: from
+// 64 KiB on, unless another algorithm than Update's was or, with several hosts, a sum by Hierarchical sends so much less
+// between them that it is the better way. chosen says what Auto would take.
+func Scatters(asked comm.Algorithm, ranks, n int, chosen func() comm.Algorithm) bool {
+	if ranks == 1 || 4*n < scatterBytes {
 		return false
 	}
-	return e.Algorithm == comm.Direct || e.Algorithm == comm.Shared ||
-		e.Algorithm == comm.Auto && comm.ChooseOn(e.Group, e.Tree, 4*n) != comm.Hierarchical
+	return asked == comm.Direct || asked == comm.Shared || asked == comm.Auto && chosen() != comm.Hierarchical
 }
 
 // Update implements Scatterer. This rank's part is comm.Chunk of the vector.
