@@ -126,25 +126,19 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 	s.cut(w)
 }
 
-// cut makes the buckets: whole segments, from the last one on, until a bucket has the bytes asked for. The head goes
-// with the first segments, whose bucket is reduced last, when the loss is known. A size that changes between steps cuts
-// them anew, which with sharded updates nobody may ask for: parts of the optimizer's state would change hands.
+// cut makes the buckets, see Buckets. A size that changes between steps cuts them anew, which with sharded updates nobody may
+// ask for: parts of the optimizer's state would change hands.
 func (s *Strategy) cut(w *strategy.Worker) {
 	s.size, s.buckets = w.Bucket, nil
 	s.owner = make([]int, len(s.layout))
-	b := bucket{hi: head + s.layout.Len()}
-	for i, seg := range slices.Backward(s.layout) {
-		b.lo = head + seg.Off
-		b.segs++
-		b.name = seg.Name
-		s.owner[i] = len(s.buckets)
-		if i > 0 && w.Bucket > 0 && 4*(b.hi-b.lo) >= w.Bucket {
-			s.buckets = append(s.buckets, b)
-			b = bucket{hi: b.lo}
+	i := len(s.layout)
+	for k, b := range Buckets(s.layout, w.Bucket) {
+		for range b.Segments {
+			i--
+			s.owner[i] = k
 		}
+		s.buckets = append(s.buckets, bucket{name: b.Name, lo: b.Lo, hi: b.Hi, segs: b.Segments})
 	}
-	b.lo = 0
-	s.buckets = append(s.buckets, b)
 	s.aside = len(s.buckets) > 1 && w.Group.Size() > 1
 	sc, _ := w.Reducer.(reduce.Scatterer)
 	for i := range s.buckets {

@@ -172,22 +172,10 @@ func (s *Strategy) Prepare(w *strategy.Worker) error {
 	return nil
 }
 
-// cut makes the fragments: runs of whole segments, each as near as whole segments allow to its even share of the elements.
-// (The paper's are of a transformer's layers; ours are of neighbouring segments of any model.) Their first exchanges are
-// spread evenly over a period.
-func (s *Strategy) cut(layout model.Layout, leaves int) {
-	p := s.cfg.Fragments
-	next := &fragment{}
-	for i, seg := range layout {
-		if next.hi == next.lo {
-			next.name = seg.Name
-		}
-		next.hi = seg.Off + seg.Len
-		share := layout.Len() * (len(s.fragments) + 1) / p
-		if i == len(layout)-1 || next.hi >= share || i+1 < len(layout) && 2*share < 2*next.hi+layout[i+1].Len {
-			s.fragments = append(s.fragments, next)
-			next = &fragment{lo: next.hi, hi: next.hi}
-		}
+// cut makes the fragments, see Spans. Their first exchanges are spread evenly over a period.
+func (s *Strategy) cut(layout model.Layout) {
+	for _, f := range Spans(layout, s.cfg.Fragments) {
+		s.fragments = append(s.fragments, &fragment{name: f.Name, lo: f.Lo, hi: f.Hi})
 	}
 	for i, f := range s.fragments {
 		f.index = i
