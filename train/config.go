@@ -42,6 +42,7 @@ type Config struct {
 	Strategy  func() strategy.Strategy
 	Algorithm comm.Algorithm // of the exact sum; zero: chosen by size
 	Hosts     comm.Hosts     // where the ranks are; nil: on one host
+	Costs     string         // what messages were measured to cost, as comm.Costs.With reads it, equal on all workers; empty: the transport's own costs
 	Bucket    int            // bytes of gradient reduced in one go; 0: by what the transport costs
 	Replicate bool           // every worker updates all parameters, rather than its part of them (and sends those out)
 	Ahead     bool           // prepare batches on a goroutine of their own: pays when there is a core to spare for it
@@ -191,7 +192,8 @@ type StartInfo struct {
 	Samples       int // in the training set
 	Parameters    int
 	// Notes say of a resumed run what state did not come back as it was saved: shared out anew, or not kept.
-	Notes []string `json:",omitempty"`
+	Notes []string   `json:",omitempty"`
+	Books comm.Books `json:"-"` // what this worker has sent so far
 }
 
 // StepInfo is told after each step. Steps count from 1.
@@ -219,9 +221,10 @@ type EpochInfo struct {
 	Test     model.Metrics // zero when there is no test set
 	Accuracy *float64      // on the test set; nil for regression, and without one
 	At       time.Duration
-	Exactly  bool  // every sample was used exactly once
-	Missing  []int // samples that were not used (the first few)
-	Repeated []int // samples that were used more than once (the first few)
+	Books    comm.Books `json:"-"` // what this worker has sent so far
+	Exactly  bool       // every sample was used exactly once
+	Missing  []int      // samples that were not used (the first few)
+	Repeated []int      // samples that were used more than once (the first few)
 }
 
 // CheckpointInfo is told after each checkpoint that was tried. Err is why it was not saved.

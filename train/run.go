@@ -99,8 +99,11 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 		return nil, err
 	}
 	r := &run{c: c, ledger: comm.NewLedger(), saved: -1}
-	r.g = comm.Count(g, r.ledger)
-	var err error
+	costs, err := c.costs(comm.CostsOf(g))
+	if err != nil {
+		return nil, err
+	}
+	r.g = comm.CountAt(g, r.ledger, costs)
 	if r.sampler, err = c.batches(); err != nil {
 		return nil, err
 	}
@@ -114,7 +117,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r.books = newSampleBooks(c.Train.Len())
 	r.strategy = c.Strategy()
 	r.w = &strategy.Worker{
-		Group: r.g, Tree: tree, Model: c.Model, Bucket: r.bucket(tree), Total: c.Train.Len(), Shard: !c.Replicate,
+		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.bucket(comm.CostsOf(r.g), tree), Total: c.Train.Len(), Shard: !c.Replicate,
 	}
 	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
 		return nil, err
@@ -147,24 +150,9 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r.began, r.first = r.g.Clock().Now(), r.step
 	if c.Events.Start != nil {
 		c.Events.Start(StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(),
-			Samples: c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes})
+			Samples: c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes, Books: r.ledger.Totals()})
 	}
 	return r, nil
-}
-
-// bucket is the bytes of a bucket: what was asked for, or, where nothing was, what costs least on this transport: all at
-// once when little is left to send. A worker by itself waits for nobody and updates each segment while its gradient is in
-// cache.
-func (r *run) bucket(tree comm.Tree) int {
-	switch {
-	case r.c.Bucket > 0:
-		return r.c.Bucket
-	case r.c.Compress != "" || r.c.Adapt != "":
-		return 0
-	case r.g.Size() == 1:
-		return 1
-	}
-	return comm.BucketBytes(comm.CostsOf(r.g), tree, 4*(strategy.Head+r.c.Model.Layout().Len()))
 }
 
 // next does one step.
@@ -312,7 +300,7 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 			info.Accuracy = &acc
 		}
 	}
-	info.At = r.g.Clock().Now() - r.began
+	info.At, info.Books = r.g.Clock().Now()-r.began, r.ledger.Totals()
 	r.last = &info
 	if r.c.Events.Epoch != nil {
 		r.c.Events.Epoch(info)
