@@ -277,6 +277,11 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if err := alg.Check(comm.NewTree(j.Microshards, j.Workers)); err != nil {
 		return train.Config{}, j.Errorf("algorithm", "%w", err)
 	}
+	if j.Costs != "" {
+		if _, err := comm.TCPCosts.With(j.Costs); err != nil {
+			return train.Config{}, j.Errorf("costs", "%w", err)
+		}
+	}
 	made := func() strategy.Strategy { return allreduce.New() }
 	if j.IsLocal() {
 		if made, err = j.localStrategy(); err != nil {
@@ -285,7 +290,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
-		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
+		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Costs: j.Costs, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
 		Strategy: made, Extra: j.extra(tr),
 	}
 	return c, j.divide(&c)
