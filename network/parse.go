@@ -86,26 +86,11 @@ type reader struct {
 	slows int
 }
 
-// document parses the text, whose nesting it bounds before: the parser recurses.
+// document parses the text, after bounding what would make the parser recurse deep or take long.
 func (r *reader) document(text []byte) ast.Node {
 	tokens := lexer.Tokenize(string(text))
-	flow, dashes, line := 0, 0, 0
-	for _, t := range tokens {
-		if t.Position != nil && t.Position.Line != line {
-			dashes, line = 0, t.Position.Line
-		}
-		switch t.Type {
-		case token.MappingStartType, token.SequenceStartType:
-			flow++
-		case token.MappingEndType, token.SequenceEndType:
-			flow--
-		case token.SequenceEntryType, token.MappingKeyType, token.TagType, token.AnchorType:
-			dashes++
-		}
-		if flow > maxNest || dashes > maxNest {
-			r.fail(t, "nested more than %d deep", maxNest)
-			return nil
-		}
+	if r.bound(tokens); r.err != nil {
+		return nil
 	}
 	file, err := parser.Parse(tokens, 0)
 	var y yaml.Error
@@ -133,6 +118,50 @@ func (r *reader) document(text []byte) ast.Node {
 		r.fail(nil, "the file is empty: expected hosts, zones or torus")
 	}
 	return body
+}
+
+// bound refuses deep nesting, in which the parser recurses; keys and dashes with nothing behind them, for each of which it
+// moves all that follows; and what a network file has no use for.
+func (r *reader) bound(all token.Tokens) {
+	tokens := make([]*token.Token, 0, len(all)) // all but comments
+	for _, t := range all {
+		if t.Type != token.CommentType {
+			tokens = append(tokens, t)
+		}
+	}
+	flow, dashes, line := 0, 0, 0
+	for i, t := range tokens {
+		if t.Position.Line != line {
+			dashes, line = 0, t.Position.Line
+		}
+		owner := t // what the value behind belongs to
+		switch t.Type {
+		case token.MappingStartType, token.SequenceStartType:
+			flow++
+		case token.MappingEndType, token.SequenceEndType:
+			flow--
+		case token.SequenceEntryType, token.MappingKeyType:
+			dashes++
+		case token.MappingValueType:
+			owner = tokens[max(i-1, 0)]
+		case token.TagType, token.AnchorType, token.AliasType, token.MergeKeyType:
+			r.fail(t, "anchors, aliases and tags are not read here: write the value itself")
+		}
+		if flow > maxNest || dashes > maxNest {
+			r.fail(t, "nested more than %d deep", maxNest)
+		}
+		if (owner != t || t.Type == token.SequenceEntryType) && i+1 < len(tokens) && tokens[i+1].Type != token.InvalidType {
+			next := tokens[i+1]
+			below := next.Position.Line > t.Position.Line && next.Position.Column <= owner.Position.Column
+			list := owner != t && next.Type == token.SequenceEntryType && next.Position.Column == owner.Position.Column
+			if flow == 0 && below && !list || flow > 0 && (next.Type == token.CollectEntryType || next.Type == token.MappingEndType) {
+				r.fail(owner, "%s has no value", owner.Value)
+			}
+		}
+		if r.err != nil {
+			return
+		}
+	}
 }
 
 func (r *reader) fail(t *token.Token, format string, args ...any) {
@@ -225,8 +254,6 @@ func (r *reader) text(v value) (string, bool) {
 		r.wrong(v, "has no value")
 	case *ast.StringNode:
 		return n.Value, true
-	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
-		r.wrong(v, "anchors, aliases and tags are not read here: write the value itself")
 	case *ast.MappingNode, *ast.MappingValueNode, *ast.SequenceNode, *ast.LiteralNode:
 		r.wrong(v, "takes one value, not a list or mapping")
 	default:
