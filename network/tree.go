@@ -106,6 +106,7 @@ func (b *builder) tree(p *plan, hosts, zones int) {
 	b.t = &tree{parent: make([]int32, nodes), up: make([]int32, nodes), down: make([]int32, nodes), depth: make([]uint8, nodes)}
 	b.where = make([]string, nodes)
 	b.n.routes = b.t
+	b.n.Links = make([]Link, 0, 2*(nodes-1)) // more only where workers share a host
 	core := hosts
 	b.t.parent[core], b.t.up[core], b.t.down[core] = -1, -1, -1
 	b.names = append(b.names, p.core)
