@@ -25,7 +25,7 @@ const (
 
 // rooms lists the rooms of the house from the ground up: a room imports rooms before it, and itself.
 var rooms = []string{
-	"rng", "spec", "vec", "ckpt", "pki", "network",
+	"rng", "spec", "vec", "ckpt", "pki", "network", "fault",
 	"data", "model",
 	"comm", "compress",
 	"reduce", "optim",
