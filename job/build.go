@@ -248,8 +248,10 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if err != nil {
 		return train.Config{}, j.Errorf("model", "%w", err)
 	}
-	if err := j.fits(m.Layout().Len(), memory()); err != nil {
-		return train.Config{}, err
+	if !j.simulated {
+		if err := j.fits(m.Layout().Len(), memory()); err != nil {
+			return train.Config{}, err
+		}
 	}
 	n := tr.Len()
 	if j.Strategy == Direct {
@@ -295,6 +297,10 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	return c, j.divide(&c)
 }
+
+// Simulate says that the workers will be simulated: how many this host's memory holds is then their world's to say, not
+// Build's.
+func (j *Job) Simulate() { j.simulated = true }
 
 // fits refuses what cannot fit in a host's bytes of memory, 0 if they are not known: each worker holds a vector of
 // parameters and one of gradients, at least.

@@ -49,7 +49,7 @@ type Job struct {
 	Strategy  Choice        `help:"when workers talk: allreduce (every step), local:K=16 and its relatives postlocal, hierarchical, fedprox, scaffold, easgd, bmuf and diloco (replicas train by themselves for K steps), direct (closed form, for linear and ridge), or newton or lbfgs (solvers, for the smooth linear models), as in newton:tol=1e-6"`
 	Compress  Rules         `help:"how sums are compressed, as in topk:0.01+ef or powersgd:2+ef, for all segments or by their names, as in \"bias: none; *: powersgd:4+ef\" (default: not; covey train --help lists the choices)"`
 	Adapt     string        `help:"choose how to compress, in buckets of what size and, with --strategy local, how often to talk from measured times, while training: auto, or arms such as \"none; bf16; topk:0.01+ef price=1.2 bucket=256KiB K=4\" (default: not)"`
-	Workers   int           `help:"workers" default:"2" least:"1" most:"4096"`
+	Workers   int           `help:"workers" default:"2" least:"1" most:"1000000"`
 	Transport string        `help:"how workers talk: inproc (goroutines of one process, which all end when one crashes), shm (processes, shared memory) or tcp (default: shm; inproc for one worker, newton and lbfgs)" choices:"inproc shm tcp"`
 	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H or shared" default:"auto"`
 	Costs     string        `help:"what messages cost, by which algorithms are chosen: a file that covey probe wrote (default: what the transport costs on a typical machine)"`
@@ -62,7 +62,8 @@ type Job struct {
 	Save int    `help:"steps between checkpoints (default: one an epoch)" least:"0"`
 	Keep int    `help:"checkpoints to keep" default:"3" least:"1"`
 
-	where map[string]string // key -> who set it, for errors
+	where     map[string]string // key -> who set it, for errors
+	simulated bool
 }
 
 // Choice is a name with parameters, in the notation of package spec.
