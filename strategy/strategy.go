@@ -98,6 +98,8 @@ type Worker struct {
 	// Counts tells how many samples the microshard of any leaf has in this step, and Shares how many of the training set
 	// are behind it, when leaves own their data; nil: even slices. Count and Share ask them.
 	Counts, Shares func(leaf int) int
+
+	pass *pass // of Grad
 }
 
 // Count is how many samples the microshard of a leaf, anybody's, has in this step.

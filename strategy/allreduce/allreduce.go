@@ -18,7 +18,6 @@ package allreduce
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -105,7 +104,7 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 		if i < len(s.parts) {
 			s.buffers[i], _ = strategy.Frame(w.Group, layout.Len())
 		} else {
-			s.buffers[i] = make([]float32, head+layout.Len())
+			s.buffers[i] = comm.Vector(w.Group, head+layout.Len())
 		}
 	}
 	s.last = -1
@@ -219,6 +218,7 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 // gradients computes this worker's microshards and folds them. In the last one it folds and hands over each bucket as
 // it becomes final.
 func (s *Strategy) gradients(ctx context.Context, w *strategy.Worker) error {
+	hollow := comm.IsHollow(w.Group) // then buffers are not this worker's alone
 	vote := float32(0)
 	if w.Stop {
 		vote = 1
@@ -226,7 +226,7 @@ func (s *Strategy) gradients(ctx context.Context, w *strategy.Worker) error {
 	for i, f := range s.folds {
 		if f.Leaf < 0 {
 			if i < s.last {
-				vec.Add(s.buffers[f.Dst], s.buffers[f.Src])
+				w.Add(s.buffers[f.Dst], s.buffers[f.Src])
 			}
 			continue
 		}
@@ -239,15 +239,17 @@ func (s *Strategy) gradients(ctx context.Context, w *strategy.Worker) error {
 			done = s.finalF
 		}
 		buf := s.buffers[f.Dst]
-		clear(buf[:head])
-		loss, err := w.Model.Grad(ctx, w.X, buf[head:], b, done)
+		loss, err := w.Grad(ctx, w.X, buf[head:], b, done)
 		if err != nil {
 			return err
 		}
-		buf[headLoss], buf[headStop] = loss.Sum, vote
+		if !hollow {
+			clear(buf[:head])
+			buf[headLoss], buf[headStop] = loss.Sum, vote
+		}
 		vote = 0
 	}
-	if s.last < 0 {
+	if s.last < 0 && !hollow {
 		clear(s.parts[0])
 	}
 	for i := range s.buckets {
@@ -261,12 +263,8 @@ func (s *Strategy) gradients(ctx context.Context, w *strategy.Worker) error {
 
 // final notes that a segment of the last microshard is final.
 func (s *Strategy) final(seg model.Segment) {
-	layout := s.layout
-	i, ok := slices.BinarySearchFunc(layout, seg.Off, func(l model.Segment, off int) int { return l.Off - off })
-	for ok && layout[i].Len == 0 && i+1 < len(layout) && layout[i].Name != seg.Name {
-		i++
-	}
-	if !ok {
+	i := s.layout.Index(seg)
+	if i < 0 {
 		panic(fmt.Sprintf("allreduce: the model reports segment %q at %d, which is not in its layout", seg.Name, seg.Off))
 	}
 	k := s.owner[i]
@@ -285,7 +283,7 @@ func (s *Strategy) handOver(n int) {
 	for k := s.ready; k < n; k++ {
 		b := &s.buckets[k]
 		for _, f := range s.folds[s.last+1:] {
-			vec.Add(s.buffers[f.Dst][b.lo:b.hi], s.buffers[f.Src][b.lo:b.hi])
+			s.worker.Add(s.buffers[f.Dst][b.lo:b.hi], s.buffers[f.Src][b.lo:b.hi])
 		}
 		if !s.aside && s.err == nil {
 			s.err = s.reduce(s.outer, k)
@@ -358,18 +356,20 @@ const block = 2048
 // mean, and the head is the sum itself.
 func (s *Strategy) update(lo, hi int) {
 	w, sum := s.worker, s.parts[0]
-	if lo < head {
+	if lo < head && !comm.IsHollow(w.Group) {
 		copy(w.Frame[lo:min(hi, head)], sum[lo:min(hi, head)])
 	}
 	g := sum[head:]
-	lo, hi = max(lo, head)-head, hi-head
-	if w.Optimizer.Local() {
+	lo, hi = max(lo, head)-head, max(hi, head)-head
+	w.Apply(w.Optimizer, hi-lo, func() {
+		if !w.Optimizer.Local() {
+			s.move(g, lo, hi)
+			return
+		}
 		for ; lo < hi; lo += block {
 			s.move(g, lo, min(lo+block, hi))
 		}
-	} else {
-		s.move(g, lo, hi)
-	}
+	})
 }
 
 func (s *Strategy) move(g []float32, lo, hi int) {

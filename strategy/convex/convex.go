@@ -33,6 +33,7 @@ import (
 	"strconv"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
@@ -207,6 +208,8 @@ func (s *Strategy) prepare(w *strategy.Worker) error {
 		return fmt.Errorf("%s: the reducer does not sum float64 exactly", s.o.Method)
 	}
 	switch {
+	case comm.IsHollow(w.Group):
+		return fmt.Errorf("%s: where a solver goes hangs on its numbers, and a run for times alone has none", s.o.Method)
 	case w.Samples != w.Total:
 		return fmt.Errorf("%s: a step must take the whole training set of %d samples, it is %d", s.o.Method, w.Total, w.Samples)
 	case len(w.X) != len(s.x):

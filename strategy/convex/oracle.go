@@ -28,6 +28,7 @@ type oracle struct {
 	leaves   []leaf
 	strength []float64 // of the penalty
 	samples  float64
+	n        int64 // parameters: a product with a vector of them is two FLOPs each
 
 	waited time.Duration // for sums of this step
 	stop   bool          // somebody asked to stop
@@ -43,6 +44,7 @@ type oracle struct {
 	threads int
 	threadF func()
 	now     question
+	flops   int64 // of it, a sample
 	into    *shares
 	next    atomic.Int64
 	ended   []comm.Event
@@ -82,7 +84,7 @@ const most = 64 << 20
 func newOracle(w *strategy.Worker, m model.Curved, sum reduce.Summer64, n int) *oracle {
 	lo, hi := w.Tree.Run(w.Group.Rank())
 	o := &oracle{model: m, sum: sum, clock: w.Group.Clock(), parts: w.Tree.Vectors(w.Group.Rank()), folds: w.Tree.Folds(lo, hi), first: lo,
-		leaves: make([]leaf, hi-lo), strength: make([]float64, n), samples: float64(w.Total)}
+		leaves: make([]leaf, hi-lo), strength: make([]float64, n), samples: float64(w.Total), n: int64(n)}
 	m.Squares(o.strength)
 	o.wide, o.narrow = o.shares(head+n), o.shares(lineLen)
 	o.slopeQ = func(l *leaf, share []float64) (err error) {
@@ -153,10 +155,10 @@ func (o *oracle) shares(n int) shares {
 	return shares{n: n, bufs: make([][]float64, max(1, comm.Buffers(o.folds)))}
 }
 
-// ask computes all leaves' shares and adds them up over all workers. The sum is valid until the next question of its
-// length.
-func (o *oracle) ask(ctx context.Context, q question, s *shares) ([]float64, error) {
-	o.now = q
+// ask computes all leaves' shares, for so many FLOPs a sample, and adds them up over all workers. The sum is valid until the
+// next question of its length.
+func (o *oracle) ask(ctx context.Context, q question, s *shares, flops int64) ([]float64, error) {
+	o.now, o.flops = q, flops
 	together := o.threads > 1 && 8*s.n*len(o.leaves) <= most
 	if together {
 		if s.leaves == nil {
@@ -173,8 +175,7 @@ func (o *oracle) ask(ctx context.Context, q question, s *shares) ([]float64, err
 		case together:
 			s.bufs[f.Dst] = s.leaves[f.Leaf-o.first]
 		default:
-			l := &o.leaves[f.Leaf-o.first]
-			l.err = q(l, s.bufs[f.Dst])
+			o.answer(&o.leaves[f.Leaf-o.first], s.bufs[f.Dst])
 		}
 	}
 	for i := range o.leaves {
@@ -220,14 +221,20 @@ func (o *oracle) work() {
 		if o.into != nil {
 			share = o.into.leaves[i]
 		}
-		l.err = o.now(l, share)
+		o.answer(l, share)
 	}
+}
+
+// answer puts the question to one leaf, for its cost.
+func (o *oracle) answer(l *leaf, share []float64) {
+	l.err = o.now(l, share)
+	o.clock.Spend(comm.Cost{FLOPs: o.flops * int64(l.batch.N)})
 }
 
 // slope evaluates x: its value and gradient. It is the trial point from then on.
 func (o *oracle) slope(ctx context.Context, g, x []float64) (value, error) {
 	o.at = x
-	sum, err := o.ask(ctx, o.slopeQ, &o.wide)
+	sum, err := o.ask(ctx, o.slopeQ, &o.wide, 4*o.n)
 	if err != nil {
 		return value{}, err
 	}
@@ -254,7 +261,7 @@ func (o *oracle) accept() {
 // bend overwrites hv by the Hessian at the point times v.
 func (o *oracle) bend(ctx context.Context, hv, v []float64) error {
 	o.at = v
-	sum, err := o.ask(ctx, o.bendQ, &o.wide)
+	sum, err := o.ask(ctx, o.bendQ, &o.wide, 4*o.n)
 	if err != nil {
 		return err
 	}
@@ -266,7 +273,7 @@ func (o *oracle) bend(ctx context.Context, hv, v []float64) error {
 
 // diagonal overwrites d by the Hessian's diagonal at the point.
 func (o *oracle) diagonal(ctx context.Context, d []float64) error {
-	sum, err := o.ask(ctx, o.diagonalQ, &o.wide)
+	sum, err := o.ask(ctx, o.diagonalQ, &o.wide, 2*o.n)
 	if err != nil {
 		return err
 	}
@@ -281,7 +288,7 @@ func (o *oracle) hessian(ctx context.Context, a []float64) error {
 	if o.triangle.n == 0 {
 		o.triangle = o.shares(len(a))
 	}
-	sum, err := o.ask(ctx, o.triQ, &o.triangle)
+	sum, err := o.ask(ctx, o.triQ, &o.triangle, o.n*o.n)
 	if err != nil {
 		return err
 	}
@@ -298,14 +305,14 @@ func (o *oracle) hessian(ctx context.Context, a []float64) error {
 
 // aim makes the way from the point to the trial point the line that along is asked about.
 func (o *oracle) aim() {
-	o.now = o.gapQ
+	o.now, o.flops = o.gapQ, int64(o.model.Margins())
 	o.all(nil)
 }
 
 // along returns the mean loss at the point plus t times the way to what was the trial point, and its first two derivatives.
 func (o *oracle) along(ctx context.Context, t float64) (loss, slope, bend float64, err error) {
 	o.t = t
-	sum, err := o.ask(ctx, o.lineQ, &o.narrow)
+	sum, err := o.ask(ctx, o.lineQ, &o.narrow, lineLen*int64(o.model.Margins()))
 	if err != nil {
 		return 0, 0, 0, err
 	}

@@ -8,6 +8,7 @@ package direct
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/bits"
@@ -50,6 +51,9 @@ func (*Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Report,
 	if w.Samples != w.Total {
 		return strategy.Report{}, fmt.Errorf("direct: the batch must be the whole training set of %d samples, it is %d", w.Total, w.Samples)
 	}
+	if comm.IsHollow(w.Group) {
+		return strategy.Report{}, fmt.Errorf("direct: the solution is made of numbers, and a run for times alone has none")
+	}
 	clock := w.Group.Clock()
 	t0 := clock.Now()
 	lo, hi := w.Tree.Run(w.Group.Rank())
@@ -63,6 +67,7 @@ func (*Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Report,
 		if err := m.Stats(stats[i], b); err != nil {
 			return strategy.Report{}, err
 		}
+		clock.Spend(comm.Cost{FLOPs: 2 * int64(b.N) * int64(m.StatLen())}) // most are sums of products
 	}
 	t1 := clock.Now()
 	sum, err := Sum(ctx, w, stats, m.StatLen())
@@ -134,22 +139,31 @@ func exponents(ctx context.Context, g comm.Group, stats [][]float64, n int) ([]i
 			}
 		}
 		top[i] = e
-		mine[2*i], mine[2*i+1] = byte(uint16(e)), byte(uint16(e)>>8)
+		binary.LittleEndian.PutUint16(mine[2*i:], uint16(e))
 	}
 	if g.Size() == 1 {
 		return top, nil
 	}
-	all, err := comm.AllGatherBytes(ctx, g, mine, nil)
+	exponent := func(b []byte, i int) int { return int(int16(binary.LittleEndian.Uint16(b[2*i:]))) }
+	_, err := comm.GatherBytes(ctx, g, mine, func(_, came []byte) ([]byte, error) {
+		if len(came) != len(mine) {
+			return nil, fmt.Errorf("direct: it has %d statistics, expected %d", len(came)/2, n)
+		}
+		for i := range n {
+			if exponent(came, i) > exponent(mine, i) {
+				copy(mine[2*i:2*i+2], came[2*i:])
+			}
+		}
+		return mine, nil
+	})
+	if err == nil {
+		err = comm.Broadcast(ctx, g, 0, mine)
+	}
 	if err != nil {
 		return nil, err
 	}
-	for r, b := range all {
-		if len(b) != len(mine) {
-			return nil, fmt.Errorf("direct: worker %d has %d statistics, expected %d", r, len(b)/2, n)
-		}
-		for i := range n {
-			top[i] = max(top[i], int(int16(uint16(b[2*i])|uint16(b[2*i+1])<<8)))
-		}
+	for i := range top {
+		top[i] = exponent(mine, i)
 	}
 	return top, nil
 }

@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/vec"
 )
 
@@ -11,7 +12,7 @@ func (s *Strategy) launch(ctx context.Context, f *fragment) {
 	fl := s.begin(f)
 	if s.cfg.Mix < 0 {
 		for i, r := range s.replicas {
-			copy(s.kept[i*(f.hi-f.lo):], r.x[f.lo:f.hi])
+			s.w.Pass(f.hi-f.lo, 2, func() { copy(s.kept[i*(f.hi-f.lo):], r.x[f.lo:f.hi]) })
 		}
 	}
 	v := s.vector(fl)
@@ -70,36 +71,45 @@ func (s *Strategy) put(fl *flight, e *exchanged) error {
 	e.rep.Stop = e.rep.Stop || sum[headStop] > 0
 	e.loss += float64(sum[headLoss])
 	e.samples += fl.samples
-	if s.cfg.Period != "" {
+	if s.cfg.Period != "" && !comm.IsHollow(s.w.Group) {
 		e.rep.Decided = s.decide(fl, sum)
 	}
 	x := s.w.X[f.lo:f.hi]
 	if s.cfg.Method == EASGD { // replicas first: they go by where the center was
-		alpha := float32(s.cfg.Elastic(len(f.counts)))
+		alpha := float32(s.cfg.Elastic(s.w.Tree.Leaves()))
 		for _, r := range s.replicas {
-			for i, y := range r.x {
-				r.x[i] = y - float32(alpha*(y-x[i]))
-			}
+			s.w.Pass(len(x), 3, func() { pullBack(r.x, x, alpha) })
 		}
-		vec.Axpy(alpha, d, x)
+		s.w.Pass(len(x), 3, func() { vec.Axpy(alpha, d, x) })
 		return nil
 	}
-	s.move(f, x, d, float32(1/fl.total))
+	vectors := 3
+	if s.outer != nil {
+		vectors = 5
+	}
+	s.w.Pass(len(x), vectors, func() { s.move(f, x, d, float32(1/fl.total)) })
 	for i, r := range s.replicas {
 		y := r.x[f.lo:f.hi]
 		switch {
 		case fl.direct:
-			copy(y, x)
+			s.w.Pass(len(y), 2, func() { copy(y, x) })
 		case s.cfg.Mix >= 0:
-			mix(y, x, float32(s.cfg.Mix))
+			s.w.Pass(len(y), 3, func() { mix(y, x, float32(s.cfg.Mix)) })
 		default:
-			carry(y, x, s.kept[i*len(y):])
+			s.w.Pass(len(y), 4, func() { carry(y, x, s.kept[i*len(y):]) })
 		}
 	}
 	if len(s.fragments) == 1 && fl.direct {
 		s.apart = false
 	}
 	return nil
+}
+
+// pullBack takes y towards x by alpha of the way.
+func pullBack(y, x []float32, alpha float32) {
+	for i, v := range y {
+		y[i] = v - float32(alpha*(v-x[i]))
+	}
 }
 
 // mix makes y = a*y + (1-a)*x (arXiv 2501.18512, section 2.3).

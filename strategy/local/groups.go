@@ -15,7 +15,7 @@ import (
 // groups are for those that are near each other.
 type groups struct {
 	mine   []group
-	counts []int // by leaf, samples since the groups met or all did
+	counts []int // by leaf, samples since the groups met or all did; nil on a hollow group
 }
 
 type group struct {
@@ -30,7 +30,7 @@ type group struct {
 const firstGroup = 0x6c6f0001
 
 func newGroups(w *strategy.Worker, n int) (*groups, error) {
-	all := &groups{counts: make([]int, w.Tree.Leaves())}
+	all := &groups{counts: newCounts(w)}
 	from, to := w.Tree.Run(w.Group.Rank())
 	for i := range n {
 		g := group{}
@@ -46,13 +46,21 @@ func newGroups(w *strategy.Worker, n int) (*groups, error) {
 		g.folds = tree.Folds(tree.Run(sub.Rank()))
 		g.buffers = make([][]float32, comm.Buffers(g.folds))
 		for b := range g.buffers {
-			g.buffers[b] = make([]float32, len(w.X))
+			g.buffers[b] = comm.Vector(w.Group, len(w.X))
 		}
 		g.parts = make([][]float32, tree.Vectors(sub.Rank()))
 		g.red = &reduce.Exact{Group: sub, Tree: tree}
 		all.mine = append(all.mine, g)
 	}
 	return all, nil
+}
+
+// newCounts makes room for samples by leaf: on a hollow group, which may have very many, none.
+func newCounts(w *strategy.Worker) []int {
+	if comm.IsHollow(w.Group) {
+		return nil
+	}
+	return make([]int, w.Tree.Leaves())
 }
 
 // book adds a step's samples by leaf.
@@ -67,22 +75,31 @@ func (g *groups) due(since, k, outer int, last bool) bool {
 	return !last && since%k == 0 && since < k*outer
 }
 
+// samples is how many the replicas of a group have used since they met; 1 when nobody counts them.
+func (g *groups) samples(of group) int {
+	if g.counts == nil {
+		return 1
+	}
+	total := 0
+	for _, n := range g.counts[of.lo:of.hi] {
+		total += n
+	}
+	return total
+}
+
 // meet averages the replicas inside each group.
 func (s *Strategy) meet(ctx context.Context, rep *strategy.Report) error {
 	clock := s.w.Group.Clock()
 	x := s.w.X
 	for _, g := range s.groups.mine {
-		total := 0
-		for _, n := range s.groups.counts[g.lo:g.hi] {
-			total += n
-		}
+		total := s.groups.samples(g)
 		if total == 0 {
 			continue
 		}
-		fold(g.folds, g.buffers, len(x), func(leaf int, d []float32) {
+		fold(s.w, g.folds, g.buffers, len(x), func(leaf int, d []float32) {
 			leaf += g.lo
-			moved(d, s.replicas[leaf-s.firstLeaf].x, x)
-			vec.Scale(float32(s.groups.counts[leaf]), d)
+			s.w.Pass(len(d), 3, func() { moved(d, s.replicas[leaf-s.firstLeaf].x, x) })
+			s.w.Pass(len(d), 2, func() { vec.Scale(float32(s.groups.counts[leaf]), d) })
 		})
 		copy(g.parts, g.buffers)
 		t := clock.Now()
@@ -94,8 +111,8 @@ func (s *Strategy) meet(ctx context.Context, rep *strategy.Report) error {
 		}
 		for _, r := range s.replicas {
 			if r.leaf >= g.lo && r.leaf < g.hi {
-				copy(r.x, x)
-				vec.Axpy(1/float32(total), g.parts[0], r.x)
+				s.w.Pass(len(x), 2, func() { copy(r.x, x) })
+				s.w.Pass(len(x), 3, func() { vec.Axpy(1/float32(total), g.parts[0], r.x) })
 			}
 		}
 	}

@@ -91,7 +91,7 @@ type fragment struct {
 	lo, hi int
 	since  int   // steps since its last exchange began
 	turn   int   // exchanges so far
-	counts []int // by leaf, samples since then
+	counts []int // by leaf, samples since then; nil on a hollow group
 }
 
 const (
@@ -143,16 +143,19 @@ func (s *Strategy) Prepare(w *strategy.Worker) error {
 	s.pen, _ = w.Model.(model.Penalised)
 	s.prox, _ = w.Model.(model.Proximal)
 	s.firstLeaf, s.like = lo, all[hi-lo]
-	s.xs, s.losses, s.g = make([]float32, (hi-lo)*n), make([]float64, hi-lo), make([]float32, n)
+	s.xs, s.losses, s.g = comm.Vector(w.Group, (hi-lo)*n), make([]float64, hi-lo), comm.Vector(w.Group, n)
 	for i := range hi - lo {
 		s.replicas = append(s.replicas, &replica{leaf: lo + i, x: s.xs[i*n : (i+1)*n], opt: all[i]})
 	}
-	s.cut(layout, w.Tree.Leaves())
+	s.cut(layout)
+	for _, f := range s.fragments {
+		f.counts = newCounts(w)
+	}
 	if s.cfg.Method == BMUF || s.cfg.Method == DiLoCo {
-		s.outer, s.looked = make([]float32, n), make([]float32, len(s.fragments))
+		s.outer, s.looked = comm.Vector(w.Group, n), make([]float32, len(s.fragments))
 	}
 	if s.cfg.Method == Scaffold {
-		s.scaffold = newScaffold(n, hi-lo, s.cfg.Option)
+		s.scaffold = newScaffold(w, n, hi-lo, s.cfg.Option)
 	}
 	if s.cfg.Method == Hierarchical {
 		if s.groups, err = newGroups(w, s.cfg.Groups); err != nil {
@@ -166,7 +169,7 @@ func (s *Strategy) Prepare(w *strategy.Worker) error {
 		s.buffers[i], _ = strategy.Frame(w.Group, n)
 	}
 	if s.cfg.Overlap > 0 && s.cfg.Mix < 0 {
-		s.kept = make([]float32, len(s.xs))
+		s.kept = comm.Vector(w.Group, len(s.xs))
 	}
 	s.ended = w.Group.Clock().Event()
 	return nil
@@ -179,7 +182,6 @@ func (s *Strategy) cut(layout model.Layout) {
 	}
 	for i, f := range s.fragments {
 		f.index = i
-		f.counts = make([]int, leaves)
 		f.since = s.cfg.K - (i+1)*s.cfg.K/len(s.fragments)
 	}
 }
@@ -232,10 +234,10 @@ func (s *Strategy) period(step int) int {
 func (s *Strategy) train(ctx context.Context, w *strategy.Worker, rep *strategy.Report) error {
 	if !s.apart {
 		for _, r := range s.replicas {
-			copy(r.x, w.X)
+			w.Pass(len(r.x), 2, func() { copy(r.x, w.X) })
 		}
 		if s.scaffold != nil {
-			s.scaffold.begin()
+			w.Pass(len(s.scaffold.gradients), 1, s.scaffold.begin)
 		}
 		s.apart = true
 	}
@@ -258,43 +260,51 @@ func (s *Strategy) train(ctx context.Context, w *strategy.Worker, rep *strategy.
 		if b.N == 0 {
 			continue
 		}
-		loss, err := w.Model.Grad(ctx, r.x, s.g, b, nil)
+		loss, err := w.Grad(ctx, r.x, s.g, b, nil)
 		if err != nil {
 			return err
 		}
 		s.losses[i] += float64(loss.Sum)
 		sum += float64(loss.Sum)
 		n += b.N
-		scale := 1 / float32(b.N)
-		if s.pen != nil || s.cfg.Mu > 0 || s.scaffold != nil { // something joins the mean gradient
-			vec.Scale(scale, s.g)
-			scale = 1
-		}
-		if s.pen != nil {
-			s.pen.AddPenaltyGrad(r.x, s.g, 0, len(s.g))
-		}
-		if s.cfg.Mu > 0 {
-			pull(s.g, r.x, w.X, float32(s.cfg.Mu))
-		}
-		if s.scaffold != nil {
-			s.scaffold.correct(s.g, i, w.Rate)
-		}
-		r.opt.Begin(w.Step+1, w.Rate)
-		r.opt.Apply(r.x, s.g, 0, len(s.g), scale)
-		if s.prox != nil {
-			s.prox.Prox(r.x, 0, len(r.x), w.Rate)
-		}
+		s.step(w, i, 1/float32(b.N))
 		if s.cfg.Option == 1 { // s.g is free again
-			if _, err := w.Model.Grad(ctx, w.X, s.g, b, nil); err != nil {
+			if _, err := w.Grad(ctx, w.X, s.g, b, nil); err != nil {
 				return err
 			}
-			s.scaffold.add(s.g, i)
+			w.Pass(len(s.g), 3, func() { s.scaffold.add(s.g, i) })
 		}
 	}
 	if n > 0 {
 		rep.Loss = sum / float64(n)
 	}
 	return nil
+}
+
+// step takes replica i along its gradient in s.g, of which scale makes the mean.
+func (s *Strategy) step(w *strategy.Worker, i int, scale float32) {
+	r, n := s.replicas[i], len(s.g)
+	if s.pen != nil || s.cfg.Mu > 0 || s.scaffold != nil { // something joins the mean gradient
+		by := scale
+		w.Pass(n, 2, func() { vec.Scale(by, s.g) })
+		scale = 1
+	}
+	if s.pen != nil {
+		w.Pass(n, 3, func() { s.pen.AddPenaltyGrad(r.x, s.g, 0, n) })
+	}
+	if s.cfg.Mu > 0 {
+		w.Pass(n, 4, func() { pull(s.g, r.x, w.X, float32(s.cfg.Mu)) })
+	}
+	if s.scaffold != nil {
+		w.Pass(n, 4, func() { s.scaffold.correct(s.g, i, w.Rate) })
+	}
+	w.Apply(r.opt, n, func() {
+		r.opt.Begin(w.Step+1, w.Rate)
+		r.opt.Apply(r.x, s.g, 0, n, scale)
+		if s.prox != nil {
+			s.prox.Prox(r.x, 0, n, w.Rate)
+		}
+	})
 }
 
 // pull adds mu*(y - x) to g: the gradient of FedProx's term mu/2 |y - x|^2.
@@ -361,23 +371,28 @@ func (s *Strategy) begin(f *fragment) *flight {
 	for leaf := range f.counts {
 		fl.total += s.weight(f, leaf)
 	}
+	if f.counts == nil {
+		fl.total = float64(s.samples)
+	}
 	vote := float32(0)
 	if s.vote {
 		vote = 1
 	}
 	x := s.w.X[f.lo:f.hi]
 	fl.parts = s.fold(head+f.hi-f.lo, func(r *replica, buf []float32) {
-		clear(buf[:head])
-		buf[headLoss], buf[headStop] = float32(s.losses[r.leaf-s.firstLeaf]), vote
+		if !comm.IsHollow(s.w.Group) { // or the buffer is not this worker's alone
+			clear(buf[:head])
+			buf[headLoss], buf[headStop] = float32(s.losses[r.leaf-s.firstLeaf]), vote
+		}
 		vote = 0
 		weight := s.weight(f, r.leaf)
 		fl.weight += weight
 		d := buf[head:]
-		moved(d, r.x[f.lo:f.hi], x)
+		s.w.Pass(len(d), 3, func() { moved(d, r.x[f.lo:f.hi], x) })
 		if s.cfg.Period == ByDivergence {
-			buf[headSpread] = float32(weight * vec.SumSquares(d))
+			s.w.Pass(len(d), 1, func() { buf[headSpread] = float32(weight * vec.SumSquares(d)) })
 		}
-		vec.Scale(float32(weight), d)
+		s.w.Pass(len(d), 2, func() { vec.Scale(float32(weight), d) })
 	})
 	clear(s.losses)
 	s.vote, s.steps, s.samples = false, 0, 0
@@ -399,6 +414,9 @@ func (s *Strategy) weight(f *fragment, leaf int) float64 {
 	case Scaffold: // the same in every round: see scaffold.go
 		return float64(s.w.Share(leaf))
 	}
+	if f.counts == nil {
+		return float64(s.w.Count(leaf))
+	}
 	return float64(f.counts[leaf])
 }
 
@@ -410,10 +428,10 @@ func moved(d, y, x []float32) {
 }
 
 // fold runs put for each leaf on n elements of a buffer, and folds these into parts.
-func fold(folds []comm.Fold, buffers [][]float32, n int, put func(leaf int, buf []float32)) {
+func fold(w *strategy.Worker, folds []comm.Fold, buffers [][]float32, n int, put func(leaf int, buf []float32)) {
 	for _, f := range folds {
 		if f.Leaf < 0 {
-			vec.Add(buffers[f.Dst][:n], buffers[f.Src][:n])
+			w.Add(buffers[f.Dst][:n], buffers[f.Src][:n])
 		} else {
 			put(f.Leaf, buffers[f.Dst][:n])
 		}
@@ -422,10 +440,10 @@ func fold(folds []comm.Fold, buffers [][]float32, n int, put func(leaf int, buf 
 
 // fold runs put for each replica on n elements of a buffer, and folds these into this worker's parts.
 func (s *Strategy) fold(n int, put func(r *replica, buf []float32)) [][]float32 {
-	if len(s.folds) == 0 {
+	if len(s.folds) == 0 && !comm.IsHollow(s.w.Group) {
 		clear(s.buffers[0][:n])
 	}
-	fold(s.folds, s.buffers, n, func(leaf int, buf []float32) { put(s.replicas[leaf-s.firstLeaf], buf) })
+	fold(s.w, s.folds, s.buffers, n, func(leaf int, buf []float32) { put(s.replicas[leaf-s.firstLeaf], buf) })
 	for i := range s.parts {
 		s.parts[i] = s.buffers[i][:n]
 	}

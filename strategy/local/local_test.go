@@ -442,7 +442,7 @@ func TestCut(t *testing.T) {
 	}
 	for p := 1; p <= 12; p++ {
 		s := New(Config{K: 100, Fragments: p})
-		s.cut(layout, 1)
+		s.cut(layout)
 		at := 0
 		for _, f := range s.fragments {
 			if f.lo != at || f.hi <= f.lo {

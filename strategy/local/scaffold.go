@@ -4,7 +4,9 @@ import (
 	"context"
 	"time"
 
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
 )
 
@@ -34,10 +36,10 @@ type scaffold struct {
 	gradients []float32 // option 1: sum of the samples' gradients at x; nil otherwise
 }
 
-func newScaffold(n, mine, option int) *scaffold {
-	s := &scaffold{c: make([]float32, n), cs: make([]float32, mine*n), rates: make([]float64, mine)}
+func newScaffold(w *strategy.Worker, n, mine, option int) *scaffold {
+	s := &scaffold{c: comm.Vector(w.Group, n), cs: comm.Vector(w.Group, mine*n), rates: make([]float64, mine)}
 	if option == 1 {
-		s.gradients = make([]float32, mine*n)
+		s.gradients = comm.Vector(w.Group, mine*n)
 	}
 	return s
 }
@@ -75,16 +77,16 @@ func (s *Strategy) exchangeVariates(ctx context.Context) (time.Duration, error) 
 		i := r.leaf - s.firstLeaf
 		p := float64(s.w.Share(r.leaf))
 		weight += p
-		s.renew(r, delta)
-		vec.Add(v.of(v.cs, i), delta)
-		vec.Scale(float32(p), delta)
+		s.w.Pass(len(delta), 4, func() { s.renew(r, delta) })
+		s.w.Add(v.of(v.cs, i), delta)
+		s.w.Pass(len(delta), 2, func() { vec.Scale(float32(p), delta) })
 	})
 	clock := s.w.Group.Clock()
 	t := clock.Now()
 	total := float64(s.w.Total)
 	err = red.Sum(ctx, reduce.Vector{Name: f.name, Parts: parts, Weight: weight, Total: total, Step: f.turn})
 	if err == nil {
-		vec.Axpy(float32(1/total), parts[0], v.c)
+		s.w.Pass(len(v.c), 3, func() { vec.Axpy(float32(1/total), parts[0], v.c) })
 	}
 	return clock.Now() - t, err
 }
