@@ -90,7 +90,7 @@ func (b *Between) Sum(ctx context.Context, v Vector) error {
 	}
 	x := v.Parts[0]
 	for _, part := range v.Parts[1:] {
-		vec.Add(x, part)
+		add(b.near, x, part)
 	}
 	v.Parts = v.Parts[:1]
 	if err := comm.AllReduce(ctx, b.near, b.tree, v.Parts); err != nil {

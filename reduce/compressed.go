@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/compress"
@@ -45,12 +44,14 @@ type Config struct {
 // feedback keeps.
 type Compressed struct {
 	c        Config
+	hollow   bool       // nothing is computed
 	one      comm.Tree  // of one vector a rank
 	merge    []comm.Add // adds the vectors of the active ranks
 	active   int        // ranks that have something to say
 	segments []segment
 	plans    map[[3]int]*plan // by place, head and length
 	codec    atomic.Int64     // nanoseconds spent in codes since Codec was asked
+	cost     comm.Cost        // of codes, that the clock has not heard of
 
 	send, recv [][]byte    // by rank
 	room       [][]byte    // what recv is cut from
@@ -70,14 +71,14 @@ type Compressed struct {
 func NewCompressed(c Config) *Compressed {
 	size := c.Group.Size()
 	k := min(size, c.Tree.Leaves())
-	r := &Compressed{c: c, active: k, plans: map[[3]int]*plan{}, send: make([][]byte, size), recv: make([][]byte, size),
+	r := &Compressed{c: c, hollow: comm.IsHollow(c.Group), active: k, plans: map[[3]int]*plan{}, send: make([][]byte, size), recv: make([][]byte, size),
 		room: make([][]byte, size), at: make([]int, k), parts: make([][]byte, k), sums: make([][]float32, k), open: make([]bool, k)}
 	if r.one = c.Tree; len(c.Tree.AllParts()) != r.active {
 		r.one = comm.NewTree(r.active, size)
 	}
 	r.merge = r.one.Merge()
 	for i, s := range c.Layout {
-		r.segments = append(r.segments, newSegment(s, i, c.Rules.of(s)))
+		r.segments = append(r.segments, newSegment(c.Group, s, i, c.Rules.of(s)))
 	}
 	return r
 }
@@ -91,26 +92,6 @@ var ErrNotFinite = errors.New("reduce: a worker's vector holds a NaN or an infin
 // same call; that rank's says why.
 var ErrNoCode = errors.New("reduce: a worker's vector has no code")
 
-// Coder is asked for at run time: a Reducer that encodes and decodes.
-type Coder interface {
-	// Codec returns the time spent in that since it was asked last. Any goroutine may ask.
-	Codec() time.Duration
-}
-
-// Codec implements Coder.
-func (r *Compressed) Codec() time.Duration {
-	return time.Duration(r.codec.Swap(0))
-}
-
-// timed runs f and books its time.
-func (r *Compressed) timed(f func() error) error {
-	clock := r.c.Group.Clock()
-	t := clock.Now()
-	err := f()
-	r.codec.Add(int64(clock.Now() - t))
-	return err
-}
-
 // Sum implements Reducer. v covers whole segments of the layout.
 func (r *Compressed) Sum(ctx context.Context, v Vector) error {
 	p, err := r.plan(v)
@@ -123,7 +104,7 @@ func (r *Compressed) Sum(ctx context.Context, v Vector) error {
 	p.rescale(v.total())
 	x := v.Parts[0]
 	for _, part := range v.Parts[1:] {
-		vec.Add(x, part)
+		add(r.c.Group, x, part)
 	}
 	if err := r.lowRank(ctx, p, x, v); err != nil {
 		return err
@@ -167,12 +148,16 @@ func (r *Compressed) encode(p *plan, x []float32, v Vector) error {
 		r.send[rank] = r.send[rank][:0]
 	}
 	write := func(dst []byte, pc piece, in []float32, rank int) []byte {
+		r.encoded(pc, len(in))
+		if r.hollow {
+			return r.longest(dst, pc, len(in))
+		}
 		dst, err := pc.encode(dst, in, r.key("code", v, pc.index*r.active+rank), v.Step)
 		r.fail(err)
 		return dst
 	}
 	for _, pc := range p.scattered {
-		in := pc.input(x, v)
+		in := r.input(pc, x, v)
 		for rank := range r.active {
 			if lo, hi := comm.Chunk(len(in), r.active, comm.Rank(rank)); lo < hi {
 				r.send[rank] = write(r.send[rank], pc, in[lo:hi], rank)
@@ -180,14 +165,14 @@ func (r *Compressed) encode(p *plan, x []float32, v Vector) error {
 		}
 	}
 	for _, pc := range p.gathered {
-		r.codes = write(r.codes, pc, pc.input(x, v), 0)
+		r.codes = write(r.codes, pc, r.input(pc, x, v), 0)
 	}
 	if len(p.scattered) > 0 {
 		for rank := range r.active {
-			r.send[rank] = append(r.send[rank], ending(r.broken))
+			r.send[rank] = r.seal(r.send[rank])
 		}
 	}
-	if r.broken != nil {
+	if r.broken != nil || r.hollow {
 		return nil
 	}
 	return r.settle(p, v)
@@ -302,7 +287,7 @@ func (r *Compressed) collect(ctx context.Context, p *plan) error {
 	}
 	var mine []byte
 	if r.speaks() {
-		mine = append(append(r.mine, r.codes...), ending(r.broken))
+		mine = r.seal(r.joined(r.codes, r.mine))
 		r.mine = mine
 	}
 	if err := comm.AllGatherUpTo(ctx, r.c.Group, mine, r.recv); err != nil {
@@ -316,6 +301,9 @@ func (r *Compressed) collect(ctx context.Context, p *plan) error {
 
 // space is room for a message from a rank.
 func (r *Compressed) space(rank, n int) []byte {
+	if r.hollow {
+		return r.nothing(n)
+	}
 	r.room[rank] = vec.Resized(r.room[rank], n)
 	return r.room[rank]
 }
@@ -354,6 +342,10 @@ func (r *Compressed) mergeOwn(p *plan, x []float32, v Vector) error {
 	if !r.speaks() {
 		return nil
 	}
+	if r.hollow {
+		r.mergeNothing(p)
+		return nil
+	}
 	if err := r.unseal(); errors.Is(err, ErrNotFinite) || errors.Is(err, ErrNoCode) {
 		r.fail(err) // all ranks hear of it with the next message
 		return nil
@@ -369,6 +361,7 @@ func (r *Compressed) mergeOwn(p *plan, x []float32, v Vector) error {
 		if err := r.add(pc, sum, v); err != nil {
 			return err
 		}
+		r.encoded(pc, hi-lo)
 		var err error
 		r.mine, err = pc.encodeSum(r.mine, sum, lo, hi, r.key("sum", v, pc.index), v.Step, r.temp(hi-lo))
 		r.fail(err)
@@ -396,6 +389,11 @@ func (r *Compressed) add(pc piece, sum []float32, v Vector) error {
 		r.parts[rank] = code
 		r.at[rank] += n
 	}
+	bytes := 0
+	for _, code := range r.parts {
+		bytes += len(code)
+	}
+	r.added(pc, len(sum), bytes)
 	if pc.way == vote {
 		r.counter.majority(sum, r.parts, v.total(), r.key("tie", v, pc.index))
 		return nil
@@ -450,6 +448,13 @@ func (r *Compressed) addTree(codec compress.Compressor, sum []float32) error {
 
 // decode reads everybody's message: the sums of the chunks that they own, and their codes for all.
 func (r *Compressed) decode(p *plan, x []float32, v Vector) error {
+	for _, pc := range p.scattered {
+		r.cost.Bytes += codeBytes * int64(pc.hi-pc.lo)
+	}
+	if r.hollow {
+		r.decodeNothing(p)
+		return nil
+	}
 	if err := r.unseal(); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 	flat := p.flat
 	at := 0
 	for _, pc := range p.exact {
-		at += copy(flat[at:], x[pc.lo:pc.hi])
+		at += r.move(flat[at:], x[pc.lo:pc.hi])
 	}
 	first := at
 	low := p.low
@@ -38,6 +38,13 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 	}
 	r.timed(func() error {
 		for _, pc := range low {
+			r.product(pc)
+			if pc.feedback == remember {
+				r.cost.Bytes += keptBytes * int64(pc.hi-pc.lo)
+			}
+			if r.hollow {
+				continue
+			}
 			rows, cols := matrix(pc.Segment)
 			m := pc.input(x, v)
 			r.start(pc, v.Step)
@@ -51,12 +58,12 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 	}
 	at = 0
 	for _, pc := range p.exact {
-		at += copy(x[pc.lo:pc.hi], flat[at:])
+		at += r.move(x[pc.lo:pc.hi], flat[at:at+pc.hi-pc.lo])
 	}
 	if len(p.low) == 0 {
 		return nil
 	}
-	if !vec.Finite(flat[first:]) { // all ranks see the same sum
+	if !r.hollow && !vec.Finite(flat[first:]) { // all ranks see the same sum
 		return ErrNotFinite
 	}
 	n := len(p.factors) / 2
@@ -64,6 +71,10 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 	r.timed(func() error {
 		at, qat := first, 0
 		for _, pc := range p.low {
+			r.product(pc)
+			if r.hollow {
+				continue
+			}
 			rows, cols := matrix(pc.Segment)
 			orthonormal(flat[at:at+pc.rank*rows], pc.rank, rows)
 			m := x[pc.lo:pc.hi]
@@ -79,13 +90,20 @@ func (r *Compressed) lowRank(ctx context.Context, p *plan, x []float32, v Vector
 	if err := r.sumExactly(ctx, q); err != nil {
 		return err
 	}
-	if !vec.Finite(q) {
+	if !r.hollow && !vec.Finite(q) {
 		return ErrNotFinite
 	}
 	return r.timed(func() error {
 		at, qat := first, 0
 		for _, pc := range p.low {
 			rows, cols := matrix(pc.Segment)
+			r.product(pc)
+			if pc.feedback == remember {
+				r.product(pc)
+			}
+			if r.hollow {
+				continue
+			}
 			f, g := flat[at:at+pc.rank*rows], q[qat:qat+pc.rank*cols]
 			if pc.feedback == remember {
 				mine := own[qat : qat+pc.rank*cols]

@@ -41,13 +41,13 @@ type segment struct {
 	q    []float32 // low rank: the factor to start from, rank rows of one element a column of the matrix
 }
 
-func newSegment(s model.Segment, index int, c *choice) segment {
+func newSegment(g comm.Group, s model.Segment, index int, c *choice) segment {
 	seg := segment{Segment: s, choice: c, index: index}
 	if c.feedback != forget {
-		seg.kept = make([]float32, s.Len)
+		seg.kept = comm.Vector(g, s.Len)
 	}
 	if c.feedback == follow || c.feedback == momentous || c.feedback == remember && c.way == twoWay {
-		seg.both = make([]float32, s.Len)
+		seg.both = comm.Vector(g, s.Len)
 	}
 	if c.way == lowRank {
 		_, cols := matrix(s)
