@@ -4,12 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/optim"
 )
 
-// batches say which samples a step's microshards hold. Shard is called by one goroutine, the feed's; the other methods are
-// safe for concurrent use.
+// batches say which samples a step's microshards hold. Workers of one process share them: Shard is called for a leaf by one
+// goroutine, its worker's feed; all else may be called at any time.
 type batches interface {
 	Steps() int               // of an epoch
 	Size(step int) int        // samples of an epoch's step
@@ -42,8 +44,28 @@ func (s sliced) Shard(epoch, step, leaf int) []int {
 	return ids[lo:hi]
 }
 
-// batches makes the run's.
-func (c *Config) batches() (batches, error) {
+// shared is what the workers of one process have in common: the first that asks for something makes it.
+type shared struct {
+	mu        sync.Mutex
+	batches   batches
+	optimizer optim.Optimizer // of a hollow group, where it is never applied
+}
+
+// batches makes the run's, or returns those that another worker of this process has made.
+func (c *Config) batches() (b batches, err error) {
+	s := c.shared
+	if s == nil {
+		return c.newBatches()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.batches == nil {
+		s.batches, err = c.newBatches()
+	}
+	return s.batches, err
+}
+
+func (c *Config) newBatches() (batches, error) {
 	if c.Clients != nil {
 		s, err := data.NewClientSampler(c.Clients, c.Train.Len(), c.Batch, c.Seed)
 		if err != nil {

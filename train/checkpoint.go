@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/strategy"
 )
@@ -98,6 +99,10 @@ func (r *run) save(ctx context.Context) error {
 	if err := r.finite(); err != nil {
 		return err
 	}
+	if !r.c.saving {
+		r.saved = r.step
+		return nil
+	}
 	if _, _, _, err := r.audit(ctx); err != nil {
 		return err
 	}
@@ -105,10 +110,6 @@ func (r *run) save(ctx context.Context) error {
 		if err := g.Gather(ctx, r.w); err != nil {
 			return err
 		}
-	}
-	if !r.c.saving {
-		r.saved = r.step
-		return nil
 	}
 	state, dropped, err := r.assemble(ctx)
 	if err != nil {
@@ -149,19 +150,6 @@ type restored struct {
 	Workers  int // that saved it
 	Bytes    int // of its tensors, which follow
 	Progress progress
-	Key      string // of a ConfigError
-	Err      string
-}
-
-// refused is why rank 0 cannot resume, in the same words on every worker.
-func (h restored) refused() error {
-	switch {
-	case h.Key != "":
-		return &ConfigError{Key: h.Key, Err: errors.New(h.Err)}
-	case h.Err != "":
-		return errors.New(h.Err)
-	}
-	return nil
 }
 
 // restore loads the checkpoint, when there is one, on rank 0, and hands its state to all: the others need not see the
@@ -172,19 +160,11 @@ func (r *run) restore(ctx context.Context) error {
 	}
 	var head restored
 	var tensors []byte
-	var cause error
+	var err error
 	if r.g.Rank() == 0 {
-		head, tensors, cause = r.read()
+		head, tensors, err = r.read()
 	}
-	heads, err := gatherJSON(ctx, r.g, head)
-	if err != nil {
-		return err
-	}
-	head = heads[0]
-	if cause != nil {
-		return cause
-	}
-	if err := head.refused(); err != nil {
+	if head, err = tell(ctx, r.g, head, err); err != nil {
 		return err
 	}
 	if tensors, err = spread(ctx, r.g, tensors, head.Bytes); err != nil {
@@ -207,14 +187,6 @@ func (r *run) restore(ctx context.Context) error {
 
 // read loads the checkpoint from disk and checks that it is one of this run.
 func (r *run) read() (head restored, tensors []byte, err error) {
-	defer func() {
-		var config *ConfigError
-		if errors.As(err, &config) {
-			head.Key, head.Err = config.Key, config.Err.Error()
-		} else if err != nil {
-			head.Err = err.Error()
-		}
-	}()
 	c, err := ckpt.Load(r.c.Resume)
 	if err != nil {
 		return head, nil, err
@@ -249,6 +221,15 @@ type who struct {
 
 // agree checks that all workers are about to do the same.
 func (r *run) agree(ctx context.Context) error {
+	if comm.IsHollow(r.g) {
+		switch {
+		case r.c.Resume != "":
+			return &ConfigError{Key: "resume", Err: errors.New("a run for times alone has no numbers to go on from")}
+		case r.c.Adapt != "":
+			return &ConfigError{Key: "adapt", Err: errors.New("in a run for times alone workers cannot tell each other what to choose by")}
+		}
+		return nil // and none to save
+	}
 	if r.g.Size() == 1 {
 		r.c.resuming, r.c.saving = r.c.Resume != "", r.c.Dir != ""
 		return nil
@@ -261,24 +242,27 @@ func (r *run) agree(ctx context.Context) error {
 			me.Test = r.c.Test.Info().SHA256
 		}
 	}
-	all, err := gatherJSON(ctx, r.g, me)
-	if err != nil {
-		return err
-	}
-	r.c.resuming, r.c.saving = all[0].Resume, all[0].Save
+	first, err := decide(ctx, r.g, me, agreed)
+	r.c.resuming, r.c.saving = first.Resume, first.Save
+	return err
+}
+
+// agreed returns what all are about to do; whether a run is resumed and saved is rank 0's to say.
+func agreed(all []who) (who, error) {
+	first := all[0]
 	for rank, o := range all {
-		o.Resume, o.Save = me.Resume, me.Save // rank 0's count
+		o.Resume, o.Save = first.Resume, first.Save
 		switch {
-		case o == me:
-		case o.Setting != me.Setting:
-			return fmt.Errorf("worker %d and worker %d do not train the same: %w", rank, r.g.Rank(), o.Setting.differs(me.Setting))
-		case o.Test != me.Test:
-			return fmt.Errorf("worker %d has other test data than worker %d", rank, r.g.Rank())
-		case o.Model != me.Model:
-			return fmt.Errorf("worker %d has another model than worker %d", rank, r.g.Rank())
+		case o == first:
+		case o.Setting != first.Setting:
+			return first, fmt.Errorf("worker %d and worker 0 do not train the same: %w", rank, o.Setting.differs(first.Setting))
+		case o.Test != first.Test:
+			return first, fmt.Errorf("worker %d has other test data than worker 0", rank)
+		case o.Model != first.Model:
+			return first, fmt.Errorf("worker %d has another model than worker 0", rank)
 		default:
-			return fmt.Errorf("worker %d has other steps, rate or schedule than worker %d", rank, r.g.Rank())
+			return first, fmt.Errorf("worker %d has other steps, rate or schedule than worker 0", rank)
 		}
 	}
-	return nil
+	return first, nil
 }

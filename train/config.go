@@ -60,9 +60,10 @@ type Config struct {
 	// after that step, with a checkpoint, and Run returns ErrStopped with the report so far. It must be fast.
 	Stop func() bool
 
-	sameData bool // as all workers have it, they need not tell each other what it is
-	resuming bool // rank 0 has a checkpoint
-	saving   bool // rank 0 has a run folder
+	sameData bool    // as all workers have it, they need not tell each other what it is
+	shared   *shared // with the other workers of this process; nil: there are none
+	resuming bool    // rank 0 has a checkpoint
+	saving   bool    // rank 0 has a run folder
 }
 
 // ErrStopped says that the run was asked to stop, and did, between two steps.
@@ -225,6 +226,7 @@ type EpochInfo struct {
 	Exactly  bool       // every sample was used exactly once
 	Missing  []int      // samples that were not used (the first few)
 	Repeated []int      // samples that were used more than once (the first few)
+	Unbooked bool       `json:",omitempty"` // samples were neither handed out nor booked: the run is for times alone
 }
 
 // CheckpointInfo is told after each checkpoint that was tried. Err is why it was not saved.

@@ -24,6 +24,8 @@ type feed struct {
 	last    int // the run's last step, not included
 	ahead   bool
 	clock   comm.Clock
+	hollow  bool // batches hold no samples but their number
+	dim     int  // features a sample
 
 	order []int // leaves in the order in which a step asks for them
 	next  int   // of them, in this step
@@ -126,6 +128,12 @@ func (f *feed) produce(ctx context.Context, step int) {
 // gather fills b with one microshard of a step.
 func (f *feed) gather(b *data.Batch, step, leaf int) {
 	per := f.sampler.Steps()
+	if f.hollow {
+		b.N = f.sampler.Count(step%per, leaf)
+		f.clock.Spend(comm.Cost{Bytes: 2 * 4 * int64(b.N) * int64(f.dim)})
+		return
+	}
 	f.ds.Gather(b, f.sampler.Shard(step/per, step%per, leaf))
+	f.clock.Spend(comm.Cost{Bytes: 2 * 4 * int64(len(b.X)+len(b.Val)+len(b.Col))})
 	b.Seed = rng.Key(f.seed, "batch", uint64(step))
 }

@@ -17,12 +17,9 @@ func Local(ctx context.Context, n int, timeout time.Duration, c Config) (*Report
 	reports := make([]*Report, n)
 	errs := make([]error, n)
 	ended := make(chan struct{})
+	c.shared = new(shared)
 	for i, g := range groups {
-		c := c
-		c.sameData = true
-		if i > 0 {
-			c.Dir, c.Events, c.Stop, c.Resume = "", Events{}, nil, ""
-		}
+		c := c.here(i)
 		g.Clock().Go(func() {
 			reports[i], errs[i] = Run(ctx, g, c)
 			g.Close()
@@ -32,11 +29,25 @@ func Local(ctx context.Context, n int, timeout time.Duration, c Config) (*Report
 	for range groups {
 		<-ended
 	}
+	return reports[0], saysMost(errs)
+}
+
+// here is the configuration of one of several workers of this process.
+func (c Config) here(rank int) Config {
+	c.sameData = true
+	if rank > 0 {
+		c.Dir, c.Events, c.Stop, c.Resume = "", Events{}, nil, ""
+	}
+	return c
+}
+
+// saysMost returns the error of several workers that says most: a worker's own before that of a peer that saw it go.
+func saysMost(errs []error) error {
 	for _, err := range errs {
 		var peer *comm.PeerError
 		if err != nil && !errors.As(err, &peer) {
-			return reports[0], err
+			return err
 		}
 	}
-	return reports[0], errs[0]
+	return errs[0]
 }

@@ -2,7 +2,9 @@ package train
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
@@ -44,8 +46,8 @@ type Report struct {
 	Ranks         []RankSum `json:"ranks"`
 	Ended         string    `json:"ended,omitempty"`         // why training came to its end by itself
 	SamplesBooked string    `json:"sample_ledger,omitempty"` // of the last epoch that ended
-	Weights       string    `json:"weights_sha256"`
-	SaveError     string    `json:"save_error,omitempty"` // why the last checkpoint could not be written
+	Weights       string    `json:"weights_sha256"`          // empty in a run for times alone
+	SaveError     string    `json:"save_error,omitempty"`    // why the last checkpoint could not be written
 }
 
 // OpSum is the ledger's sum for one operation over all workers and steps.
@@ -78,6 +80,54 @@ type share struct {
 	TLS    int64
 }
 
+// totals is what all workers' shares come to.
+type totals struct {
+	Wall, Compute, Comm, Wait, Codec float64
+	Books                            comm.Books
+	Socket, TLS                      *int64
+	Ranks                            []byte // as packed makes them
+}
+
+func total(all []share) (t totals, err error) {
+	n := float64(len(all))
+	for r, s := range all {
+		own := s.Books.Sum()
+		k := RankSum{r, own.Payload + own.Header, own.Expected, s.Times.Compute.Seconds(), s.Times.Comm.Seconds(), s.Times.Wait.Seconds()}
+		t.Ranks = packed(t.Ranks, k)
+		t.Wall = max(t.Wall, s.Wall)
+		t.Compute += k.Compute / n
+		t.Comm += k.Comm / n
+		t.Wait += k.Wait / n
+		t.Codec += s.Times.Codec.Seconds() / n
+		t.Books.Add(&s.Books)
+		if s.Wired {
+			t.Socket, t.TLS = sumInto(t.Socket, s.Socket), sumInto(t.TLS, s.TLS)
+		}
+	}
+	return t, nil
+}
+
+// packedBytes is what a rank takes: thousands of ranks read of each other what rank 0 packs.
+const packedBytes = 5 * 8
+
+// packed appends all of k but its number.
+func packed(b []byte, k RankSum) []byte {
+	for _, v := range [...]uint64{uint64(k.BytesSent), uint64(k.BytesExpected), math.Float64bits(k.Compute), math.Float64bits(k.Comm), math.Float64bits(k.Wait)} {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+// unpacked is the inverse for ranks from 0 on.
+func unpacked(b []byte) []RankSum {
+	all := make([]RankSum, len(b)/packedBytes)
+	for r := range all {
+		word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[r*packedBytes+8*i:]) }
+		all[r] = RankSum{r, int64(word(0)), int64(word(1)), math.Float64frombits(word(2)), math.Float64frombits(word(3)), math.Float64frombits(word(4))}
+	}
+	return all
+}
+
 // report adds all workers' shares up, the same on each.
 func (r *run) report(ctx context.Context) (*Report, error) {
 	me := share{Times: r.times, Wall: (r.g.Clock().Now() - r.began).Seconds(), Books: r.ledger.Totals()}
@@ -88,33 +138,21 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	}
 	// What takes long comes before the workers meet for the last time: then they also end together.
 	var objective *float64
-	if o, ok := r.c.Model.(model.Objective); ok {
+	if o, ok := r.c.Model.(model.Objective); ok && !comm.IsHollow(r.g) && (r.g.Rank() == 0 || !r.c.sameData) {
 		v := o.Objective(r.w.X, r.c.Train)
 		objective = &v
 	}
-	all, err := gatherJSON(ctx, r.g, me)
+	t, err := decide(ctx, r.g, me, total)
 	if err != nil {
 		return nil, err
 	}
-	n := float64(len(all))
 	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
 		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X),
-		Weights: ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))}
-	var books comm.Books
-	for r, s := range all {
-		own := s.Books.Sum()
-		k := RankSum{r, own.Payload + own.Header, own.Expected, s.Times.Compute.Seconds(), s.Times.Comm.Seconds(), s.Times.Wait.Seconds()}
-		p.Ranks = append(p.Ranks, k)
-		p.Wall = max(p.Wall, s.Wall)
-		p.Compute += k.Compute / n
-		p.Comm += k.Comm / n
-		p.Wait += k.Wait / n
-		p.Codec += s.Times.Codec.Seconds() / n
-		books.Add(&s.Books)
-		if s.Wired {
-			p.Socket, p.TLS = sumInto(p.Socket, s.Socket), sumInto(p.TLS, s.TLS)
-		}
+		Wall: t.Wall, Compute: t.Compute, Comm: t.Comm, Wait: t.Wait, Codec: t.Codec, Socket: t.Socket, TLS: t.TLS, Ranks: unpacked(t.Ranks)}
+	if !comm.IsHollow(r.g) {
+		p.Weights = ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))
 	}
+	books := t.Books
 	for op, e := range books {
 		if e != (comm.Entry{}) {
 			p.Ops = append(p.Ops, OpSum{comm.Op(op).String(), e.Messages, e.Payload, e.Header, e.Control, e.Expected})
@@ -159,6 +197,9 @@ func (p *Report) setTest(e *EpochInfo) {
 
 // Booked says in words what the sample ledger found.
 func (e EpochInfo) Booked() string {
+	if e.Unbooked {
+		return fmt.Sprintf("epoch %d: samples were not booked, for times alone were asked for", e.Epoch)
+	}
 	if e.Exactly {
 		return fmt.Sprintf("epoch %d: each sample used exactly once", e.Epoch)
 	}

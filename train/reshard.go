@@ -113,10 +113,8 @@ func alike(all []brings) error {
 func (r *run) assemble(ctx context.Context) (saved []ckpt.Tensor, dropped []string, err error) {
 	mine := r.state()
 	lo, hi := r.w.Tree.Run(r.g.Rank())
-	all, err := gatherJSON(ctx, r.g, kinds(mine, hi-lo))
-	if err == nil {
-		err = alike(all)
-	}
+	// In the order of rank 0's.
+	each, err := decide(ctx, r.g, kinds(mine, hi-lo), func(all []brings) ([]kind, error) { return all[0].Kinds, alike(all) })
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,7 +122,7 @@ func (r *run) assemble(ctx context.Context) (saved []ckpt.Tensor, dropped []stri
 	for i, t := range mine {
 		at[t.Name] = i
 	}
-	for _, k := range all[0].Kinds { // in the order of rank 0's
+	for _, k := range each {
 		t := &mine[at[k.Name]]
 		if t.Data, err = collect(ctx, r.g, t.Data, k.sizes(r.w.Tree)); err != nil {
 			return nil, nil, err

@@ -65,6 +65,7 @@ type run struct {
 	c        Config
 	g        comm.Group
 	ledger   *comm.Ledger
+	stepper  comm.Stepper // or nil
 	w        *strategy.Worker
 	strategy strategy.Strategy
 	schedule *optim.Schedule
@@ -104,6 +105,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 		return nil, err
 	}
 	r.g = comm.CountAt(g, r.ledger, costs)
+	r.stepper, _ = g.(comm.Stepper)
 	if r.sampler, err = c.batches(); err != nil {
 		return nil, err
 	}
@@ -115,29 +117,15 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	}
 	tree := comm.NewTree(c.Microshards, g.Size()).On(c.Hosts)
 	r.books = newSampleBooks(c.Train.Len())
-	r.strategy = c.Strategy()
-	r.w = &strategy.Worker{
-		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.bucket(comm.CostsOf(r.g), tree), Total: c.Train.Len(), Shard: !c.Replicate,
-	}
-	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
+	if err := r.equip(tree); err != nil {
 		return nil, err
-	}
-	r.w.Another = r.another
-	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
-	r.w.NewOptimizer = c.optimizer
-	if r.w.Optimizer, err = c.optimizer(); err != nil {
-		return nil, err
-	}
-	r.w.Shares = r.sampler.Share
-	if s, ok := r.strategy.(strategy.Preparer); ok {
-		if err := s.Prepare(r.w); err != nil {
-			return nil, &ConfigError{Key: "strategy", Err: err}
-		}
 	}
 	if err := r.agree(ctx); err != nil {
 		return nil, err
 	}
-	c.Model.Init(r.w.X, c.Seed)
+	if !comm.IsHollow(r.g) {
+		c.Model.Init(r.w.X, c.Seed)
+	}
 	if err := r.restore(ctx); err != nil {
 		return nil, err
 	}
@@ -155,13 +143,36 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	return r, nil
 }
 
+// equip makes the worker that the strategy works with.
+func (r *run) equip(tree comm.Tree) (err error) {
+	c := &r.c
+	r.strategy = c.Strategy()
+	r.w = &strategy.Worker{
+		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.bucket(comm.CostsOf(r.g), tree), Total: c.Train.Len(), Shard: !c.Replicate,
+	}
+	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
+		return err
+	}
+	r.w.Another = r.another
+	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
+	r.w.NewOptimizer = r.optimizer
+	if r.w.Optimizer, err = r.optimizer(); err != nil {
+		return err
+	}
+	r.w.Shares = r.sampler.Share
+	if s, ok := r.strategy.(strategy.Preparer); ok {
+		if err := s.Prepare(r.w); err != nil {
+			return &ConfigError{Key: "strategy", Err: err}
+		}
+	}
+	return nil
+}
+
 // next does one step.
 func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	batch := r.sampler.Size(r.inEpoch)
 	r.feed.begin(ctx, r.step)
-	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, float32(r.schedule.Rate(r.step+1))
-	r.w.Stop, r.w.Last = r.c.Stop != nil && r.c.Stop(), r.step+1 == r.total
-	r.ledger.SetStep(r.step + 1)
+	r.begin(batch)
 	said, err := r.strategy.Step(ctx, r.w)
 	if err != nil {
 		return said, atStep(r.step+1, r.diverged(err))
@@ -201,6 +212,16 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	return said, nil
 }
 
+// begin tells the worker, the books and the group which step comes, of so many samples.
+func (r *run) begin(batch int) {
+	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, float32(r.schedule.Rate(r.step+1))
+	r.w.Stop, r.w.Last = r.c.Stop != nil && r.c.Stop(), r.step+1 == r.total
+	r.ledger.SetStep(r.step + 1)
+	if r.stepper != nil {
+		r.stepper.Begin(r.step + 1)
+	}
+}
+
 // settle waits until no exchange of the strategy is under way, so that the group is free.
 func (r *run) settle(ctx context.Context) error {
 	if s, ok := r.strategy.(strategy.Settler); ok {
@@ -225,11 +246,26 @@ func atStep(step int, err error) error {
 	return fmt.Errorf("step %d: %w", step, err)
 }
 
+// optimizer makes a worker's, or another one. On a hollow group, where none is ever applied, all workers of this process have
+// the same.
+func (r *run) optimizer() (o optim.Optimizer, err error) {
+	s := r.c.shared
+	if s == nil || !comm.IsHollow(r.g) {
+		return r.c.optimizer()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.optimizer == nil {
+		s.optimizer, err = r.c.optimizer()
+	}
+	return s.optimizer, err
+}
+
 // handOut makes the feed and the worker's Microshard, which books what it hands out.
 func (r *run) handOut(tree comm.Tree) {
 	lo, hi := tree.Run(r.g.Rank())
 	r.feed = &feed{ds: r.c.Train, sampler: r.sampler, seed: r.c.Seed, step: r.step, last: r.total,
-		ahead: r.c.Ahead, clock: r.g.Clock()}
+		ahead: r.c.Ahead, clock: r.g.Clock(), hollow: comm.IsHollow(r.g), dim: data.Shape(r.c.Train).Dim}
 	r.w.Counts = func(leaf int) int { return r.sampler.Count(r.inEpoch, leaf) }
 	r.w.Microshard = func(leaf int) (*data.Batch, error) {
 		if leaf < lo || leaf >= hi {
@@ -286,7 +322,7 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 		return err
 	}
 	if whole {
-		info.Exactly, info.Missing, info.Repeated = exactly, missing, repeated
+		info.Exactly, info.Missing, info.Repeated, info.Unbooked = exactly, missing, repeated, comm.IsHollow(r.g)
 		r.books.clear()
 		r.lossSum, r.lossOf = 0, 0
 	}
@@ -312,26 +348,36 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 // audit gives every worker the sample books of all and checks them. Rank 0 then keeps them for everybody, so that a
 // later audit of the same epoch does not count anything twice.
 func (r *run) audit(ctx context.Context) (exactly bool, missing, repeated []int, err error) {
-	all, err := gather(ctx, r.g, r.books.encode())
-	if err != nil {
-		return false, nil, nil, err
-	}
-	for from, b := range all {
-		if comm.Rank(from) != r.g.Rank() {
-			if err := r.books.merge(b); err != nil {
-				return false, nil, nil, err
-			}
+	switch {
+	case comm.IsHollow(r.g): // samples are not handed out
+		return false, nil, nil, nil
+	case !alone(r.g):
+		_, err := comm.GatherBytes(ctx, r.g, r.books.encode(), func(_, came []byte) ([]byte, error) {
+			err := r.books.merge(came)
+			return r.books.encode(), err
+		})
+		if err != nil {
+			return false, nil, nil, err
 		}
 	}
-	exactly, missing, repeated = r.books.audit()
-	if r.g.Rank() != 0 {
+	var found struct {
+		Exactly           bool
+		Missing, Repeated []int
+	}
+	if r.g.Rank() == 0 {
+		found.Exactly, found.Missing, found.Repeated = r.books.audit()
+	} else {
 		r.books.clear()
 	}
-	return exactly, missing, repeated, nil
+	found, err = tell(ctx, r.g, found, nil)
+	return found.Exactly, found.Missing, found.Repeated, err
 }
 
 // finite tells whether the parameters are numbers that a checkpoint may hold.
 func (r *run) finite() error {
+	if comm.IsHollow(r.g) {
+		return nil
+	}
 	c, ok := r.strategy.(strategy.Checker)
 	if vec.Finite(r.w.X) && (!ok || c.Finite()) {
 		return nil
