@@ -133,6 +133,7 @@ slow 0 x2 from step 8 to step 20
 slow 0 x3 from step 8 to step 10
 slow 0 x5 from step 8 for 5s
 slow 1 x7 from step 8
+slow 1 x9 to step 10
 `)
 	st := NewState(s, 2, 10)
 	if got := told(st.Step(0, 0, 11)) + " " + told(st.Step(0, 1, 11)); got != "+4@0 +1@1 +7@1" {
