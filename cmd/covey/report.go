@@ -29,6 +29,7 @@ type ending struct {
 	Kernels      string `json:"kernels"`
 	Run          string `json:"run"`
 	Stopped      bool   `json:"stopped,omitempty"` // before its end, as asked
+	Timing       bool   `json:"timing,omitempty"`  // simulated for times alone: no number but those means anything
 }
 
 func newEnding(j *job.Job, r *train.Report, stopped bool) *ending {
@@ -67,7 +68,9 @@ func (e *ending) print(out io.Writer) error {
 	if e.RMSE != nil {
 		row("test error", "%.6g (root mean square)", *e.RMSE)
 	}
-	row("training loss", "%.6g (mean over the last epoch)", e.Loss)
+	if !e.Timing {
+		row("training loss", "%.6g (mean over the last epoch)", e.Loss)
+	}
 	if e.Objective != nil {
 		row("objective", "%.10g (regulariser included, over the training set)", *e.Objective)
 	}
@@ -116,11 +119,15 @@ func (e *ending) print(out io.Writer) error {
 	if e.SamplesBooked != "" {
 		row("samples", "%s", e.SamplesBooked)
 	}
-	row("same bits", "%s", e.Reproducible)
-	row("weights hash", "%s", e.Weights) // 80 columns hold it
-	row("run folder", "%s", e.Run)
-	if !e.Stopped {
-		row("", "use it with: covey predict %s --data FILE", e.Run)
+	if !e.Timing {
+		row("same bits", "%s", e.Reproducible)
+		row("weights hash", "%s", e.Weights) // 80 columns hold it
+	}
+	if e.Run != "" {
+		row("run folder", "%s", e.Run)
+		if !e.Stopped {
+			row("", "use it with: covey predict %s --data FILE", e.Run)
+		}
 	}
 	return w.Flush()
 }

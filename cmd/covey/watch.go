@@ -160,7 +160,11 @@ func (w *watcher) take(e event) {
 	}
 	switch {
 	case e.Job != nil:
-		w.line("%s\n%s\n%s; run folder %s", e.Job.Data, e.Job.Model, e.Job.How, e.Job.Run)
+		folder := ""
+		if e.Job.Run != "" {
+			folder = "; run folder " + e.Job.Run
+		}
+		w.line("%s\n%s\n%s%s", e.Job.Data, e.Job.Model, e.Job.How, folder)
 	case e.Start != nil:
 		from := ""
 		if e.Start.Step > 0 {
