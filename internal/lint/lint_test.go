@@ -32,7 +32,7 @@ var rooms = []string{
 	"strategy",
 	"cluster",
 	"train", "job",
-	"bench",
+	"bench", "plan",
 	"cmd", "examples", "internal", "integration",
 }
 
