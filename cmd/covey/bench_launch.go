@@ -20,15 +20,17 @@ import (
 	"github.com/covey-ml/covey/comm/shm"
 	"github.com/covey-ml/covey/comm/tcp"
 	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/plan"
 	"github.com/covey-ml/covey/vec"
 )
 
-// benchTask is what the workers of a measurement are told: a collective, or a job whose steps are timed.
+// benchTask is what the workers of a measurement are told: a collective, a job whose steps are timed, or messages.
 type benchTask struct {
 	Collective *bench.Collective `json:",omitempty"`
 	Job        []byte            `json:",omitempty"` // as YAML
 	Places     map[string]string `json:",omitempty"`
 	Explain    bool              `json:",omitempty"` // say how the collective's algorithm is chosen, and time nothing
+	Probe      *plan.Effort      `json:",omitempty"` // measure what messages cost
 	Effort     bench.Effort
 	Timeout    time.Duration
 }
@@ -36,6 +38,22 @@ type benchTask struct {
 // run does the task as a rank of g. local is the workers on this host, and here those in this process; tell hears of
 // each row.
 func (t benchTask) run(ctx context.Context, meet func() (comm.Group, error), local, here int, tell func(any)) error {
+	if t.Probe != nil {
+		g, err := meet()
+		if err != nil {
+			return err
+		}
+		defer g.Close()
+		cpu := processorTime
+		if here > 1 { // whose time it was cannot be told
+			cpu = nil
+		}
+		m, err := t.Probe.Messages(ctx, g, cpu)
+		if err == nil {
+			tell(m)
+		}
+		return err
+	}
 	if t.Collective != nil {
 		what := *t.Collective
 		what.Effort.Here = here

@@ -96,7 +96,7 @@ func choicesHelp() string {
 }
 
 // mayChange are the keys that a resumed run may give anew: none of them is part of what is computed, but for the length.
-var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "shard", "algorithm", "epochs", "steps", "save", "keep", "data", "test"}
+var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "shard", "algorithm", "costs", "epochs", "steps", "save", "keep", "data", "test"}
 
 func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	j, from, err := o.job(c, args)
@@ -114,6 +114,9 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 			return usagef("--join needs --transport tcp: workers elsewhere share no memory with those here")
 		}
 		j.Transport = job.TCP
+	}
+	if err := readCosts(j); err != nil {
+		return err
 	}
 	if err := o.folder(j); err != nil {
 		return err
