@@ -18,7 +18,11 @@ bench: ## compare with other systems, and write BENCHMARKS.md; installs them (De
 	./bench/peers/setup.sh
 	"$${XDG_CACHE_HOME:-$$HOME/.cache}/covey-python/bin/python3" bench/peers/run.py all
 
+fidelity: ## predicted and measured step times of the simulator (Debian, as root); half an hour
+	./bench/peers/setup.sh fidelity
+	"$${XDG_CACHE_HOME:-$$HOME/.cache}/covey-python/bin/python3" bench/peers/run.py fidelity
+
 generate: ## the assembly of vec, from vec/gen
 	go generate ./vec
 
-.PHONY: build test integration bench generate
+.PHONY: build test integration bench fidelity generate

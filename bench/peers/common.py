@@ -24,6 +24,7 @@ COVEY = BUILD / "covey"
 # The interpreters: see setup.sh.
 NUMPY = CACHE / "covey-python" / "bin" / "python3"  # numpy, scikit-learn, matplotlib
 TENSORFLOW = CACHE / "covey-bench-tf" / "bin" / "python3"
+FLOWER = CACHE / "covey-bench-flower" / "bin" / "python3"
 TORCH = Path("/usr/bin/python3")  # Debian's PyTorch
 
 # One thread a process, on every side.

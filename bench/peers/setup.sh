@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
-all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid)
+all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid flower fidelity)
 names=("$@")
 ((${#names[@]})) || names=("${all[@]}")
 
@@ -29,10 +29,10 @@ have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok ins
 want() { for p in "$@"; do have "$p" || need+=("$p"); done; }
 want gcc libc6-dev python3 python3-venv
 if wants allreduce-shm allreduce-tcp; then want openmpi-bin libopenmpi-dev mpich libmpich-dev; fi
-if wants products step accuracy allreduce-tcp compress; then want python3-torch libopenblas0-pthread; fi
+if wants products step accuracy allreduce-tcp compress flower; then want python3-torch libopenblas0-pthread; fi
 if wants products; then want libdnnl-dev; fi
 if wants logistic; then want liblinear-tools; fi
-if wants link compress; then want iproute2; fi
+if wants link compress fidelity; then want iproute2; fi
 if ((${#need[@]})); then
 	command -v apt-get >/dev/null || fail "needs ${need[*]}: this is not Debian, install them by hand"
 	[[ $(id -u) == 0 ]] || fail "needs ${need[*]}: run it as root, or install them with apt-get"
@@ -54,6 +54,10 @@ environment covey-python 'import sklearn, safetensors.numpy, matplotlib' \
 	numpy==2.2.6 scipy==1.15.3 scikit-learn==1.7.2 safetensors==0.6.2 matplotlib==3.10.7
 if wants step; then
 	TF_CPP_MIN_LOG_LEVEL=3 environment covey-bench-tf 'import tensorflow' tensorflow-cpu==2.21.0
+fi
+
+if wants flower; then
+	environment covey-bench-flower 'import flwr.simulation, ray' 'flwr[simulation]==1.42.0'
 fi
 
 CGO_ENABLED=0 go build -o "$cache/covey-bench-build/covey" ./cmd/covey || fail "covey does not build"
