@@ -224,8 +224,16 @@ func (n *Network) Calibrate(measured Machine) {
 	}
 }
 
+// CalibrateMessages does the same with what messages cost processors.
+func (n *Network) CalibrateMessages(measured Messages) {
+	if n.Messages == typicalMessages {
+		measured.Wire = n.Messages.Wire
+		n.Messages = measured
+	}
+}
+
 // YAML is the file that the network was read from; a preset is one, too. Parse makes the same network of it, but for
-// what Calibrate did.
+// what Calibrate and CalibrateMessages did.
 func (n *Network) YAML() []byte { return slices.Clone(n.text) }
 
 // Error is something wrong with a description.

@@ -271,13 +271,11 @@ func (p *Probe) Machine() network.Machine {
 		MemoryAll: max(p.Memory.Median, p.MemoryAll.Median), Cache: p.Cache, RAM: p.RAM}
 }
 
-// Messages is what messages over TCP cost processors; ok is false when that was not measured. Wire is left as it is.
-func (p *Probe) Messages(m network.Messages) (network.Messages, bool) {
+// Calibrate gives a network's hosts this machine, and its messages what TCP's cost here, where the network says nothing itself.
+func (p *Probe) Calibrate(n *network.Network) {
+	n.Calibrate(p.Machine())
 	t := p.Transports["tcp"]
-	if t.Send == 0 && t.Receive == 0 {
-		return m, false
+	if t.Send > 0 || t.Receive > 0 {
+		n.CalibrateMessages(network.Messages{Send: time.Duration(1e9 * t.Send), Receive: time.Duration(1e9 * t.Receive), SendByte: t.SendByte, ReceiveByte: t.ReceiveByte})
 	}
-	m.Send, m.Receive = time.Duration(1e9*t.Send), time.Duration(1e9*t.Receive)
-	m.SendByte, m.ReceiveByte = t.SendByte, t.ReceiveByte
-	return m, true
 }

@@ -45,8 +45,22 @@ func TestProbeFile(t *testing.T) {
 	if m := got.Machine(); m.Cores != 2 || m.FLOPS != 50e9 || m.Memory != 10e9 || m.MemoryAll != 15e9 || m.Cache != 32<<20 || m.RAM != 8<<30 {
 		t.Errorf("the machine is %+v", m)
 	}
-	if m, ok := got.Messages(network.Messages{Wire: 1.5}); !ok || m.Send != 3*time.Microsecond || m.ReceiveByte != 2e-10 || m.Wire != 1.5 {
-		t.Errorf("messages are %+v, %v", m, ok)
+	n, err := network.New("gigabit", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wire := n.Messages.Wire
+	got.Calibrate(n)
+	if m := n.Messages; m.Send != 3*time.Microsecond || m.ReceiveByte != 2e-10 || m.Wire != wire || n.Hosts[1].Machine.FLOPS != 50e9 {
+		t.Errorf("calibrated, messages are %+v, a host %+v", m, n.Hosts[1].Machine)
+	}
+	n, err = network.Parse("n", []byte("messages: {send: 1us}\nmachine: {flops: 1GFLOP/s}\nhosts: {name: h, count: 2, uplink: {bandwidth: 1Gbit/s}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Calibrate(n)
+	if n.Messages.Send != time.Microsecond || n.Hosts[0].Machine.FLOPS != 1e9 || n.Hosts[0].Machine.Memory != 10e9 {
+		t.Errorf("what the description says is not kept: %+v, %+v", n.Messages, n.Hosts[0].Machine)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 type costOptions struct {
 	keys    keyFlags
 	network string
+	probe   string
 	check   int
 	json    bool
 }
@@ -52,9 +53,26 @@ a network's messages that are costed, and steps run on the simulated network.
 	c.Flags().SortFlags = false
 	o.keys = addKeyFlags(c)
 	c.Flags().StringVar(&o.network, "network", "", "network to cost the messages of: a file or a preset")
+	c.Flags().StringVar(&o.probe, "probe", "", "file of covey probe: what machines are that the network does not describe")
 	c.Flags().IntVar(&o.check, "check", -1, "steps to run and count, at most an epoch; 0: none (default: 32, or fewer with many workers)")
 	c.Flags().BoolVar(&o.json, "json", false, "print the result as one JSON object on standard output")
 	return c
+}
+
+// newNetwork is a network whose hosts, where it says nothing of them, are what a file of covey probe says; "" is none.
+func newNetwork(choice, probe string, workers int) (*network.Network, error) {
+	n, err := network.New(choice, workers)
+	if err != nil {
+		return nil, usagef("--network: %w", err)
+	}
+	if probe != "" {
+		p, err := plan.LoadProbe(probe)
+		if err != nil {
+			return nil, usagef("--probe: %w", err)
+		}
+		p.Calibrate(n)
+	}
+	return n, nil
 }
 
 // readJob puts file and flags together.
@@ -100,8 +118,8 @@ func (o *costOptions) run(c *cobra.Command, args []string) error {
 	if err := j.Fill(); err != nil {
 		return err
 	}
-	if o.network != "" && j.Costs != "" {
-		return usagef("--costs is of this machine's transports, and --network has costs of its own: leave one of them out")
+	if o.network != "" {
+		j.Costs = "" // the network has its own
 	}
 	if err := readCosts(j); err != nil {
 		return err
@@ -141,9 +159,9 @@ func (o *costOptions) run(c *cobra.Command, args []string) error {
 func (o *costOptions) scene(ctx context.Context, j *job.Job) (plan.Scene, plan.Run, error) {
 	switch {
 	case o.network != "":
-		n, err := network.New(o.network, j.Workers)
+		n, err := newNetwork(o.network, o.probe, j.Workers)
 		if err != nil {
-			return plan.Scene{}, nil, usagef("--network: %w", err)
+			return plan.Scene{}, nil, err
 		}
 		s, err := plan.On(ctx, n, j.Workers)
 		if err != nil {

@@ -27,6 +27,7 @@ import (
 type simOptions struct {
 	keys    keyFlags
 	network string
+	probe   string
 	faults  string
 	trace   string
 	cores   int
@@ -61,6 +62,7 @@ The job's flags are those of covey train. No run folder is made unless --run nam
 	c.Flags().SortFlags = false
 	o.keys = addKeyFlags(c)
 	c.Flags().StringVar(&o.network, "network", "gigabit", "the network: a file, or one of the networks below, as in gigabit:workers=4")
+	c.Flags().StringVar(&o.probe, "probe", "", "file of covey probe: what machines are that the network does not describe")
 	c.Flags().StringVar(&o.faults, "faults", "", "file of faults: a line each, as in kill 3 at step 120")
 	c.Flags().StringVar(&o.trace, "trace", "", "file for what every worker did when, to be opened in Perfetto (ui.perfetto.dev)")
 	c.Flags().BoolVar(&o.timing, "timing", false, "compute no numbers: times, messages and bytes alone, for many more workers")
@@ -98,9 +100,10 @@ func (o *simOptions) run(c *cobra.Command, args []string) error {
 	if err := j.Fill(); err != nil {
 		return err
 	}
-	net, err := network.New(o.network, j.Workers)
+	j.Costs = "" // the network has its own
+	net, err := newNetwork(o.network, o.probe, j.Workers)
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
 	script, err := o.script()
 	if err != nil {
