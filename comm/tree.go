@@ -23,6 +23,7 @@ type Tree struct{ p *treePlan }
 type treePlan struct {
 	leaves, ranks int
 	runs          []int  // by rank, and one more: its first leaf
+	even          bool   // these are NewTree's
 	hosts         Hosts  // where the ranks are; nil: on one host
 	first         []int  // by rank, and one more: the number in global order of its first part
 	parts         []Node // of all ranks, in global order
@@ -60,12 +61,20 @@ func NewTree(leaves, ranks int) Tree {
 	if leaves < 1 || ranks < 1 {
 		panic(fmt.Sprintf("comm.NewTree(%d leaves, %d ranks)", leaves, ranks))
 	}
+	plans.mu.Lock()
+	defer plans.mu.Unlock()
+	if t, ok := planFor(func(p *treePlan) bool { return p.even && p.leaves == leaves && p.ranks == ranks && p.hosts == nil }); ok {
+		return t
+	}
 	k := min(leaves, ranks)
 	runs := make([]int, ranks+1)
 	for r := range runs {
 		runs[r] = min(r, k) * leaves / k
 	}
-	return newTree(leaves, runs, nil)
+	t := planned(leaves, runs, nil)
+	t.p.even = true
+	keepPlan(t)
+	return t
 }
 
 // plans are the newest ones of this process, the newest last, for trees of equal shape to share: thousands of ranks in one
@@ -82,18 +91,32 @@ const plansKept = 8
 func newTree(leaves int, runs []int, hosts Hosts) Tree {
 	plans.mu.Lock()
 	defer plans.mu.Unlock()
-	for i, p := range plans.all {
-		if p.leaves == leaves && slices.Equal(p.runs, runs) && slices.Equal(p.hosts, hosts) {
-			plans.all = append(slices.Delete(plans.all, i, i+1), p)
-			return Tree{p}
-		}
+	t, ok := planFor(func(p *treePlan) bool {
+		return p.leaves == leaves && slices.Equal(p.hosts, hosts) && slices.Equal(p.runs, runs)
+	})
+	if !ok {
+		t = planned(leaves, runs, hosts)
+		keepPlan(t)
 	}
-	t := planned(leaves, runs, hosts)
+	return t
+}
+
+// planFor returns the plan that fits, if one is kept, with plans locked, as keepPlan is called.
+func planFor(fits func(p *treePlan) bool) (Tree, bool) {
+	i := slices.IndexFunc(plans.all, fits)
+	if i < 0 {
+		return Tree{}, false
+	}
+	p := plans.all[i]
+	plans.all = append(slices.Delete(plans.all, i, i+1), p)
+	return Tree{p}, true
+}
+
+func keepPlan(t Tree) {
 	if len(plans.all) == plansKept {
 		plans.all = slices.Delete(plans.all, 0, 1)
 	}
 	plans.all = append(plans.all, t.p)
-	return t
 }
 
 // planned makes a plan.
