@@ -19,8 +19,9 @@ func Simulate(ctx context.Context, w *sim.World, c Config) (*Report, error) {
 	c.Hosts, c.shared = w.Hosts(), new(shared)
 	err := w.Run(ctx, func(g comm.Group) {
 		i := int(g.Rank())
-		reports[i], errs[i] = Run(ctx, g, c.here(i))
-		g.Close()
+		if reports[i], errs[i] = Run(ctx, g, c.here(i)); errs[i] != nil || !w.Hollow() {
+			g.Close() // a hollow world just ends: its goodbyes are workers times workers
+		}
 	})
 	if err != nil {
 		return reports[0], err

@@ -233,6 +233,7 @@ func (g *Group) Begin(step int) {
 	n := g.n
 	n.lock()
 	defer n.unlock()
+	n.settle()
 	if len(n.w.c.Faults) > 0 && !n.dead {
 		n.ask(action{kind: actStep, n: n, bytes: step})
 	}

@@ -22,11 +22,11 @@ func (w *World) leave(n *node, why error) {
 
 // waitsFor tells whether a worker has a receive or a Send that the end of another ends.
 func (n *node) waitsFor(gone *node) bool {
-	if len(n.any) > 0 {
+	switch p := n.pairs[gone.rank]; {
+	case len(n.any) > 0, p != nil && len(p.pending) > 0:
 		return true
-	}
-	if p := n.pairs[gone.rank]; p != nil && len(p.pending) > 0 {
-		return true
+	case n.posted == 0:
+		return false
 	}
 	for b, q := range n.boxes {
 		if b.from == gone.rank && len(q.posts) > 0 {
@@ -82,6 +82,7 @@ func (n *node) lose(gone *node, cause error) {
 		q := n.boxes[b]
 		posts := q.posts
 		q.posts = nil
+		n.posted -= len(posts)
 		for _, r := range posts {
 			r.finish(b.from, 0, peerError(b.from, b.tag, len(r.p), cause))
 		}
@@ -159,6 +160,7 @@ func (n *node) forget(m *message) {
 		} else {
 			q := n.box(r.from, r.tag)
 			q.posts = slices.Insert(q.posts, 0, r)
+			n.posted++
 		}
 		return
 	}

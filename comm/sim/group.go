@@ -43,6 +43,7 @@ func (g *Group) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte) 
 	n := g.n
 	n.lock()
 	defer n.unlock()
+	n.settle()
 	if to < 0 || int(to) >= len(n.w.nodes) {
 		return fmt.Errorf("sim: send to rank %d of a group of %d", to, len(n.w.nodes))
 	}
@@ -106,6 +107,7 @@ func (r *receipt) Wait(ctx context.Context) (comm.Rank, int, error) {
 	n := r.n
 	n.lock()
 	defer n.unlock()
+	n.settle()
 	if !r.done && ctx.Err() != nil {
 		n.cancel(r, context.Cause(ctx))
 	}
@@ -113,7 +115,7 @@ func (r *receipt) Wait(ctx context.Context) (comm.Rank, int, error) {
 		r.waiter = n.me()
 		n.hold(r.waiter, ctx, r)
 		if !n.w.c.Endless {
-			n.ask(action{kind: actTimer, p: r.waiter, gen: r.waiter.gen, d: n.w.c.Timeout})
+			n.limit(r.waiter, n.w.c.Timeout)
 		}
 		n.park(r.waiter)
 	}
@@ -128,6 +130,7 @@ func (g *Group) Poison(e *comm.PeerError) *comm.PeerError {
 	n := g.n
 	n.lock()
 	defer n.unlock()
+	n.settle()
 	if n.poison != nil {
 		e = n.poison
 	} else if !n.closed {
@@ -152,6 +155,7 @@ func (g *Group) Close() error {
 	n := g.n
 	n.lock()
 	defer n.unlock()
+	n.settle()
 	if n.closed {
 		return nil
 	}

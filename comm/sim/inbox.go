@@ -14,6 +14,7 @@ type inbox struct {
 	boxes  map[box]*queue
 	any    map[comm.Tag][]*receipt // receives from anybody, oldest first
 	coming []*receipt              // those that messages are on their way to
+	posted int                     // receives in the boxes
 	sweep  int
 }
 
@@ -90,6 +91,7 @@ func (n *node) post(r *receipt) {
 		return
 	}
 	q.posts = append(q.posts, r)
+	n.posted++
 	if peer.left != nil {
 		n.ask(action{kind: actNews, n: n, to: peer})
 	}
@@ -243,7 +245,9 @@ func (n *node) cancel(r *receipt, cause error) {
 		n.any[r.tag] = remove(n.any[r.tag], r)
 	} else {
 		q := n.box(r.from, r.tag)
+		n.posted -= len(q.posts)
 		q.posts = remove(q.posts, r)
+		n.posted += len(q.posts)
 	}
 	r.finish(from, 0, peerError(from, r.tag, missing, cause))
 }
@@ -264,6 +268,7 @@ func (n *node) release(m *message) {
 	if len(q.posts) > 0 {
 		r := q.posts[0]
 		q.posts = pop(q.posts)
+		n.posted--
 		n.take(q, r)
 	}
 }
@@ -293,6 +298,7 @@ func (n *node) clearOut(which func(comm.Tag) bool, err error) {
 			continue
 		}
 		q := n.boxes[b]
+		n.posted -= len(q.posts)
 		for _, r := range q.posts {
 			r.finish(b.from, 0, err)
 		}

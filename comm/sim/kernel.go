@@ -122,16 +122,32 @@ type proc struct {
 	waits bool
 	gen   uint64          // of the wait
 	armed uint64          // the wait that the timer is for
+	until time.Duration   // when that has lasted too long
 	ctx   context.Context // ends the wait too; nil: nothing does
 	err   error           // what the wait ended with
 	on    any             // *receipt, *message, *flag, computing or sleeping
 	since time.Duration
+
+	debt work // computations that were told and have not been waited for
 }
 
-// happen is the timer's: the wait has lasted too long, or, where that was the point, long enough.
+// happen is the timer's: the wait has lasted too long, or, where that was the point, long enough. A timer that was set for
+// an earlier wait is set anew for this one.
 func (p *proc) happen(w *World) {
-	if p.waits && p.armed == p.gen {
+	switch {
+	case !p.waits || p.armed != p.gen:
+	case w.now < p.until:
+		w.set(&p.timer, p.until)
+	default:
 		p.n.timeout(p)
+	}
+}
+
+// limit bounds the wait that p is in. A timer that comes sooner will see that the bound has moved.
+func (n *node) limit(p *proc, d time.Duration) {
+	p.armed, p.until = p.gen, n.w.now+d
+	if p.timer.idx < 0 || p.timer.at > p.until {
+		n.ask(action{kind: actTimer, p: p, gen: p.gen})
 	}
 }
 
@@ -140,7 +156,6 @@ type action struct {
 	kind  actionKind
 	p     *proc
 	gen   uint64
-	d     time.Duration
 	cost  work
 	m     *message
 	n, to *node
@@ -203,10 +218,13 @@ func (n *node) spawn(f func()) {
 	p := &proc{n: n, number: n.procs, resume: make(chan struct{}, 1)}
 	p.timer = newEvent(p)
 	n.procs++
+	n.live++
 	n.w.alive.Add(1)
 	go func() {
 		<-p.resume
 		f()
+		n.pay(p)
+		n.live--
 		n.w.alive.Add(-1)
 		n.still <- struct{}{}
 	}()
@@ -358,8 +376,7 @@ func (w *World) carryOut(a action) {
 	switch a.kind {
 	case actTimer:
 		if a.p.waits && a.p.gen == a.gen {
-			a.p.armed = a.gen
-			w.set(&a.p.timer, w.now+a.d)
+			w.set(&a.p.timer, a.p.until)
 		}
 	case actSpend:
 		w.spend(a.p, a.gen, a.cost)

@@ -18,7 +18,8 @@ type node struct {
 	group *Group
 
 	// The worker's goroutines. In the world's own time those of one worker run one at a time.
-	procs      int
+	procs      int     // so far
+	live       int     // of them, not ended
 	ready      []*proc // woken, in order
 	waiting    []*proc // the others
 	current    *proc
@@ -125,8 +126,7 @@ func (n *node) timeout(p *proc) {
 		n.wake(p, nil)
 	case *receipt:
 		if on.m != nil && n.w.moves(on.m) {
-			p.armed = p.gen
-			n.w.set(&p.timer, n.w.now+n.w.c.Timeout)
+			n.limit(p, n.w.c.Timeout)
 			return
 		}
 		n.cancel(on, comm.ErrTimeout)
@@ -169,6 +169,7 @@ type clock struct{ n *node }
 func (c clock) Now() time.Duration {
 	c.n.lock()
 	defer c.n.unlock()
+	c.n.settle()
 	return c.n.w.now
 }
 
@@ -186,8 +187,9 @@ func (c clock) Sleep(ctx context.Context, d time.Duration) error {
 		return comm.ErrClosed
 	}
 	p := n.me()
+	n.pay(p)
 	n.hold(p, ctx, sleeping{})
-	n.ask(action{kind: actTimer, p: p, gen: p.gen, d: d})
+	n.limit(p, d)
 	return public(n.park(p))
 }
 
@@ -197,13 +199,15 @@ func (c clock) Go(f func()) {
 		go f()
 		return
 	}
+	c.n.settle()
 	c.n.spawn(f)
 }
 
 // Event implements comm.Clock.
 func (c clock) Event() comm.Event { return &flag{n: c.n} }
 
-// Spend implements comm.Clock: the caller goes on when the host's cores have done the work.
+// Spend implements comm.Clock: the caller goes on when the host's cores have done the work. A worker of one goroutine, of
+// whom nobody sees when it does what it does by itself, goes on at once, and waits when it next has to do with anybody.
 func (c clock) Spend(cost comm.Cost) {
 	n := c.n
 	n.lock()
@@ -213,9 +217,33 @@ func (c clock) Spend(cost comm.Cost) {
 		return
 	}
 	p := n.me()
+	p.debt.flops += k.flops
+	p.debt.bytes += k.bytes
+	if n.live > 1 || n.w.pace != nil {
+		n.pay(p)
+	}
+}
+
+// pay waits for what p has computed.
+func (n *node) pay(p *proc) {
+	k := p.debt
+	if k == (work{}) {
+		return
+	}
+	p.debt = work{}
+	if n.gone() {
+		return
+	}
 	n.hold(p, nil, computing{})
 	n.ask(action{kind: actSpend, p: p, gen: p.gen, cost: k})
 	n.park(p)
+}
+
+// settle waits for what the caller has computed.
+func (n *node) settle() {
+	if p := n.current; p != nil {
+		n.pay(p)
+	}
 }
 
 // WithTimeout implements comm.Clock. The context ends in the world's time.
@@ -255,6 +283,7 @@ type flag struct {
 func (f *flag) Set() {
 	f.n.lock()
 	defer f.n.unlock()
+	f.n.settle()
 	if p := f.waiter; p != nil {
 		f.waiter = nil
 		f.n.wake(p, nil)
@@ -268,6 +297,7 @@ func (f *flag) Wait(ctx context.Context) error {
 	n := f.n
 	n.lock()
 	defer n.unlock()
+	n.settle()
 	switch {
 	case f.up:
 		f.up = false

@@ -134,6 +134,7 @@ func (w *World) offer(m *message) {
 	for len(q.posts) > 0 && len(q.msgs) == 0 {
 		r := q.posts[0]
 		q.posts = pop(q.posts)
+		to.posted--
 		if m.n > len(r.p) {
 			r.finish(n.rank, 0, &comm.SizeError{From: n.rank, Need: m.n, Have: len(r.p)})
 			continue
@@ -152,8 +153,7 @@ func (w *World) offer(m *message) {
 	}
 	m.state = pending
 	p.pending = append(p.pending, m)
-	m.p.armed = m.p.gen
-	w.set(&m.p.timer, w.now+w.c.Timeout)
+	n.limit(m.p, w.c.Timeout)
 	if rs := to.any[m.tag]; len(rs) > 0 && q.msgs[0] == m {
 		r := rs[0]
 		to.any[m.tag] = pop(rs)
