@@ -123,10 +123,12 @@ type Framer interface {
 	Overhead(n int) int
 }
 
-// Stepper is asked for at run time: a Group that wants to know at which step its worker is, for faults that come at steps.
-type Stepper interface {
+// Faulty is asked for at run time: a Group that makes faults come true which a worker's steps and gradients have.
+type Faulty interface {
 	// Begin says that the worker begins a step, from 1.
 	Begin(step int)
+	// Spoil changes a piece of the worker's gradient in that step, of which off elements come before, as faults say.
+	Spoil(g []float32, off int)
 }
 
 // Wire is asked for at run time: bytes counted where they leave and enter the process.

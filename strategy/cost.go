@@ -32,7 +32,7 @@ func (w *Worker) Grad(ctx context.Context, x, g []float32, b *data.Batch, done f
 		w.pass.f = w.pass.final
 	}
 	p := w.pass
-	p.w, p.n, p.done, p.ahead = w, b.N, done, false
+	p.w, p.g, p.n, p.done, p.ahead = w, g, b.N, done, false
 	clear(p.told)
 	loss, err := model.Loss{N: b.N}, error(nil)
 	switch {
@@ -61,6 +61,7 @@ func (w *Worker) Grad(ctx context.Context, x, g []float32, b *data.Batch, done f
 // pass is a Grad under way.
 type pass struct {
 	w      *Worker
+	g      []float32 // the gradient
 	layout model.Layout
 	n      int // samples
 	done   func(model.Segment)
@@ -79,13 +80,17 @@ func (p *pass) final(s model.Segment) {
 	p.done(s)
 }
 
-// spend owes the clock what segment i took.
+// spend owes the clock what segment i took, and lets faults have their part of it.
 func (p *pass) spend(i int) {
 	if !p.ahead {
 		p.ahead = true
 		p.owed += ForwardFLOPs(p.w.Model, p.n)
 	}
 	p.told[i] = true
+	if spoil := p.w.Spoil; spoil != nil && !comm.IsHollow(p.w.Group) {
+		s := &p.w.Model.Layout()[i]
+		spoil(p.g[s.Off:s.Off+s.Len], s.Off)
+	}
 	p.owed += p.backward(i)
 }
 

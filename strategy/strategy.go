@@ -99,6 +99,9 @@ type Worker struct {
 	// are behind it, when leaves own their data; nil: even slices. Count and Share ask them.
 	Counts, Shares func(leaf int) int
 
+	// Spoil changes a piece of a gradient, of which off elements come before, as faults say; nil: there are none. Grad asks it.
+	Spoil func(g []float32, off int)
+
 	pass *pass // of Grad
 }
 

@@ -22,6 +22,7 @@ type Outline struct {
 	Tests         int // of them, those where the model is tested
 	TestBlocks    int // that workers share when it is, and tell each other of
 	Saves         int // times that a checkpoint is due
+	TrainBlocks   int // the same, of the training set
 	Hello         int // bytes, about, of what each worker says when they meet
 	// Optimizer is one of the kind that updates the parameters, and Strategy one of the kind that each worker has.
 	Optimizer optim.Optimizer
@@ -63,7 +64,7 @@ func (c Config) Outline(workers int, costs comm.Costs) (*Outline, error) {
 	default:
 		o.Tests = o.Epochs
 	}
-	o.Config = c
+	o.Config, o.TrainBlocks = c, (c.Train.Len()+evalBlock-1)/evalBlock
 	hash := strings.Repeat("0", 64)
 	me := who{Setting: (&run{c: c, strategy: o.Strategy}).shape(), Model: fmt.Sprint(c.Model.Layout()), Steps: o.Steps, Rate: c.Rate, Sched: c.Schedule}
 	me.Setting.Data = hash

@@ -65,7 +65,7 @@ type run struct {
 	c        Config
 	g        comm.Group
 	ledger   *comm.Ledger
-	stepper  comm.Stepper // or nil
+	faulty   comm.Faulty // or nil
 	w        *strategy.Worker
 	strategy strategy.Strategy
 	schedule *optim.Schedule
@@ -105,7 +105,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 		return nil, err
 	}
 	r.g = comm.CountAt(g, r.ledger, costs)
-	r.stepper, _ = g.(comm.Stepper)
+	r.faulty, _ = g.(comm.Faulty)
 	if r.sampler, err = c.batches(); err != nil {
 		return nil, err
 	}
@@ -160,6 +160,9 @@ func (r *run) equip(tree comm.Tree) (err error) {
 		return err
 	}
 	r.w.Shares = r.sampler.Share
+	if r.faulty != nil {
+		r.w.Spoil = r.faulty.Spoil
+	}
 	if s, ok := r.strategy.(strategy.Preparer); ok {
 		if err := s.Prepare(r.w); err != nil {
 			return &ConfigError{Key: "strategy", Err: err}
@@ -217,8 +220,8 @@ func (r *run) begin(batch int) {
 	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, float32(r.schedule.Rate(r.step+1))
 	r.w.Stop, r.w.Last = r.c.Stop != nil && r.c.Stop(), r.step+1 == r.total
 	r.ledger.SetStep(r.step + 1)
-	if r.stepper != nil {
-		r.stepper.Begin(r.step + 1)
+	if r.faulty != nil {
+		r.faulty.Begin(r.step + 1)
 	}
 }
 

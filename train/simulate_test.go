@@ -141,6 +141,48 @@ func TestSimulatedKill(t *testing.T) {
 	}
 }
 
+// A corrupted gradient changes what is learned, the same on every repeat; the books count it.
+func TestSimulatedCorruption(t *testing.T) {
+	weights := map[string]string{}
+	for _, how := range []string{"", "corrupt gradient of 2 sign-flip", "corrupt gradient of 2 noise:0.1 from step 3 to step 5"} {
+		script, err := fault.Parse("f.txt", []byte(how))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, method := range []string{"", "local:K=2"} {
+			c := config(t, "mlp:24")
+			c.Microshards = 4
+			if method != "" {
+				c = replicas(t, c, method)
+			}
+			for range 2 {
+				w := worldFor(t, "gigabit", 4, script)
+				r, err := train.Simulate(t.Context(), w, c)
+				if err != nil {
+					t.Fatal(err)
+				}
+				key := how + method
+				if was := weights[key]; was != "" && was != r.Weights {
+					t.Errorf("%s, %s: weights %.12s, before %.12s", how, method, r.Weights, was)
+				}
+				weights[key] = r.Weights
+				for _, o := range w.Outcomes() {
+					if want := map[bool]int{true: 10, false: 2}[o.Fault.From.Step == 0]; o.Fired != want {
+						t.Errorf("%v fired %d times, want %d", o.Fault, o.Fired, want)
+					}
+				}
+			}
+		}
+	}
+	seen := map[string]string{}
+	for key, w := range weights {
+		if other, twice := seen[w]; twice {
+			t.Errorf("%q and %q end with the same parameters", key, other)
+		}
+		seen[w] = key
+	}
+}
+
 // Chaos finds a wait without a deadline, and shrinks what brings it out; without that bug it finds nothing.
 func TestChaosFindsAWaitWithoutADeadline(t *testing.T) {
 	for _, planted := range []bool{false, true} {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/fault"
+	"github.com/covey-ml/covey/rng"
 )
 
 // faults makes a script come true.
@@ -228,18 +229,33 @@ func (s *schedule) happen(w *World) {
 	}
 }
 
-// Begin implements comm.Stepper: a worker begins a step, from 1.
+// Begin implements comm.Faulty.
 func (g *Group) Begin(step int) {
 	n := g.n
 	n.lock()
 	defer n.unlock()
 	n.settle()
 	if len(n.w.c.Faults) > 0 && !n.dead {
+		n.own = step
 		n.ask(action{kind: actStep, n: n, bytes: step})
 	}
 }
 
-// Corrupted books that faults changed the worker's gradient in a step.
-func (g *Group) corrupted(i, step int) { g.n.w.faults.books.Fired(i, g.n.w.now, step) }
+// Spoil implements comm.Faulty.
+func (g *Group) Spoil(x []float32, off int) {
+	n := g.n
+	script := n.w.c.Faults
+	if len(script) == 0 {
+		return
+	}
+	for _, i := range script.Corruptions(int(n.rank), n.own) {
+		if off == 0 {
+			n.w.faults.books.Fired(i, n.w.now, n.own)
+		}
+		if err := fault.Spoil(script[i].How, x, rng.Key(n.w.c.Seed, "spoil", uint64(n.rank), uint64(n.own), uint64(off))); err != nil {
+			panic(err) // Check has seen the script
+		}
+	}
+}
 
-var _ comm.Stepper = (*Group)(nil)
+var _ comm.Faulty = (*Group)(nil)

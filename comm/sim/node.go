@@ -42,7 +42,8 @@ type node struct {
 	factor float64 // of slowness, by faults
 	frozen bool    // stopped by a fault
 	tasks  uint64  // computations so far
-	step   int     // that it is in
+	step   int     // that it is in, as the kernel knows
+	own    int     // and as it says itself
 }
 
 // errGone is what waits of a worker that was killed end with.
