@@ -43,12 +43,7 @@ func (b *builder) around() {
 	}
 	books(EpochEnds, "each epoch", b.o.Epochs)
 	if c.Test != nil {
-		said := make([]int, p)
-		for r := range said {
-			lo, hi := data.Slice(r, p, b.o.TestBlocks)
-			said[r] = framed(2 + textMetrics*(hi-lo))
-		}
-		b.agree(EpochEnds, "test results", "each test", b.o.Tests, said, false, textMetrics+textWrap, whyText)
+		b.results(EpochEnds, "test results", "each test", b.o.Tests, b.o.TestBlocks)
 	}
 	if c.Dir != "" {
 		books(Saves, "each checkpoint", b.o.Saves)
@@ -60,6 +55,16 @@ func (b *builder) around() {
 	b.agree(End, "report", "once", 1, share, false, textShare+bytesShare*p+2*textWrap, whyText)
 }
 
+// results is how workers tell each other what they measured on their blocks of samples.
+func (b *builder) results(phase Phase, what, when string, times, blocks int) {
+	said := make([]int, b.scene.Workers)
+	for r := range said {
+		lo, hi := data.Slice(r, len(said), blocks)
+		said[r] = framed(2 + textMetrics*(hi-lo))
+	}
+	b.agree(phase, what, when, times, said, false, textMetrics+textWrap, whyText)
+}
+
 // framed is n bytes with their number in front.
 func framed(n int) int {
 	var b [binary.MaxVarintLen64]byte
@@ -69,8 +74,23 @@ func framed(n int) int {
 // agree is how workers agree by way of rank 0: what each brings, whose bytes are given by rank, goes up a binomial tree, merged
 // or one after the other, and told bytes, as text, come back down.
 func (b *builder) agree(phase Phase, what, when string, times int, brings []int, merged bool, told int, why string) {
+	up := b.gathered(brings, merged)
+	if !merged {
+		up.Why = why
+	}
+	down, answer := b.broadcast("down", nil, 8), b.broadcast("down", nil, told)
+	for r := range down.sent {
+		down.sent[r].add(answer.sent[r], 1)
+	}
+	down.Rounds, down.Busiest, down.Latency, down.Bandwidth = 2*down.Rounds, down.Busiest+answer.Busiest, 2*down.Latency, down.Bandwidth+answer.Bandwidth
+	down.Exact, down.Why = false, why
+	down.Formula = "2 ceil(log2 P) rounds, 2(P-1) messages: a length of 8 bytes, and what was decided"
+	b.put(phase, what, when, times, up, down)
+}
+
+// gathered is what workers bring to rank 0, up a binomial tree, merged or one after the other.
+func (b *builder) gathered(brings []int, merged bool) Line {
 	p := b.scene.Workers
-	costs := b.messages()
 	depth := bits.Len(uint(p - 1))
 	up := Line{What: "up", op: comm.OpGather, How: "binomial tree", Formula: "2 ceil(log2 P) rounds, 2(P-1) messages: a length of 8 bytes, and what the ranks below bring",
 		Exact: merged, Rounds: 2 * depth, sent: make([]Sent, p)}
@@ -87,24 +107,19 @@ func (b *builder) agree(phase Phase, what, when string, times int, brings []int,
 		up.Busiest = max(up.Busiest, up.sent[r].Payload)
 	}
 	if !merged {
-		up.Why = why
 		up.Busiest = int64(sum[p] - brings[0])
 	} else {
 		up.Busiest *= int64(depth) // rank 0 has one from each of its children
 	}
-	down := b.broadcast("down", nil, 8)
-	answer := b.broadcast("down", nil, told)
-	for r := range down.sent {
-		down.sent[r].add(answer.sent[r], 1)
+	up.Latency, up.Bandwidth = b.along(up.Rounds, up.Busiest)
+	return up
+}
+
+// along is what rounds and the bytes of the busiest worker take, from worker to worker wherever they are.
+func (b *builder) along(rounds int, bytes int64) (latency, bandwidth float64) {
+	costs := b.scene.Costs
+	if len(b.scene.Hosts) > 1 {
+		return float64(rounds) * costs.Far.Alpha, (costs.Beta + costs.Far.Beta) * float64(bytes)
 	}
-	down.Rounds, down.Busiest, down.Exact, down.Why = 2*depth, down.Busiest+answer.Busiest, false, why
-	down.Formula = "2 ceil(log2 P) rounds, 2(P-1) messages: a length of 8 bytes, and what was decided"
-	for _, l := range []*Line{&up, &down} {
-		l.Latency = float64(l.Rounds) * costs.Alpha
-		if len(b.scene.Hosts) > 1 {
-			l.Latency = float64(l.Rounds) * costs.Far.Alpha
-		}
-		l.Bandwidth = (costs.Beta + costs.Far.Beta) * float64(l.Busiest)
-	}
-	b.put(phase, what, when, times, up, down)
+	return float64(rounds) * costs.Alpha, costs.Beta * float64(bytes)
 }

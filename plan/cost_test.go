@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -128,6 +130,43 @@ func verify(t *testing.T, keys string, exact bool) {
 	}
 	if !got.Agrees || exchanges == 0 {
 		t.Errorf("%s: %s, of %d operations", keys, got.Words, exchanges)
+	}
+}
+
+// A closed form is one exchange, of exponents and of sums that are exact.
+func TestFormulaOfAClosedForm(t *testing.T) {
+	var rows strings.Builder
+	rows.WriteString("a,b,c,y\n")
+	for i := range 40 {
+		fmt.Fprintf(&rows, "%d,%d,%d,%d\n", i%7, i%5, i*i%11, i)
+	}
+	path := filepath.Join(t.TempDir(), "d.csv")
+	if err := os.WriteFile(path, []byte(rows.String()), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for n := 2; n <= 5; n++ {
+		j := &job.Job{Data: path, Task: "regression", Model: "ridge", Test: "none", Workers: n, Transport: job.TCP}
+		if err := j.Fill(); err != nil {
+			t.Fatal(err)
+		}
+		tr, _, err := j.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := j.Build(tr, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Verify(t.Context(), c, n, nil, 10, messages)
+		if err != nil || !got.Agrees || len(got.Rows) < 5 {
+			t.Errorf("%d workers: %+v, error %v", n, got, err)
+			continue
+		}
+		for _, r := range got.Rows {
+			if r.Phase == Exchanges && r.Op == comm.OpAllReduce.String() && (!r.Exact || !r.Agrees) {
+				t.Errorf("%d workers: %+v", n, r)
+			}
+		}
 	}
 }
 

@@ -7,10 +7,12 @@ import (
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/spec"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/strategy/allreduce"
+	"github.com/covey-ml/covey/strategy/direct"
 	"github.com/covey-ml/covey/strategy/local"
 	"github.com/covey-ml/covey/train"
 )
@@ -40,8 +42,13 @@ func (b *builder) exchanges() error {
 			return err
 		}
 		return b.local(conf)
+	case *direct.Strategy:
+		if m, ok := c.Model.(model.Direct); ok {
+			b.direct(m.StatLen())
+			return nil
+		}
 	}
-	return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("how often %v talks depends on the data: covey train prints what it sent; allreduce and the local methods have a closed form", b.o.Strategy)}
+	return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("how often %v talks depends on the data: covey train prints what it sent; allreduce, direct and the local methods have a closed form", b.o.Strategy)}
 }
 
 // vector is what a strategy sums: n elements, of which the first head come before element off of the parameters.
@@ -160,7 +167,11 @@ func (b *builder) broadcast(what string, m members, n int) Line {
 		l.Busiest = max(l.Busiest, s.Payload)
 	}
 	l.Rounds = bits.Len(uint(ranks - 1))
-	l.Latency, l.Bandwidth = float64(l.Rounds)*b.scene.Costs.Alpha, b.scene.Costs.Beta*float64(l.Busiest)
+	if m == nil {
+		l.Latency, l.Bandwidth = b.along(l.Rounds, l.Busiest)
+	} else { // of one host
+		l.Latency, l.Bandwidth = float64(l.Rounds)*b.scene.Costs.Alpha, b.scene.Costs.Beta*float64(l.Busiest)
+	}
 	return l
 }
 
@@ -258,6 +269,20 @@ func (b *builder) local(c local.Config) error {
 		}
 	}
 	return nil
+}
+
+// direct writes the lines of a closed form: the statistics' exponents, so that all use one grid, the statistics, and the loss.
+func (b *builder) direct(n int) {
+	if b.scene.Workers == 1 {
+		return
+	}
+	exponents := make([]int, b.scene.Workers)
+	for r := range exponents {
+		exponents[r] = 2 * n
+	}
+	b.put(Exchanges, "exponents", "once", b.o.Steps, b.gathered(exponents, true), b.broadcast("down", nil, 2*n))
+	b.put(Exchanges, "statistics", "once", b.o.Steps, b.exact("", b.o.Tree, nil, b.scene.Costs, b.o.Config.Algorithm, direct.Limbs*n))
+	b.results(Exchanges, "loss", "once", b.o.Steps, b.o.TrainBlocks)
 }
 
 // groups writes the lines of the exchanges inside groups of neighbouring replicas.

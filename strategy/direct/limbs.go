@@ -1,0 +1,4 @@
+package direct
+
+// Limbs is how many float32 carry one statistic.
+const Limbs = limbs
