@@ -32,6 +32,8 @@ type simOptions struct {
 	trace   string
 	cores   int
 	timing  bool
+	chaos   int
+	each    int
 	json    bool
 	quiet   bool
 }
@@ -50,7 +52,8 @@ The job's flags are those of covey train. No run folder is made unless --run nam
 ` + networksHelp() + choicesHelp() + exitHelp,
 		Example: `  covey sim --workers 64 --network 10gigabit
   covey sim job.yaml --workers 1000 --network wan.yaml --faults f.txt --trace trace.json
-  covey sim --data mnist/ --model mlp:128 --workers 16 --network home --strategy local:K=16`,
+  covey sim --data mnist/ --model mlp:128 --workers 16 --network home --strategy local:K=16
+  covey sim --model mlp:16 --workers 8 --epochs 1 --chaos 100`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("expected one job file, got %s", strings.Join(args, " "))
@@ -66,6 +69,8 @@ The job's flags are those of covey train. No run folder is made unless --run nam
 	c.Flags().StringVar(&o.faults, "faults", "", "file of faults: a line each, as in kill 3 at step 120")
 	c.Flags().StringVar(&o.trace, "trace", "", "file for what every worker did when, to be opened in Perfetto (ui.perfetto.dev)")
 	c.Flags().BoolVar(&o.timing, "timing", false, "compute no numbers: times, messages and bytes alone, for many more workers")
+	c.Flags().IntVar(&o.chaos, "chaos", 0, "draw so many schedules of faults, run each, and stop at the first that goes wrong, shrunk")
+	c.Flags().IntVar(&o.each, "chaos-faults", 5, "faults of a drawn schedule, at most")
 	c.Flags().IntVar(&o.cores, "cores", 0, "cores of this machine that compute (default: all); no result depends on it")
 	c.Flags().BoolVar(&o.json, "json", false, "print the result as one JSON object on standard output")
 	c.Flags().BoolVar(&o.quiet, "quiet", false, "no progress")
@@ -110,6 +115,12 @@ func (o *simOptions) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	watch := newWatcher(c.ErrOrStderr(), o.quiet)
+	if o.chaos > 0 {
+		if o.faults != "" || o.trace != "" || o.timing {
+			return usagef("--chaos draws its own faults and makes many runs: leave out --faults, --trace and --timing")
+		}
+		return o.runChaos(c, j, net, watch)
+	}
 	end, err := o.simulate(c.Context(), j, net, script, watch)
 	watch.end()
 	if err != nil {
