@@ -81,9 +81,9 @@ func (w *World) rise(i int) {
 		if !w.before(e, h[up]) {
 			break
 		}
-		h[i], h[i].idx = h[up], i
+		h[i] = h[up]
+		h[i].idx = i
 		i = up
-		h[i] = e
 	}
 	h[i], e.idx = e, i
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/fault"
 	"github.com/covey-ml/covey/network"
+	"github.com/covey-ml/covey/rng"
 )
 
 var bg = context.Background()
@@ -67,6 +68,53 @@ func noErrors(t testing.TB, errs []error) {
 	for r, err := range errs {
 		if err != nil {
 			t.Errorf("worker %d: %v", r, err)
+		}
+	}
+}
+
+// The heap of events gives them back in the order of their times, and of their setting, however they are set, moved and taken
+// back.
+func TestEvents(t *testing.T) {
+	w := &World{}
+	draw := rng.New(7, "events")
+	all := make([]event, 200)
+	var order []*event
+	for i := range all {
+		all[i] = newEvent(nil)
+	}
+	for range 20_000 {
+		e := &all[draw.IntN(len(all))]
+		order = slices.DeleteFunc(order, func(o *event) bool { return o == e })
+		switch draw.IntN(4) {
+		case 0:
+			w.unset(e)
+		case 1: // the first one comes
+			w.unset(e)
+			if len(order) > 0 {
+				if w.events[0] != order[0] {
+					t.Fatalf("the first event is at %v, want %v", w.events[0].at, order[0].at)
+				}
+				w.now = order[0].at
+				w.unset(order[0])
+				order = order[1:]
+			}
+		default:
+			w.set(e, w.now+time.Duration(draw.IntN(50)))
+			i, _ := slices.BinarySearchFunc(order, e, func(a, b *event) int {
+				if w.before(a, b) {
+					return -1
+				}
+				return 1
+			})
+			order = slices.Insert(order, i, e)
+		}
+		if len(w.events) != len(order) {
+			t.Fatalf("%d events, want %d", len(w.events), len(order))
+		}
+		for i, e := range w.events {
+			if e.idx != i {
+				t.Fatalf("event %d believes to be number %d", i, e.idx)
+			}
 		}
 	}
 }
