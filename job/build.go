@@ -54,6 +54,8 @@ func (j *Job) Fill() error {
 	switch {
 	case j.Data == "":
 		return j.Errorf("data", "names nothing: a file, a folder, or digits")
+	case j.Workers > mostWorkers && !j.simulated:
+		return j.Errorf("workers", "%d is too many: at most %d (covey sim takes more)", j.Workers, mostWorkers)
 	case j.LR < 0 || j.LR > 1e30 || j.LR > 0 && float32(j.LR) == 0:
 		return j.Errorf("lr", "%v is not a learning rate", j.LR)
 	case j.Timeout < time.Second:
@@ -236,6 +238,9 @@ func list(s string) []string {
 const directShards = 64
 
 const defaultBatch = 256
+
+// mostWorkers bounds the processes of a run.
+const mostWorkers = 4096
 
 // Build turns a filled job and its data into what the workers run, and writes the defaults that depend on the data into
 // the job.

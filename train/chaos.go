@@ -156,13 +156,14 @@ func allKilled(s fault.Script, workers int) bool {
 // latest is when a run under a schedule has to be over: after the time that the calm one takes as often as it can be slowed
 // down, what it stands still, and some timeouts.
 func (c *Chaos) latest(s fault.Script) time.Duration {
-	total, slower := c.time, 1.0
+	total, slower, link := c.time, 1.0, 1.0
 	for _, f := range s {
 		slower *= max(1, f.Factor)
-		if f.Kind.OnLink() {
-			slower *= 50
+		if f.Kind.OnLink() { // from a gigabit to what a modem has, or nearly every packet lost
+			link = 1e4
 		}
 		total += f.For + max(0, f.To.Time-f.From.Time)
 	}
+	slower = min(slower*link, float64(1<<62)/float64(total))
 	return time.Duration(float64(total)*slower) + 5*c.timeout
 }
