@@ -37,5 +37,5 @@ messages: {send: 0s, receive: 0s, send_byte: 0s, receive_byte: 0s, wire: 1}`, n)
 			worlds[g] = w
 		}
 		return groups
-	}, commtest.Options{Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { worlds[groups[0]].Kill(r) }})
+	}, commtest.Options{Sizes: []int{1, 2, 3, 4, 5, 8}, Kill: func(_ *testing.T, groups []comm.Group, r comm.Rank) { worlds[groups[0]].Kill(r) }})
 }

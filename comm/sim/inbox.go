@@ -305,7 +305,8 @@ func (n *node) clearOut(which func(comm.Tag) bool, err error) {
 		for _, m := range q.msgs {
 			m.waste, m.data = true, nil
 			switch {
-			case m.state == pending: // its sender waits for somebody to ask for it, and nobody will
+			case m.state == pending && n.closed: // its sender hears that this worker is gone
+			case m.state == pending: // nobody will ask for it
 				n.ask(action{kind: actClaim, m: m})
 			default:
 				n.ask(action{kind: actRoom, n: m.from, to: n, bytes: m.counts()})
