@@ -259,10 +259,21 @@ func (r *run) optimizer() (o optim.Optimizer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.optimizer == nil {
-		s.optimizer, err = r.c.optimizer()
+		if o, err = r.c.optimizer(); err != nil {
+			return nil, err
+		}
+		s.optimizer = idle{o}
 	}
-	return s.optimizer, err
+	return s.optimizer, nil
 }
+
+// idle is an optimizer that is never applied, so that many workers can have it at the same time.
+type idle struct{ optim.Optimizer }
+
+func (idle) Begin(int, float32) {}
+
+// Bytes implements optim.Costed.
+func (o idle) Bytes() int { return optim.BytesOf(o.Optimizer) }
 
 // handOut makes the feed and the worker's Microshard, which books what it hands out.
 func (r *run) handOut(tree comm.Tree) {
