@@ -96,18 +96,20 @@ CASES = LOOPBACK + NAMESPACES
 
 def compare(quick):
     cases = CASES[::8] if quick else CASES
-    result = common.Result(TITLE, quick, f"{len(cases)} configurations, MNIST, batches of {BATCH} over all workers, one compute thread each, gradients summed in one bucket, TLS between "
-                           f"namespaces. Hosts are network namespaces with a link each to one switch, held by tc tbf to its rate both ways; they share this machine's "
-                           f"{os.cpu_count()} cores in turn, as the network file says. A measured time is the median step's (of methods that do not talk in every step, "
-                           "the median round's mean step) in the run's metrics, without tests and checkpoints, and the median of several runs; a predicted one is read from "
-                           "the simulated run's metrics in the same way, once, since it repeats to the byte. Machine and message prices are covey probe's, measured in the same hour on the job.")
+    result = common.Result(TITLE, quick, f"{len(cases)} configurations on MNIST, batches of {BATCH} over all workers, one compute thread each, gradients summed in one "
+                           "bucket, TLS between namespaces. Hosts are network namespaces with a link each to one switch, held by tc tbf to its rate both ways; they "
+                           f"share this machine's {os.cpu_count()} cores in turn, as the network file says. A step's time is the mean over blocks of whole rounds in the "
+                           "run's metrics, of which the middle one counts, without tests and checkpoints; measured, it is the median of several runs. The prediction is "
+                           "read from the simulated run's metrics in the same way, once: it repeats to the byte. Figures of machine and messages are covey probe's, "
+                           "on the job's model and batch, medians of as many probes, one before each turn of the runs.")
     result.rounds = 1 if quick else RUNS
     with tempfile.TemporaryDirectory() as d:
         bench = Bench(Path(d))
         rows, errors = [], []
         for case, (measured, spread, predicted) in bench.all(cases, result.rounds):
             errors.append(abs(predicted / measured - 1))
-            rows.append([NETWORKS[case.model], case.where, case.what, common.duration(1e6 * measured), f"{spread:.0%}", common.duration(1e6 * predicted), f"{predicted / measured - 1:+.0%}"])
+            rows.append([NETWORKS[case.model], case.where, case.what, common.duration(1e6 * measured), f"{spread:.0%}", common.duration(1e6 * predicted),
+                         f"{predicted / measured - 1:+.0%}"])
     result.table("Configurations", ["network", "workers", "how they talk", "a step, measured", "spread of runs", "predicted", "error"], rows)
     middle = statistics.median(errors)
     groups = {"loopback": lambda c: not c.hosts, **{f"{r} Mbit/s": lambda c, r=r: c.hosts and c.mbit == r for r in (50, 100, 1000)}}
@@ -133,8 +135,11 @@ class Bench:
         slow minute of the machine meets one run of each."""
         took = {c: [] for c in cases}
         for r in range(runs):
+            for c in {probed.key(c, BATCH): c for c in cases}.values():
+                common.progress(f"run {r + 1} of {runs}: probe for {c}")
+                self.machine.probe(c, BATCH)
             for where in dict.fromkeys((c.hosts, c.mbit) for c in cases):
-                with hosts.hosts(where[0], f"{where[1]}mbit") if where[0] else contextlib.nullcontext():
+                with hosts.hosts(*where) if where[0] else contextlib.nullcontext():
                     for c in (c for c in cases if (c.hosts, c.mbit) == where):
                         common.progress(f"run {r + 1} of {runs}: {c}")
                         took[c].append(self.real(c))
@@ -170,17 +175,21 @@ class Bench:
 
 def job(case):
     return ["--data", common.real_data("mnist"), "--test", "none", "--model", case.model, "--batch", BATCH, "--workers", case.workers, "--microshards", case.workers,
-            "--threads", 1, "--bucket", "64MiB", "--optimizer", "sgd", "--lr", 0.05, "--epochs", 1000000, "--steps", case.steps, "--save", 1000000000, *case.flags]
+            "--threads", 1, "--optimizer", "sgd", "--lr", 0.05, "--epochs", 1000000, "--steps", case.steps, "--save", 1000000000, *case.flags,
+            *(["--bucket", "64MiB"] if case.period == 1 else [])]
 
 
 def step_seconds(run, period):
-    """The median over whole rounds of a round's mean step, the first round and the first two steps left out."""
+    """Seconds of a step, in the middle of a run's blocks of whole rounds: steps may be long and short by turns, so a block's mean
+    counts, and a hiccup of the machine spoils one block only. The first two rounds are left out."""
     at = [l["at_s"] for l in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "epoch_end" not in l]
-    ends = at[period - 1::period]
-    ends = ends[1:] if period > 1 else ends[2:]
-    if len(ends) < 3:
+    ends = at[period - 1::period][1:]
+    blocks = min(5, len(ends) - 1)
+    if blocks < 2:
         raise common.Failed(f"{run}: only {len(at)} steps")
-    return statistics.median((b - a) / period for a, b in zip(ends, ends[1:]))
+    cuts = [ends[(len(ends) - 1) * i // blocks] for i in range(blocks + 1)]
+    sizes = [(len(ends) - 1) * (i + 1) // blocks - (len(ends) - 1) * i // blocks for i in range(blocks)]
+    return statistics.median((b - a) / n / period for a, b, n in zip(cuts, cuts[1:], sizes))
 
 
 def look(words):

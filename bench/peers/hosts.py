@@ -11,7 +11,6 @@ import subprocess
 import common
 
 SWITCH = "covey-hosts-switch"
-BURST = "32kb"  # what passes at once after a pause
 QUEUE = "300ms"  # what waits at most: a link of a switch that seldom drops
 
 
@@ -23,13 +22,18 @@ def address(i):
     return f"10.213.11.{i + 1}"
 
 
+def burst(mbit):
+    """Bytes that pass at once after a pause: two packets, as on a cable, or what comes in 0.2 ms, where timers are late."""
+    return max(3000, mbit * 25)
+
+
 @contextlib.contextmanager
-def hosts(n, rate):
-    """n namespaces and their links, and nothing left of them afterwards. rate is in tc's words: 100mbit."""
+def hosts(n, mbit):
+    """n namespaces and their links of mbit Mbit/s, and nothing left of them afterwards."""
     ip = lambda *a: common.run("ip", *a)
     all_names = [SWITCH, *(name(i) for i in range(n))]
     clear = lambda: [subprocess.run(["ip", "netns", "del", ns], stderr=subprocess.DEVNULL) for ns in all_names]
-    held = lambda ns, device: common.run("tc", "-n", ns, "qdisc", "add", "dev", device, "root", "tbf", "rate", rate, "burst", BURST, "latency", QUEUE)
+    held = lambda ns, device: common.run("tc", "-n", ns, "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{mbit}mbit", "burst", burst(mbit), "latency", QUEUE)
     clear()
     try:
         for ns in all_names:

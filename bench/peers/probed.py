@@ -1,6 +1,7 @@
 """Network files for the simulator, with the figures that covey probe measures on this machine."""
 
 import json
+import statistics
 
 import common
 
@@ -9,19 +10,15 @@ WIRE = 1514 / 1448
 
 
 class Machines:
-    """What this machine was measured at, once for each model and number of samples of a gradient."""
+    """What this machine was measured at: for each model and number of samples of a gradient, as often as probe was called."""
 
     def __init__(self, folder):
         self.folder, self.known = folder, {}
 
     def probe(self, case, batch):
-        key = case.model, batch // case.workers
-        if key not in self.known:
-            common.progress(f"probing: {case.model}, {key[1]} samples")
-            out = common.run(common.COVEY, "probe", "--data", common.real_data("mnist"), "--model", case.model, "--batch", batch, "--workers", case.workers,
-                             "--microshards", case.workers, "--out", self.folder / "probe.yaml", "--json", "--quiet")
-            self.known[key] = json.loads(out)
-        return self.known[key]
+        out = common.run(common.COVEY, "probe", "--data", common.real_data("mnist"), "--model", case.model, "--batch", batch, "--workers", case.workers,
+                         "--microshards", case.workers, "--out", self.folder / "probe.yaml", "--json", "--quiet")
+        self.known.setdefault(key(case, batch), []).append(json.loads(out))
 
     def network(self, case, batch):
         """The text of a network file for a case.
@@ -29,7 +26,7 @@ class Machines:
         A core is one of those that are all busy. Vectors that all fit in the last-level cache are added at its speed. Hosts
         that share a core have equal parts of it, which is what each gets while they do the same at the same time.
         """
-        p = self.probe(case, batch)
+        p = middle(self.known[key(case, batch)])
         small = 4 * 4 * parameters(case.model) * case.workers <= p["cache"]
         memory = p["in_cache"]["median"] if small else p["memory"]["median"]
         together = p["cores"] * memory if small else max(memory, p["memory_all"]["median"])
@@ -51,6 +48,18 @@ class Machines:
         else:
             lines.append(f"hosts: {{name: h, workers: {case.each}, loopback: {{bandwidth: {memory / 1e9:.4f}GB/s, latency: {us(wake)}}}}}")
         return "\n".join(lines) + "\n"
+
+
+def key(case, batch):
+    return case.model, batch // case.workers
+
+
+def middle(probes):
+    """Probes whose numbers are the medians of several."""
+    first = probes[0]
+    if isinstance(first, dict):
+        return {k: middle([p[k] for p in probes if k in p]) for k in first}
+    return statistics.median(probes) if isinstance(first, (int, float)) else first
 
 
 def parameters(model):
