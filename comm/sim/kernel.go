@@ -25,7 +25,6 @@ import (
 // event is something that will happen. Events of one time happen in the order in which they were set.
 type event struct {
 	at  time.Duration
-	seq uint64
 	idx int // in the heap, -1 when it is not there
 	do  happening
 }
@@ -34,19 +33,27 @@ type happening interface{ happen(w *World) }
 
 func newEvent(do happening) event { return event{idx: -1, do: do} }
 
+// slot is an event's place in the heap, with what is compared beside it.
+type slot struct {
+	at  time.Duration
+	seq uint64
+	e   *event
+}
+
+func (s *slot) before(o *slot) bool { return s.at < o.at || s.at == o.at && s.seq < o.seq }
+
 // set puts e at a time, whether or not it was set before.
 func (w *World) set(e *event, at time.Duration) {
 	e.at = max(at, w.now)
 	w.seq++
-	e.seq = w.seq
+	s := slot{e.at, w.seq, e}
 	if e.idx < 0 {
-		e.idx = len(w.events)
-		w.events = append(w.events, e)
+		w.events = append(w.events, s)
+		w.rise(len(w.events)-1, s)
 	} else {
-		w.sink(e.idx)
+		w.place(e.idx, s)
 	}
-	w.rise(e.idx)
-	if w.pace != nil && w.events[0] == e {
+	if w.pace != nil && w.events[0].e == e {
 		w.pace.poke()
 	}
 }
@@ -57,58 +64,52 @@ func (w *World) unset(e *event) {
 	if i < 0 {
 		return
 	}
+	e.idx = -1
 	last := len(w.events) - 1
 	moved := w.events[last]
-	w.events[last] = nil
+	w.events[last] = slot{}
 	w.events = w.events[:last]
-	e.idx = -1
 	if i < last {
-		w.events[i] = moved
-		moved.idx = i
-		w.sink(i)
-		w.rise(moved.idx)
+		w.place(i, moved)
 	}
 }
 
-func (w *World) before(a, b *event) bool {
-	return a.at < b.at || a.at == b.at && a.seq < b.seq
-}
-
-func (w *World) rise(i int) {
-	h, e := w.events, w.events[i]
-	for i > 0 {
-		up := (i - 1) / 4
-		if !w.before(e, h[up]) {
-			break
-		}
-		h[i] = h[up]
-		h[i].idx = i
-		i = up
+// place puts s where slot i is, or wherever it belongs from there.
+func (w *World) place(i int, s slot) {
+	if i > 0 && s.before(&w.events[(i-1)/4]) {
+		w.rise(i, s)
+		return
 	}
-	h[i], e.idx = e, i
-}
-
-func (w *World) sink(i int) {
-	h, e := w.events, w.events[i]
+	h := w.events
 	for {
-		least := i
+		least, at := i, &s
 		for c := 4*i + 1; c <= 4*i+4 && c < len(h); c++ {
-			at := e
-			if least != i {
-				at = h[least]
-			}
-			if w.before(h[c], at) {
-				least = c
+			if h[c].before(at) {
+				least, at = c, &h[c]
 			}
 		}
 		if least == i {
 			break
 		}
-		h[i] = h[least]
-		h[i].idx = i
+		h[i] = *at
+		h[i].e.idx = i
 		i = least
 	}
-	h[i], e.idx = e, i
+	h[i], s.e.idx = s, i
+}
+
+func (w *World) rise(i int, s slot) {
+	h := w.events
+	for i > 0 {
+		up := (i - 1) / 4
+		if !s.before(&h[up]) {
+			break
+		}
+		h[i] = h[up]
+		h[i].e.idx = i
+		i = up
+	}
+	h[i], s.e.idx = s, i
 }
 
 // proc is one goroutine of a worker.
@@ -363,7 +364,7 @@ func (w *World) advance() bool {
 	}
 	w.now = w.events[0].at
 	for len(w.events) > 0 && w.events[0].at == w.now {
-		e := w.events[0]
+		e := w.events[0].e
 		w.unset(e)
 		e.do.happen(w)
 	}

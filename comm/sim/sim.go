@@ -55,7 +55,7 @@ type World struct {
 	ran   bool
 	cores int
 
-	events []*event // a heap of four branches
+	events []slot // a heap of four branches
 	seq    uint64
 	turns  uint64
 	ready  []*node // those with something to run

@@ -91,7 +91,7 @@ func TestEvents(t *testing.T) {
 		case 1: // the first one comes
 			w.unset(e)
 			if len(order) > 0 {
-				if w.events[0] != order[0] {
+				if w.events[0].e != order[0] {
 					t.Fatalf("the first event is at %v, want %v", w.events[0].at, order[0].at)
 				}
 				w.now = order[0].at
@@ -101,7 +101,7 @@ func TestEvents(t *testing.T) {
 		default:
 			w.set(e, w.now+time.Duration(draw.IntN(50)))
 			i, _ := slices.BinarySearchFunc(order, e, func(a, b *event) int {
-				if w.before(a, b) {
+				if a.at <= b.at { // what was set before comes before
 					return -1
 				}
 				return 1
@@ -111,8 +111,8 @@ func TestEvents(t *testing.T) {
 		if len(w.events) != len(order) {
 			t.Fatalf("%d events, want %d", len(w.events), len(order))
 		}
-		for i, e := range w.events {
-			if e.idx != i {
+		for i, s := range w.events {
+			if s.e.idx != i {
 				t.Fatalf("event %d believes to be number %d", i, e.idx)
 			}
 		}
