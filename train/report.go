@@ -203,5 +203,8 @@ func (e EpochInfo) Booked() string {
 	if e.Exactly {
 		return fmt.Sprintf("epoch %d: each sample used exactly once", e.Epoch)
 	}
+	if len(e.Missing)+len(e.Repeated) == 0 {
+		return fmt.Sprintf("epoch %d: it is not over", e.Epoch)
+	}
 	return fmt.Sprintf("epoch %d: samples not used %v, used more than once %v", e.Epoch, e.Missing, e.Repeated)
 }

@@ -335,8 +335,9 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	if err != nil {
 		return err
 	}
+	info.Unbooked = comm.IsHollow(r.g)
 	if whole {
-		info.Exactly, info.Missing, info.Repeated, info.Unbooked = exactly, missing, repeated, comm.IsHollow(r.g)
+		info.Exactly, info.Missing, info.Repeated = exactly, missing, repeated
 		r.books.clear()
 		r.lossSum, r.lossOf = 0, 0
 	}

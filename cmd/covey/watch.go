@@ -152,7 +152,7 @@ func (w *watcher) take(e event) {
 	if e.SaveError != "" {
 		w.line("checkpoint of step %d NOT saved, the one before it is whole: %s", e.Checkpoint.Step, e.SaveError)
 	}
-	if e.Epoch != nil && !e.Epoch.Exactly && e.Epoch.Step%max(1, w.steps.StepsPerEpoch) == 0 {
+	if e.Epoch != nil && !e.Epoch.Exactly && !e.Epoch.Unbooked && e.Epoch.Step%max(1, w.steps.StepsPerEpoch) == 0 {
 		w.line("sample ledger of %s", e.Epoch.Booked())
 	}
 	if w.quiet {
