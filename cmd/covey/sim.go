@@ -53,6 +53,7 @@ The job's flags are those of covey train. No run folder is made unless --run nam
 		Example: `  covey sim --workers 64 --network 10gigabit
   covey sim job.yaml --workers 1000 --network wan.yaml --faults f.txt --trace trace.json
   covey sim --data mnist/ --model mlp:128 --workers 16 --network home --strategy local:K=16
+  covey sim --timing --data synthetic:32768 --model profile:resnet50 --batch 32768 --workers 512 --algorithm ring --network 10gigabit:workers=4
   covey sim --model mlp:16 --workers 8 --epochs 1 --chaos 100`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
