@@ -3,6 +3,7 @@ package sim
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -304,6 +305,41 @@ func TestTraceRepeats(t *testing.T) {
 			}
 		} else if !bytes.Equal(first, trace.Bytes()) || took != w.Now() {
 			t.Fatalf("run %d, on %d cores, took %v with %d bytes of trace; the first %v with %d", i, cores, w.Now(), trace.Len(), took, len(first))
+		}
+	}
+}
+
+// The trace is JSON of the kind that trace viewers open: spans within the run, of which no two of a goroutine overlap.
+func TestTraceForm(t *testing.T) {
+	var out bytes.Buffer
+	w := worldOf(t, Config{Workers: 9, Trace: &out}, "", rough)
+	noErrors(t, run(t, w, talk))
+	var trace struct {
+		TraceEvents []struct {
+			Ph, Name, Cat string
+			Pid, Tid      int
+			Ts, Dur       float64
+		}
+	}
+	if err := json.Unmarshal(out.Bytes(), &trace); err != nil {
+		t.Fatal(err)
+	}
+	ends := map[[2]int]float64{}
+	time := map[string]float64{}
+	for _, e := range trace.TraceEvents {
+		if e.Ph != "X" {
+			continue
+		}
+		at := [2]int{e.Pid, e.Tid}
+		if e.Pid < 0 || e.Pid >= 9 || e.Name == "" || e.Dur <= 0 || e.Ts < ends[at]-0.001 || e.Ts+e.Dur > float64(w.Now())/1e3+0.001 {
+			t.Fatalf("%+v after %v, in a run of %v", e, ends[at], w.Now())
+		}
+		ends[at] = e.Ts + e.Dur
+		time[e.Cat] += e.Dur
+	}
+	for _, cat := range []string{"compute", "communication", "wait"} {
+		if time[cat] == 0 {
+			t.Errorf("no %s in %v", cat, time)
 		}
 	}
 }
