@@ -80,9 +80,14 @@ The job's flags are those of covey train. No run folder is made unless --run nam
 
 func networksHelp() string {
 	var b strings.Builder
-	b.WriteString("\nNetworks:\n")
+	b.WriteString("\nNetworks (with parameters, as in gigabit:workers=4,latency=1ms):\n")
 	for _, p := range network.Presets() {
 		fmt.Fprintf(&b, "  %-12s %s\n", p.Name, p.Text)
+		words := make([]string, len(p.Parameters))
+		for i, x := range p.Parameters {
+			words[i] = x.Name + "=" + x.Default
+		}
+		fmt.Fprintf(&b, "  %12s %s\n", "", strings.Join(words, " "))
 	}
 	return b.String()
 }
