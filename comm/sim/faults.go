@@ -234,8 +234,8 @@ func (g *Group) Begin(step int) {
 	n := g.n
 	n.lock()
 	defer n.unlock()
-	n.settle()
 	if len(n.w.c.Faults) > 0 && !n.dead {
+		n.settle()
 		n.own = step
 		n.ask(action{kind: actStep, n: n, bytes: step})
 	}

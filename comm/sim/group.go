@@ -43,7 +43,6 @@ func (g *Group) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte) 
 	n := g.n
 	n.lock()
 	defer n.unlock()
-	n.settle()
 	if to < 0 || int(to) >= len(n.w.nodes) {
 		return fmt.Errorf("sim: send to rank %d of a group of %d", to, len(n.w.nodes))
 	}
@@ -58,7 +57,7 @@ func (g *Group) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte) 
 	m.p = n.me()
 	m.gen = m.p.gen
 	n.hold(m.p, ctx, m)
-	n.ask(action{kind: actSend, m: m})
+	n.ask(action{kind: actSend, m: m, p: m.p, gen: m.gen, cost: n.takeDebt(m.p)})
 	if err := n.park(m.p); err != nil {
 		return peerError(to, tag, len(p), public(err))
 	}
@@ -107,17 +106,19 @@ func (r *receipt) Wait(ctx context.Context) (comm.Rank, int, error) {
 	n := r.n
 	n.lock()
 	defer n.unlock()
-	n.settle()
 	if !r.done && ctx.Err() != nil {
 		n.cancel(r, context.Cause(ctx))
 	}
 	if !r.done {
-		r.waiter = n.me()
-		n.hold(r.waiter, ctx, r)
-		if !n.w.c.Endless {
-			n.limit(r.waiter, n.w.c.Timeout)
+		p := n.me()
+		r.waiter = p
+		n.hold(p, ctx, r)
+		if k := n.takeDebt(p); p.owing {
+			n.ask(action{kind: actSpend, p: p, gen: p.gen, cost: k})
+		} else if !n.w.c.Endless {
+			n.limit(p, n.w.c.Timeout)
 		}
-		n.park(r.waiter)
+		n.park(p)
 	}
 	if !r.done { // only a worker that is gone is woken before
 		r.err = comm.ErrClosed

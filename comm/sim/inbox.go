@@ -51,9 +51,9 @@ func (r *receipt) finish(from comm.Rank, size int, err error) {
 		r.n.unbind(r)
 	}
 	r.done, r.got, r.size, r.err = true, from, size, err
-	if r.waiter != nil {
-		r.n.wake(r.waiter, nil)
+	if p := r.waiter; p != nil && !p.owing {
 		r.waiter = nil
+		r.n.wake(p, nil)
 	}
 }
 

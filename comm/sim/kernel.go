@@ -129,7 +129,8 @@ type proc struct {
 	on    any             // *receipt, *message, *flag, computing or sleeping
 	since time.Duration
 
-	debt work // computations that were told and have not been waited for
+	debt  work // computations that were told and have not been waited for
+	owing bool // it computes before it waits: whatever it waits for does not wake it
 }
 
 // happen is the timer's: the wait has lasted too long, or, where that was the point, long enough. A timer that was set for
@@ -193,7 +194,7 @@ func (n *node) wake(p *proc, err error) {
 	if !p.waits {
 		return
 	}
-	p.waits, p.err = false, err
+	p.waits, p.owing, p.err = false, false, err
 	p.gen++
 	n.waiting = slices.DeleteFunc(n.waiting, func(q *proc) bool { return q == p })
 	n.traceWait(p)
@@ -382,7 +383,11 @@ func (w *World) carryOut(a action) {
 	case actSpend:
 		w.spend(a.p, a.gen, a.cost)
 	case actSend:
-		w.send(a.m)
+		if a.cost != (work{}) {
+			w.spend(a.p, a.gen, a.cost)
+		} else {
+			w.send(a.m)
+		}
 	case actClaim:
 		w.claimed(a.m)
 	case actRoom:

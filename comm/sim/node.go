@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -170,7 +171,14 @@ type clock struct{ n *node }
 func (c clock) Now() time.Duration {
 	c.n.lock()
 	defer c.n.unlock()
-	c.n.settle()
+	p := c.n.current
+	if p == nil {
+		return c.n.w.now
+	}
+	if c.n.roomy() { // a computation takes what it takes: nobody need wait for it to know when it ends
+		return c.n.w.now + seconds(p.debt.flops) + seconds(p.debt.bytes)
+	}
+	c.n.pay(p)
 	return c.n.w.now
 }
 
@@ -223,6 +231,20 @@ func (c clock) Spend(cost comm.Cost) {
 	if n.live > 1 || n.w.pace != nil {
 		n.pay(p)
 	}
+}
+
+// roomy tells whether n's computations have cores and memory to themselves, at full speed.
+func (n *node) roomy() bool {
+	return n.w.hosts[n.host].roomy && n.factor == 1 && !n.frozen && n.w.c.Faults == nil
+}
+
+func seconds(s float64) time.Duration { return time.Duration(math.Ceil(float64(s*1e9) - 1e-3)) }
+
+// takeDebt returns what p has computed and not waited for, as it begins a wait for something else: it computes first.
+func (n *node) takeDebt(p *proc) (k work) {
+	k, p.debt = p.debt, work{}
+	p.owing = k != (work{})
+	return k
 }
 
 // pay waits for what p has computed.
@@ -387,7 +409,29 @@ func (t *task) happen(w *World) {
 	case t.m != nil:
 		w.offer(t.m)
 	case t.p.waits && t.p.gen == t.gen:
-		n.wake(t.p, nil)
+		n.computed(t.p)
 	}
 	w.free.giveTask(t)
+}
+
+// computed is the end of p's computation: it goes on, or begins to wait for what it was about to.
+func (n *node) computed(p *proc) {
+	if !p.owing {
+		n.wake(p, nil)
+		return
+	}
+	p.owing = false
+	n.traceSpan(p, spanCompute)
+	p.since = n.w.now
+	switch on := p.on.(type) {
+	case *message:
+		n.w.send(on)
+	case *receipt:
+		if on.done {
+			on.waiter = nil
+			n.wake(p, nil)
+		} else if !n.w.c.Endless {
+			n.limit(p, n.w.c.Timeout)
+		}
+	}
 }

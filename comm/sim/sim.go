@@ -84,6 +84,7 @@ type host struct {
 	cores   resource
 	memory  resource // in cores that stream at full speed
 	speed   float64  // against the machine's
+	roomy   bool     // computations have cores and memory to themselves, and one speed
 }
 
 // New makes the world. It fails when the network has no room for the workers, and says how many fit.
@@ -114,6 +115,15 @@ func New(c Config) (*World, error) {
 	w.nodes = make([]*node, c.Workers)
 	for r := range w.nodes {
 		w.nodes[r] = newNode(w, comm.Rank(r), place[r])
+	}
+	here := make([]int, len(w.hosts))
+	for _, h := range place {
+		here[h]++
+	}
+	for i := range w.hosts {
+		// A worker computes, sums aside, receives: of these three as many as there are workers may go on at once.
+		h, m := &w.hosts[i], 3*float64(here[i])
+		h.roomy = h.cores.cap >= m && h.memory.cap >= m && len(h.machine.Slow) == 0
 	}
 	w.trace = newTrace(w, c.Trace)
 	if w.faults, err = newFaults(w, c.Faults); err != nil {

@@ -73,22 +73,40 @@ func (t *trace) record(b []byte) {
 
 // traceWait notes what p has just waited for.
 func (n *node) traceWait(p *proc) {
+	kind := spanSleep
+	switch p.on.(type) {
+	case computing:
+		kind = spanCompute
+	case *message:
+		kind = spanSend
+	case *receipt:
+		kind = spanWait
+	case *flag:
+		kind = spanIdle
+	}
+	n.traceSpan(p, kind)
+}
+
+// traceSpan notes what p has done since.
+func (n *node) traceSpan(p *proc, kind spanKind) {
 	if !n.w.trace.on() || p.since == n.w.now {
 		return
 	}
-	s := span{from: p.since, to: n.w.now, proc: p.number, peer: comm.AnyRank}
-	switch on := p.on.(type) {
-	case computing:
-		s.kind = spanCompute
-	case *message:
-		s.kind, s.op, s.peer, s.bytes = spanSend, on.tag.Op(), on.to.rank, on.n
-	case *receipt:
-		s.kind, s.op, s.peer, s.bytes = spanWait, on.tag.Op(), on.from, len(on.p)
-	case *flag:
-		s.kind = spanIdle
-	default:
-		s.kind = spanSleep
+	s := span{from: p.since, to: n.w.now, proc: p.number, kind: kind, peer: comm.AnyRank}
+	if kind == spanCompute {
+		n.note(s)
+		return
 	}
+	switch on := p.on.(type) {
+	case *message:
+		s.op, s.peer, s.bytes = on.tag.Op(), on.to.rank, on.n
+	case *receipt:
+		s.op, s.peer, s.bytes = on.tag.Op(), on.from, len(on.p)
+	}
+	n.note(s)
+}
+
+func (n *node) note(s span) {
 	n.spans = append(n.spans, s)
 	if !n.running {
 		n.flushTrace()
