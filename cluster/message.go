@@ -20,7 +20,7 @@ import (
 )
 
 // version is checked when a worker joins: workers of one run are the same program.
-const version = 2
+const version = 3
 
 // maxMessage bounds one message; the largest is a welcome, with a job and the addresses of all workers.
 const maxMessage = 1 << 20
@@ -70,7 +70,9 @@ type Welcome struct {
 	Job        []byte            `json:"job"`              // as YAML
 	Places     map[string]string `json:"places,omitempty"` // who set each key of the job, for errors
 	Resume     string            `json:"resume,omitempty"`
-	Local      int               `json:"local"` // workers on the coordinator's host
+	Local      int               `json:"local"`            // workers on the coordinator's host
+	Faults     string            `json:"faults,omitempty"` // a script of package fault, for every worker to follow
+	Done       int               `json:"done,omitempty"`   // the step of the checkpoint that Resume names
 }
 
 // conn is one end: whole messages, written one at a time.

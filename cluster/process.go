@@ -114,3 +114,15 @@ func Kill(all []*Process) {
 		}
 	}
 }
+
+// KillSelf ends this process as kill -9 does.
+func KillSelf() {
+	self, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = self.Kill()
+	}
+	if err != nil {
+		panic(err) // a process may end itself
+	}
+	select {} // the signal is on its way
+}

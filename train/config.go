@@ -60,6 +60,9 @@ type Config struct {
 	// after that step, with a checkpoint, and Run returns ErrStopped with the report so far. It must be fast.
 	Stop func() bool
 
+	// Around, when not nil, goes around the group of each worker that Local makes: faults do.
+	Around func(comm.Group) comm.Group
+
 	sameData bool    // as all workers have it, they need not tell each other what it is
 	shared   *shared // with the other workers of this process; nil: there are none
 	resuming bool    // rank 0 has a checkpoint

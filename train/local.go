@@ -20,6 +20,9 @@ func Local(ctx context.Context, n int, timeout time.Duration, c Config) (*Report
 	c.shared = new(shared)
 	for i, g := range groups {
 		c := c.here(i)
+		if c.Around != nil {
+			g = c.Around(g)
+		}
 		g.Clock().Go(func() {
 			reports[i], errs[i] = Run(ctx, g, c)
 			g.Close()

@@ -15,22 +15,24 @@ import (
 
 // follower keeps track of a run's workers from the launcher.
 type follower struct {
-	w     *watcher
-	c     *cluster.Coordinator
-	procs []*cluster.Process
-	clock comm.Clock
-	abort context.CancelCauseFunc // ends the wait for workers
-	over  context.Context         // ends with the run
+	w      *watcher
+	c      *cluster.Coordinator
+	procs  []*cluster.Process
+	clock  comm.Clock
+	abort  context.CancelCauseFunc // ends the wait for workers
+	over   context.Context         // ends with the run
+	faults *faultBooks
 
 	mu          sync.Mutex
 	running     bool
 	interrupted bool
 	closing     bool // a worker has ended: the others are to follow
 	end         *ending
-	killed      []int            // ranks of this host that did not follow
-	errs        map[string][]int // what went wrong -> whom it happened to
-	ours        map[string]bool  // of these, what is wrong with the job or this host's data, whichever worker saw it first
-	code        int              // exit code of the worker that said most
+	killed      []int              // ranks of this host that did not follow
+	errs        map[string][]int   // what went wrong -> whom it happened to
+	ours        map[string]bool    // of these, what is wrong with the job or this host's data, whichever worker saw it first
+	still       map[int]standstill // by rank
+	code        int                // exit code of the worker that said most
 }
 
 // codedError is an error that decides the exit code.
@@ -59,6 +61,10 @@ func (f *follower) hear(rank int, m cluster.Message) {
 		var e event
 		if json.Unmarshal(m.Event, &e) == nil {
 			f.w.take(e)
+			f.faults.take(e)
+			if e.Still != nil {
+				f.stands(rank, *e.Still)
+			}
 		}
 	case cluster.KindReport:
 		var e ending

@@ -192,6 +192,9 @@ func (w *worker) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if g, err = w.faulty(g, j); err != nil {
+		return err
+	}
 	defer g.Close()
 	conf.Stop, conf.Ahead = w.stop.Load, j.Ahead(local)
 	conf.Hosts = comm.HostsOf(you.Hosts)
@@ -202,7 +205,9 @@ func (w *worker) train(ctx context.Context) error {
 		w.m.Event(event{Job: summaryOf(j, tr, test)})
 	}
 	w.training.Store(true)
+	ended := w.lastStep(&conf)
 	rep, err := train.Run(ctx, g, conf)
+	ended()
 	err = placed(j, err)
 	stopped := errors.Is(err, train.ErrStopped)
 	if err != nil && !stopped {

@@ -56,7 +56,7 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	over, end := context.WithCancel(context.Background())
 	defer end()
 	f := &follower{w: w, c: c, procs: procs, clock: clock, over: over,
-		errs: map[string][]int{}, ours: map[string]bool{}}
+		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script), still: map[int]standstill{}}
 	defer func() { cluster.Reap(procs, grace, clock) }()
 	defer onSignals(f.interrupt)()
 	for _, p := range procs {
@@ -76,7 +76,8 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	for _, p := range procs {
 		clock.Go(func() { f.ended(p) })
 	}
-	welcome := cluster.Welcome{Generation: 1, Job: j.YAML(), Places: j.Places(), Resume: from, Local: local}
+	welcome := cluster.Welcome{Generation: 1, Job: j.YAML(), Places: j.Places(), Resume: from, Local: local,
+		Faults: o.script.String(), Done: o.done}
 	err = c.Gather(gather, j.Workers, welcome, func(asked bool, name string) {
 		if !asked {
 			w.say("joined: %s", name)
@@ -92,7 +93,12 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	f.gathered()
 	c.Hear(f.hear)
 	cluster.Reap(procs, grace, clock)
-	return f.result(j)
+	ending, err := f.result(j)
+	if err != nil {
+		return nil, faultsOf(err, f.faults.outcomes())
+	}
+	ending.Faults = f.faults.outcomes()
+	return ending, nil
 }
 
 func (o *trainOptions) invitation(addr, token string) string {

@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/covey-ml/covey/fault"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/train"
@@ -30,6 +31,8 @@ type ending struct {
 	Run          string `json:"run"`
 	Stopped      bool   `json:"stopped,omitempty"` // before its end, as asked
 	Timing       bool   `json:"timing,omitempty"`  // simulated for times alone: no number but those means anything
+
+	Faults []fault.Outcome `json:"faults,omitempty"` // that were asked for
 }
 
 func newEnding(j *job.Job, r *train.Report, stopped bool) *ending {
@@ -122,6 +125,9 @@ func (e *ending) print(out io.Writer) error {
 	if !e.Timing {
 		row("same bits", "%s", e.Reproducible)
 		row("weights hash", "%s", e.Weights) // 80 columns hold it
+	}
+	for _, o := range e.Faults {
+		row("fault", "%v: %v", o.Fault, o)
 	}
 	if e.Run != "" {
 		row("run folder", "%s", e.Run)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/fault"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/model/zoo"
 	"github.com/covey-ml/covey/optim"
@@ -33,6 +34,9 @@ type trainOptions struct {
 	listen string
 	join   int
 	creds  credentials
+	faults string
+	script fault.Script
+	done   int  // the step of the checkpoint to go on from
 	made   bool // the run folder was not there before
 }
 
@@ -67,6 +71,7 @@ A choice with parameters is written name:value or name:key=value,key=value.
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address at which workers join the run")
 	c.Flags().IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere with covey join")
 	o.creds.addFlags(c)
+	c.Flags().StringVar(&o.faults, "faults", "", "file of faults that are to happen: a line each, as in kill 3 at step 120")
 	return c
 }
 
@@ -116,6 +121,9 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 		j.Transport = job.TCP
 	}
 	if err := readCosts(j); err != nil {
+		return err
+	}
+	if err := o.checkFaults(j, from); err != nil {
 		return err
 	}
 	if err := o.folder(j); err != nil {
@@ -310,6 +318,8 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 	conf.Ahead = j.Ahead(j.Workers)
 	conf.Dir, conf.Resume, conf.Events, conf.Stop = j.Run, from, w.events(), stop.Load
 	saveJob(&conf, j, cancel)
+	books := newFaultBooks(o.script)
+	o.around(&conf, j, books)
 	w.job(summaryOf(j, tr, test))
 	rep, err := train.Local(ctx, j.Workers, j.Timeout, conf)
 	err = placed(j, err)
@@ -318,9 +328,11 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return nil, err
+		return nil, faultsOf(err, books.outcomes())
 	}
-	return newEnding(j, rep, stopped), nil
+	end := newEnding(j, rep, stopped)
+	end.Faults = books.outcomes()
+	return end, nil
 }
 
 // saveJob leaves the job in the run folder when the run starts: not before, so that a job that does not fit a run's

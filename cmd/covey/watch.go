@@ -10,13 +10,14 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/covey-ml/covey/comm/faulty"
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/train"
 )
 
-// event is what rank 0 tells the launcher: exactly one field is set.
+// event is what rank 0, and of faults every worker, tells the launcher: exactly one field is set.
 type event struct {
 	Job        *summary              `json:"job,omitempty"`
 	Start      *train.StartInfo      `json:"start,omitempty"`
@@ -24,6 +25,9 @@ type event struct {
 	Epoch      *train.EpochInfo      `json:"epoch,omitempty"`
 	Checkpoint *train.CheckpointInfo `json:"checkpoint,omitempty"`
 	SaveError  string                `json:"save_error,omitempty"` // with Checkpoint
+	Fault      *faulty.Fired         `json:"fault,omitempty"`      // from the worker that it concerns, as Still and Ended
+	Still      *standing             `json:"still,omitempty"`
+	Ended      *lastStep             `json:"ended,omitempty"`
 }
 
 // often is how often a step is told: five times a second is as fast as people read.
