@@ -20,7 +20,7 @@ type faults struct {
 func newFaults(w *World, s fault.Script) (*faults, error) {
 	steps := 1 << 30 // how many there will be is not known here
 	links := func(name string) error {
-		_, err := w.c.Network.Find(name)
+		_, err := w.find(name)
 		return err
 	}
 	if err := s.Check(w.c.Workers, steps, links); err != nil {
@@ -127,14 +127,14 @@ func (f *faults) reroute(w *World) {
 
 // reshape gives the links of a name what the faults in force leave of them.
 func (f *faults) reshape(w *World, name string) {
-	links, err := w.c.Network.Find(name)
+	links, err := w.find(name)
 	if err != nil {
 		return // Check has found it
 	}
 	for _, l := range links {
 		own := w.c.Network.Links[l].Name
 		f.shapes[l] = f.state.Shape(func(link string) bool {
-			is, err := w.c.Network.Find(link)
+			is, err := w.find(link)
 			if err != nil {
 				return false
 			}

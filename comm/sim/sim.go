@@ -138,8 +138,15 @@ func (w *World) Now() time.Duration { return w.now }
 // Sent returns how many messages were sent, and their bytes, headers included.
 func (w *World) Sent() (messages, bytes int64) { return w.messages, w.bytes }
 
-// Outcomes says of every fault that was asked for whether it fired.
-func (w *World) Outcomes() []fault.Outcome { return w.faults.books.Report() }
+// Outcomes says, after the run, of every fault that was asked for whether it fired, and why not.
+func (w *World) Outcomes() []fault.Outcome {
+	step := 0
+	for _, n := range w.nodes {
+		step = max(step, n.step)
+	}
+	w.faults.books.Ended(w.now, step)
+	return w.faults.books.Report()
+}
 
 // Hosts returns where the workers are, as comm.Tree.On takes it.
 func (w *World) Hosts() comm.Hosts {

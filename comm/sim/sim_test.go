@@ -491,10 +491,31 @@ func TestLinkFaults(t *testing.T) {
 	if d := took("delay 50ms on link " + link); d != calm+50*time.Millisecond {
 		t.Errorf("with 50 ms of delay a message takes %v, %v without", d, calm)
 	}
+	if d := took("delay 50ms on link 1-*"); d != calm+50*time.Millisecond { // as real runs call it
+		t.Errorf("with 50 ms of delay at rank 1 a message takes %v, %v without", d, calm)
+	}
 	if d := took("limit 4Mbit/s on link " + link); d < calm+400*time.Millisecond || d > calm+600*time.Millisecond {
 		t.Errorf("at half the rate 500 kB take %v, %v at all of it", d, calm)
 	}
 	if d := took("drop 5% on link " + link); d <= calm {
 		t.Errorf("with 5 %% of the packets lost a message takes %v, %v without", d, calm)
+	}
+}
+
+// Names of links that mean nothing here are refused.
+func TestLinkNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"4-*": "link 4-*: there is no rank 4: the ranks of 4 workers are 0 to 3",
+		"1-*": "rank 1 has no links of its own: it shares host h0 with rank 0",
+		"0-1": "has no link \"0-1\"",
+	} {
+		s, err := fault.Parse("f.txt", []byte("drop 1% on link "+name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		net := parse(t, "name: pairs\nhosts: {name: h, count: 2, workers: 2, uplink: {bandwidth: 1Mbit/s}}")
+		if _, err := New(Config{Network: net, Workers: 4, Timeout: time.Second, Faults: s}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", name, err, want)
+		}
 	}
 }
