@@ -23,7 +23,8 @@ type line struct {
 	room   chan struct{} // closed when some of it has come free
 	ground []message     // taken and not launched, oldest first
 	flying []message
-	held   int           // bytes of both
+	held   int           // bytes of both, and of the one that is being sent
+	left   int           // messages of these that no Send waits for
 	landed time.Duration // when the last one that was launched lands
 	free   time.Duration // when the bits of the last one that was launched have passed
 	order  uint64        // of messages launched
@@ -67,7 +68,7 @@ func (g *group) stretch() {
 	}
 }
 
-// drain waits until what is kept back has been sent, or will not be.
+// drain waits until what Send has left behind has been sent, or will not be.
 func (g *group) drain() {
 	ctx, cancel := g.Group.Clock().WithTimeout(g.ctx, g.c.Timeout)
 	defer cancel()
@@ -77,12 +78,9 @@ func (g *group) drain() {
 		}
 		for {
 			l.mu.Lock()
-			room, held := l.room, l.held
-			if g.Poisoned() != nil && l.err == nil {
-				held = 0 // nobody waits for it any more
-			}
+			room, over := l.room, l.left == 0 || g.Poisoned() != nil // nobody waits for it any more
 			l.mu.Unlock()
-			if held == 0 {
+			if over {
 				break
 			}
 			select {
@@ -153,14 +151,13 @@ func (l *line) failed(tag comm.Tag, p []byte, cause error) error {
 // take takes a message into the line. Where there is no room it returns what is closed when there may be.
 func (l *line) take(m *message) (room chan struct{}, err error) {
 	g := l.g
-	g.mu.Lock()
-	closed := g.closed
-	g.mu.Unlock()
-	if closed {
-		return nil, comm.ErrClosed
-	}
 	if e := g.Poisoned(); e != nil && m.tag.Op() != comm.OpSend && m.tag.Op() < comm.OpControl {
 		return nil, e
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, comm.ErrClosed
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -173,9 +170,11 @@ func (l *line) take(m *message) (room chan struct{}, err error) {
 		m.done = make(chan error, 1)
 	default:
 		m.p = append([]byte(nil), m.p...)
+		l.left++
 	}
 	l.ground = append(l.ground, *m)
 	l.held += m.counts()
+	l.launch(g.now()) // at once: no partition that begins later holds it up
 	l.news.Set()
 	return nil, nil
 }
@@ -202,6 +201,9 @@ func (l *line) withdraw(m message) bool {
 // freed tells those who wait that a message has gone. The line's lock is held.
 func (l *line) freed(m message) {
 	l.held -= m.counts()
+	if m.done == nil {
+		l.left--
+	}
 	close(l.room)
 	l.room = make(chan struct{})
 }
@@ -235,13 +237,7 @@ func (l *line) turn() (wait time.Duration, landed *message) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := g.now()
-	cut := g.state.Cut(int(g.Rank()), int(l.to))
-	for len(l.ground) > 0 && !cut && l.free <= now {
-		m := l.ground[0]
-		l.ground = l.ground[1:]
-		l.launch(&m, now)
-		l.flying = append(l.flying, m)
-	}
+	cut := l.launch(now)
 	wait = -1
 	if len(l.flying) > 0 {
 		if l.flying[0].at <= now {
@@ -257,11 +253,24 @@ func (l *line) turn() (wait time.Duration, landed *message) {
 	return wait, nil
 }
 
-// launch finds out when a message lands. Its losses are those of comm/sim: a packet that is lost is sent again, which
+// launch lets the messages fly that may, and tells whether a partition keeps the others back. The locks of group and line
+// are held.
+func (l *line) launch(now time.Duration) (cut bool) {
+	cut = l.g.state.Cut(int(l.g.Rank()), int(l.to))
+	for len(l.ground) > 0 && !cut && l.free <= now {
+		m := l.ground[0]
+		l.ground = l.ground[1:]
+		l.aim(&m, now)
+		l.flying = append(l.flying, m)
+	}
+	return cut
+}
+
+// aim finds out when a message lands. Its losses are those of comm/sim: a packet that is lost is sent again, which
 // its sender sees after a round trip, or, for the last one, after the retransmission timeout; and what a connection
 // carries under loss is at most what Mathis et al. (The macroscopic behavior of the TCP congestion avoidance algorithm,
 // 1997, equation 3) say. Of the round trip only the part is known that faults make.
-func (l *line) launch(m *message, now time.Duration) {
+func (l *line) aim(m *message, now time.Duration) {
 	g := l.g
 	shape := g.state.Shape(func(name string) bool { return g.links[name].joins(g.Rank(), l.to) })
 	size := float64(len(m.p) + g.Overhead(len(m.p)))
@@ -324,7 +333,6 @@ func (l *line) land(m message) {
 	err := g.Group.Send(ctx, l.to, m.tag, m.p)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.freed(m)
 	switch {
 	case m.done != nil:
 		m.done <- err
@@ -335,6 +343,8 @@ func (l *line) land(m message) {
 				m.done <- err
 			}
 		}
-		l.ground, l.flying, l.held = nil, nil, 0
+		l.ground, l.flying = nil, nil
+		l.held, l.left = m.counts(), 1
 	}
+	l.freed(m)
 }
