@@ -13,7 +13,7 @@ func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: t
 // CanStand tells whether processes of this system can stop and go on.
 const CanStand = true
 
-// Stand makes this process stand still until its parent lets it Continue. It returns then.
+// Stand makes this process stand still until its parent lets it Continue. It may return shortly before.
 func Stand() error { return syscall.Kill(os.Getpid(), syscall.SIGSTOP) }
 
 // Continue lets a process that stands still go on.

@@ -15,7 +15,7 @@ var errStand = errors.New("processes cannot be stopped on Windows")
 // CanStand tells whether processes of this system can stop and go on.
 const CanStand = false
 
-// Stand makes this process stand still until its parent lets it Continue. It returns then.
+// Stand makes this process stand still until its parent lets it Continue. It may return shortly before.
 func Stand() error { return errStand }
 
 // Continue lets a process that stands still go on.

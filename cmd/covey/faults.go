@@ -19,10 +19,9 @@ import (
 // The faults of a real run. Each worker makes its own come true (comm/faulty) and tells the launcher before it does, which
 // keeps the books and lets those go on that stand still.
 
-// standing is what a worker tells of itself: that it is about to stand still, and then that it goes on.
+// standing is what a worker tells of itself when it is about to stand still.
 type standing struct {
-	For   time.Duration // 0: for good
-	Again bool          // it goes on
+	For time.Duration // 0: for good
 }
 
 // lastStep is what a worker tells at the end of a run with faults.
@@ -119,8 +118,8 @@ func (w *worker) faulty(g comm.Group, j *job.Job) (comm.Group, error) {
 		Stop: func(d time.Duration) {
 			if w.m.Event(event{Still: &standing{For: d}}) == nil { // else nobody is there to let it go on
 				cluster.Stand()
+				time.Sleep(time.Millisecond) // the signal may take its time; if it takes more, this comes again
 			}
-			w.m.Event(event{Still: &standing{Again: true}})
 		},
 	})
 }
@@ -150,11 +149,18 @@ type faultBooks struct {
 	last  lastStep
 }
 
-func newFaultBooks(s fault.Script) *faultBooks {
+// newFaultBooks opens the books of a run that goes on after a step, 0 for a new one.
+func newFaultBooks(s fault.Script, done int) *faultBooks {
 	if s == nil {
 		return nil
 	}
-	return &faultBooks{books: fault.NewBooks(s), begun: map[int]bool{}}
+	b := &faultBooks{books: fault.NewBooks(s), begun: map[int]bool{}}
+	for i, f := range s {
+		if f.From.Step > 0 && f.From.Step <= done { // unless it lasts
+			b.books.Missed(i, fmt.Sprintf("the run goes on after step %d", done))
+		}
+	}
+	return b
 }
 
 // take books what a worker tells.
@@ -202,31 +208,21 @@ func (b *faultBooks) outcomes() []fault.Outcome {
 	return b.books.Report()
 }
 
-// again is how often a worker that is to go on is told so, until it says that it does: it might have been told just before it
-// stopped.
+// again is how often a worker that is to go on is told so. The signal by which it stops may come to it after it was told: it
+// is told until the run is over, or it stops for another time. One that runs does not notice.
 const again = 50 * time.Millisecond
-
-// standstill is a worker's that stands still for a time.
-type standstill struct {
-	until time.Duration
-	end   context.CancelFunc // of the sleep after which it goes on
-}
 
 // stands lets a worker that stands still go on when its time has come. f.mu is held.
 func (f *follower) stands(rank int, s standing) {
-	now := f.clock.Now()
-	if k, some := f.still[rank]; some {
-		if s.Again && now < k.until {
-			return // the signal has not come to it yet
-		}
-		k.end()
+	if end := f.still[rank]; end != nil {
+		end()
 		delete(f.still, rank)
 	}
-	if s.Again || s.For <= 0 || rank >= len(f.procs) {
+	if s.For <= 0 || rank >= len(f.procs) {
 		return
 	}
 	ctx, end := context.WithCancel(f.over)
-	f.still[rank] = standstill{now + s.For, end}
+	f.still[rank] = end
 	p := f.procs[rank]
 	f.clock.Go(func() {
 		for d := s.For; f.clock.Sleep(ctx, d) == nil; d = again {

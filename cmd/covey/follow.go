@@ -28,11 +28,11 @@ type follower struct {
 	interrupted bool
 	closing     bool // a worker has ended: the others are to follow
 	end         *ending
-	killed      []int              // ranks of this host that did not follow
-	errs        map[string][]int   // what went wrong -> whom it happened to
-	ours        map[string]bool    // of these, what is wrong with the job or this host's data, whichever worker saw it first
-	still       map[int]standstill // by rank
-	code        int                // exit code of the worker that said most
+	killed      []int                      // ranks of this host that did not follow
+	errs        map[string][]int           // what went wrong -> whom it happened to
+	ours        map[string]bool            // of these, what is wrong with the job or this host's data, whichever worker saw it first
+	still       map[int]context.CancelFunc // by rank, of those that stand still: what ends telling them to go on
+	code        int                        // exit code of the worker that said most
 }
 
 // codedError is an error that decides the exit code.

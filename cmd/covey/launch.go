@@ -56,7 +56,7 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	over, end := context.WithCancel(context.Background())
 	defer end()
 	f := &follower{w: w, c: c, procs: procs, clock: clock, over: over,
-		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script), still: map[int]standstill{}}
+		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script, o.done), still: map[int]context.CancelFunc{}}
 	defer func() { cluster.Reap(procs, grace, clock) }()
 	defer onSignals(f.interrupt)()
 	for _, p := range procs {

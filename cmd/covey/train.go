@@ -49,12 +49,16 @@ func trainCommand() *cobra.Command {
 trains a digit classifier, on data that it makes itself, with two worker processes.
 
 A choice with parameters is written name:value or name:key=value,key=value.
+
+--faults makes workers die, stand still, compute slowly or wrongly, and their messages come late, as a
+script says that drives covey sim, too. Links are named by ranks: 0-3, or 3-* for all of rank 3.
 ` + choicesHelp() + exitHelp,
 		Example: `  covey train
   covey train --data mnist/ --model mlp:128 --workers 2 --epochs 5 --optimizer adam --lr 0.001
   covey train job.yaml --workers 4 --microshards 12 --transport tcp --json
   covey train --resume runs/mnist-mlp-1 --workers 3
-  covey train job.yaml --workers 4 --join 2 --listen 10.0.0.1:7000 --tls certs/`,
+  covey train job.yaml --workers 4 --join 2 --listen 10.0.0.1:7000 --tls certs/
+  covey train job.yaml --workers 4 --transport tcp --faults f.txt`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("expected one job file, got %s", strings.Join(args, " "))
@@ -318,7 +322,7 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 	conf.Ahead = j.Ahead(j.Workers)
 	conf.Dir, conf.Resume, conf.Events, conf.Stop = j.Run, from, w.events(), stop.Load
 	saveJob(&conf, j, cancel)
-	books := newFaultBooks(o.script)
+	books := newFaultBooks(o.script, o.done)
 	o.around(&conf, j, books)
 	w.job(summaryOf(j, tr, test))
 	rep, err := train.Local(ctx, j.Workers, j.Timeout, conf)
