@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
 # Installs what the integration tests need beyond Go: PyTorch, scikit-learn and safetensors as references, qemu-user to
-# run arm64 binaries, iproute2 for network namespaces, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
+# run arm64 binaries, iproute2 and nftables for network namespaces that lose packets, toxiproxy, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
 set -euo pipefail
 
 need=()
 have() { command -v "$1" >/dev/null 2>&1; }
 have qemu-aarch64 || need+=(qemu-user)
 have ip || need+=(iproute2)
+have nft || need+=(nftables)
 /usr/bin/python3 -c 'import torch, venv, ensurepip' 2>/dev/null || need+=(python3-torch python3-venv)
 if ((${#need[@]})); then
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+fi
+
+# What stands between two workers' sockets and delays or stops what passes.
+tools="${XDG_CACHE_HOME:-$HOME/.cache}/covey-tools"
+if [[ ! -x $tools/toxiproxy-server ]]; then
+	CGO_ENABLED=0 GOBIN="$tools" go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
+	mv "$tools/server" "$tools/toxiproxy-server"
 fi
 
 # The systems that Covey is compared with, and the Python with scikit-learn and safetensors that internal/python looks for.
