@@ -41,6 +41,13 @@ func (w *world) note(format string, args ...any) {
 	w.told = append(w.told, fmt.Sprintf(format, args...))
 }
 
+// all is what was told so far, sorted.
+func (w *world) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(slices.Values(w.told))
+}
+
 const timeout = 10 * time.Second
 
 // open wraps a group of n. A killed rank vanishes, and one that is stopped sleeps.
@@ -285,13 +292,13 @@ func TestKillAndStop(t *testing.T) {
 			t.Errorf("Begin of a stopped worker returned after %v", d)
 		}
 		time.Sleep(6 * time.Second)
-		slices.Sort(w.told)
+		got := w.all()
 		want := []string{
 			"1 stands still for 5s", "1: stop 1 at 1s for 5s at 1s, step 0, 1 times", "1: stop 1 at 2s for 1s at 6s, step 0, 1 times",
 			"2: kill 2 at 3s at 3s, step 0, 1 times", "3 stands still for 4s", "3: stop 3 at step 2 for 4s at 0s, step 2, 1 times",
 		}
-		if !slices.Equal(w.told, want) {
-			t.Errorf("got\n%s\nwant\n%s", strings.Join(w.told, "\n"), strings.Join(want, "\n"))
+		if !slices.Equal(got, want) {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 		_, _, err := w.groups[1].Recv(context.Background(), 2, comm.MakeTag(comm.OpSend, 0), nil)
 		if !errors.Is(err, comm.ErrLost) {
@@ -372,7 +379,7 @@ func TestSpoil(t *testing.T) {
 	}
 	w.groups[1].Close()
 	var told []string
-	for _, s := range w.told {
+	for _, s := range w.all() {
 		a, _, _ := strings.Cut(s, " at ")
 		_, b, _ := strings.Cut(s, ", ")
 		told = append(told, a+", "+b)
@@ -382,6 +389,7 @@ func TestSpoil(t *testing.T) {
 	for i, s := range []string{", step 2, 2 times", ", step 3, 2 times", ", step 3, 2 times", ", step 4, 2 times"} {
 		want[i] += s
 	}
+	slices.Sort(told)
 	if !slices.Equal(told, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(told, "\n"), strings.Join(want, "\n"))
 	}
