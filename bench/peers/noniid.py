@@ -11,8 +11,8 @@ import common
 TITLE = "Talking less often: rounds against accuracy on uneven clients"
 GOAL = "SCAFFOLD comes to 95 % in at most 0.7 of FedAvg's rounds"
 PLOT = "docs/bench/scaffold.svg"
-WANTED, K, BATCH, CLIENTS, EPOCHS = 0.95, 20, 600, 10, 60
-RATES, SEEDS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8), (1, 2, 3)
+WANTED, K, BATCH, CLIENTS, EPOCHS = 0.95, 100, 100, 10, 50
+RATES, SEEDS = (0.1, 0.2, 0.3, 0.4), (1, 2, 3)
 ALL = EPOCHS * 60000 // BATCH // K  # rounds of a run
 METHODS = {"FedAvg": "local", "SCAFFOLD": "scaffold"}
 
