@@ -263,7 +263,7 @@ func TestKilledWorker(t *testing.T) {
 					t.Errorf("exit code %d\n%s", code, said)
 				}
 				for _, want := range []string{fmt.Sprintf("worker %d (process %d) was lost: signal: killed", victim, pids[victim]),
-					fmt.Sprintf("rank %d failed in all-", victim), " at step "} {
+					fmt.Sprintf("rank %d failed in ", victim), " at step "} {
 					if !strings.Contains(said, want) {
 						t.Errorf("nobody says %q:\n%s", want, said)
 					}
