@@ -24,9 +24,8 @@ type node struct {
 	ready      []*proc // woken, in order
 	waiting    []*proc // the others
 	current    *proc
-	still      chan struct{} // the one that ran waits now, or has ended
-	running    bool          // the worker is at work in this instant
-	queued     bool          // it is among the world's ready
+	running    bool // the worker is at work in this instant
+	queued     bool // it is among the world's ready
 	asked      []action
 	spareAsked []action
 	spans      []span
@@ -51,7 +50,7 @@ type node struct {
 var errGone = errors.New("sim: the worker is gone")
 
 func newNode(w *World, r comm.Rank, host int) *node {
-	n := &node{w: w, rank: r, host: host, still: make(chan struct{}, 1), pairs: map[comm.Rank]*pair{}, factor: 1}
+	n := &node{w: w, rank: r, host: host, pairs: map[comm.Rank]*pair{}, factor: 1}
 	n.inbox.boxes = map[box]*queue{}
 	n.group = &Group{n: n, clock: clock{n}}
 	return n
@@ -99,8 +98,7 @@ func (n *node) park(p *proc) error {
 	if n.w.pace != nil {
 		return n.w.pace.park(p)
 	}
-	n.still <- struct{}{}
-	<-p.resume
+	p.yield(struct{}{})
 	return p.err
 }
 
