@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -45,6 +46,11 @@ func scriptStrike(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pipe, err := cmd.StderrPipe()
 	ts.Check(err)
+	if signal.Ignored(sig) { // as under nohup; what a process catches, its children have by default
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, sig)
+		defer signal.Stop(caught)
+	}
 	ts.Check(cmd.Start())
 	over := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
 	defer over.Stop()
