@@ -322,8 +322,8 @@ func (j *Job) fits(parameters int, bytes float64) error {
 	return j.Errorf("model", "%d parameters need at least %.0f GiB for %d of the workers, and this host has %.0f GiB", parameters, need/gib, here, bytes/gib)
 }
 
-// memory is the bytes of this host's memory, 0 where that cannot be told.
-func memory() float64 {
+// memory is the bytes of this host's memory, 0 where that cannot be told. Tests put a host of their own in its place.
+var memory = func() float64 {
 	text, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0

@@ -8,9 +8,8 @@ import (
 
 // TestSimulate: the memory of this host does not bound workers that are simulated.
 func TestSimulate(t *testing.T) {
-	if memory() == 0 {
-		t.Skip("the memory of this host is not known")
-	}
+	defer func(was func() float64) { memory = was }(memory)
+	memory = func() float64 { return 64 << 30 }
 	for _, simulated := range []bool{false, true} {
 		j := &Job{Data: "synthetic:8192", Model: "profile:vgg16", Workers: 4096, Batch: 4096, Transport: Inproc}
 		if simulated {
