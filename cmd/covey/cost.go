@@ -42,12 +42,7 @@ a network's messages that are costed, and steps run on the simulated network.
 		Example: `  covey cost job.yaml --workers 8
   covey cost --model mlp:1024,1024 --workers 4 --compress powersgd:4+ef
   covey cost job.yaml --strategy local:K=16 --workers 64 --network regions --json`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("expected one job file, got %s", strings.Join(args, " "))
-			}
-			return nil
-		},
+		Args: oneJob,
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args) },
 	}
 	c.Flags().SortFlags = false
@@ -73,17 +68,6 @@ func newNetwork(choice, probe string, workers int) (*network.Network, error) {
 		p.Calibrate(n)
 	}
 	return n, nil
-}
-
-// readJob puts file and flags together.
-func readJob(c *cobra.Command, keys keyFlags, args []string) (j *job.Job, err error) {
-	j = &job.Job{}
-	if len(args) > 0 {
-		if j, err = job.Load(args[0]); err != nil {
-			return nil, err
-		}
-	}
-	return j, keys.set(c, j)
 }
 
 // readCosts puts what a file of covey probe says of the job's transport in the file's place: so it travels with the job, and all

@@ -97,3 +97,22 @@ func flagError(c *cobra.Command, err error) error {
 	}
 	return usagef("unknown flag %s (%s --help lists them)", word, c.CommandPath())
 }
+
+// oneJob takes a job file, or none.
+func oneJob(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return usagef("expected one job file, got %s", strings.Join(args, " "))
+	}
+	return nil
+}
+
+// readJob puts file and flags together.
+func readJob(c *cobra.Command, keys keyFlags, args []string) (j *job.Job, err error) {
+	j = &job.Job{}
+	if len(args) > 0 {
+		if j, err = job.Load(args[0]); err != nil {
+			return nil, err
+		}
+	}
+	return j, keys.set(c, j)
+}

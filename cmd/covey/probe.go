@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -41,12 +40,7 @@ how sums are made (the numbers travel with the job, so that all workers choose a
 		Example: `  covey probe
   covey probe job.yaml --out node7.json
   covey probe --model mlp:1024,1024 --batch 512 --quick --json`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("expected one job file, got %s", strings.Join(args, " "))
-			}
-			return nil
-		},
+		Args: oneJob,
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args) },
 	}
 	c.Flags().SortFlags = false

@@ -55,12 +55,7 @@ The job's flags are those of covey train. No run folder is made unless --run nam
   covey sim --data mnist/ --model mlp:128 --workers 16 --network home --strategy local:K=16
   covey sim --timing --data synthetic:32768 --model profile:resnet50 --batch 32768 --workers 512 --algorithm ring --network 10gigabit:workers=4
   covey sim --model mlp:16 --workers 8 --epochs 1 --chaos 100`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("expected one job file, got %s", strings.Join(args, " "))
-			}
-			return nil
-		},
+		Args: oneJob,
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args) },
 	}
 	c.Flags().SortFlags = false
@@ -93,14 +88,8 @@ func networksHelp() string {
 }
 
 func (o *simOptions) run(c *cobra.Command, args []string) error {
-	j := &job.Job{}
-	var err error
-	if len(args) > 0 {
-		if j, err = job.Load(args[0]); err != nil {
-			return err
-		}
-	}
-	if err := o.keys.set(c, j); err != nil {
+	j, err := readJob(c, o.keys, args)
+	if err != nil {
 		return err
 	}
 	if j.Given("transport") && j.Transport != "sim" {

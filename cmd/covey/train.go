@@ -59,12 +59,7 @@ script says that drives covey sim, too. Links are named by ranks: 0-3, or 3-* fo
   covey train --resume runs/mnist-mlp-1 --workers 3
   covey train job.yaml --workers 4 --join 2 --listen 10.0.0.1:7000 --tls certs/
   covey train job.yaml --workers 4 --transport tcp --faults f.txt`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 {
-				return usagef("expected one job file, got %s", strings.Join(args, " "))
-			}
-			return nil
-		},
+		Args: oneJob,
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args) },
 	}
 	c.Flags().SortFlags = false
