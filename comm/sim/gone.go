@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/covey-ml/covey/comm"
@@ -142,14 +143,7 @@ func (n *node) vanish() {
 }
 
 // peers returns the ranks that n has sent to, in order.
-func (n *node) peers() []comm.Rank {
-	rs := make([]comm.Rank, 0, len(n.pairs))
-	for r := range n.pairs {
-		rs = append(rs, r)
-	}
-	slices.Sort(rs)
-	return rs
-}
+func (n *node) peers() []comm.Rank { return slices.Sorted(maps.Keys(n.pairs)) }
 
 // forget undoes the sending of a message that will not arrive: whoever asked for it waits on.
 func (n *node) forget(m *message) {

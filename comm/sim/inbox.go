@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/covey-ml/covey/comm"
@@ -332,40 +334,20 @@ func (n *node) clearOut(which func(comm.Tag) bool, err error) {
 
 // sorted returns the inbox's boxes in an order that does not depend on the map.
 func (n *node) sorted() []box {
-	bs := make([]box, 0, len(n.boxes))
-	for b := range n.boxes {
-		bs = append(bs, b)
-	}
-	slices.SortFunc(bs, func(a, b box) int {
-		if a.from != b.from {
-			return int(a.from) - int(b.from)
-		}
-		switch {
-		case a.tag < b.tag:
-			return -1
-		case a.tag > b.tag:
-			return 1
-		}
-		return 0
+	return slices.SortedFunc(maps.Keys(n.boxes), func(a, b box) int {
+		return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.tag, b.tag))
 	})
-	return bs
 }
 
 // tags returns those that receives from anybody wait for, in order.
-func (n *node) tags() []comm.Tag {
-	tags := make([]comm.Tag, 0, len(n.any))
-	for tag := range n.any {
-		tags = append(tags, tag)
-	}
-	slices.Sort(tags)
-	return tags
-}
+func (n *node) tags() []comm.Tag { return slices.Sorted(maps.Keys(n.any)) }
 
 func remove[T comparable](s []T, x T) []T {
-	for i := range s {
-		if s[i] == x {
-			return slices.Delete(s, i, i+1)
-		}
+	if i := slices.Index(s, x); i >= 0 {
+		return slices.Delete(s, i, i+1)
 	}
 	return s
 }
+
+// pop removes the first element and keeps the array.
+func pop[T any](s []T) []T { return slices.Delete(s, 0, 1) }

@@ -171,7 +171,7 @@ type action struct {
 type actionKind uint8
 
 const (
-	actTimer   actionKind = iota // set p's timer d from now
+	actTimer   actionKind = iota // p's timer is to come sooner
 	actSpend                     // p's computation begins
 	actSend                      // p sends m
 	actClaim                     // m, which waits for somebody to ask for it, was asked for
@@ -199,7 +199,7 @@ func (n *node) wake(p *proc, err error) {
 	}
 	p.waits, p.owing, p.err = false, false, err
 	p.gen++
-	n.waiting = slices.DeleteFunc(n.waiting, func(q *proc) bool { return q == p })
+	n.waiting = remove(n.waiting, p)
 	n.traceWait(p)
 	p.on = nil
 	if n.w.pace != nil {
@@ -436,18 +436,10 @@ func (w *World) deadlock() error {
 	return e
 }
 
-// cores is how many of this machine's cores run workers.
+// realCores is how many of this machine's cores run workers.
 func realCores(asked int) int {
 	if asked > 0 {
 		return asked
 	}
 	return runtime.GOMAXPROCS(0)
-}
-
-// pop removes the first element and keeps the array.
-func pop[T any](s []T) []T {
-	var zero T
-	copy(s, s[1:])
-	s[len(s)-1] = zero
-	return s[:len(s)-1]
 }

@@ -84,7 +84,7 @@ func (n *node) me() *proc {
 	return n.current
 }
 
-// hold begins a wait, which Park ends: for on, until ctx ends.
+// hold begins a wait, which park ends: for on, until ctx ends.
 func (n *node) hold(p *proc, ctx context.Context, on any) {
 	p.waits, p.err, p.since, p.on, p.ctx = true, nil, n.w.now, on, nil
 	if ctx != nil && ctx.Done() != nil {
@@ -270,16 +270,12 @@ func (n *node) settle() {
 // WithTimeout implements comm.Clock. The context ends in the world's time.
 func (c clock) WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	t := &deadline{Context: ctx}
-	ended := func(err error) {
-		cancel(err)
-	}
 	c.Go(func() {
 		if c.Sleep(ctx, d) == nil {
-			ended(context.DeadlineExceeded)
+			cancel(context.DeadlineExceeded)
 		}
 	})
-	return t, func() { ended(context.Canceled) }
+	return &deadline{ctx}, func() { cancel(context.Canceled) }
 }
 
 // deadline is a context whose end by time looks like that of package context.
