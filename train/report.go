@@ -48,6 +48,8 @@ type Report struct {
 	SamplesBooked string    `json:"sample_ledger,omitempty"` // of the last epoch that ended
 	Weights       string    `json:"weights_sha256"`          // empty in a run for times alone
 	SaveError     string    `json:"save_error,omitempty"`    // why the last checkpoint could not be written
+
+	own share // the worker's that made the report
 }
 
 // OpSum is the ledger's sum for one operation over all workers and steps.
@@ -147,24 +149,12 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
-		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X),
-		Wall: t.Wall, Compute: t.Compute, Comm: t.Comm, Wait: t.Wait, Codec: t.Codec, Socket: t.Socket, TLS: t.TLS, Ranks: unpacked(t.Ranks)}
+		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X), own: me}
 	if !comm.IsHollow(r.g) {
 		p.Weights = ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))
 	}
-	books := t.Books
-	for op, e := range books {
-		if e != (comm.Entry{}) {
-			p.Ops = append(p.Ops, OpSum{comm.Op(op).String(), e.Messages, e.Payload, e.Header, e.Control, e.Expected})
-		}
-	}
-	sum := books.Sum()
-	p.Messages, p.Payload, p.Header, p.Control, p.BytesExpected = sum.Messages, sum.Payload, sum.Header, sum.Control, sum.Expected
-	p.BytesSent = sum.Payload + sum.Header
+	p.sum(t)
 	p.BytesExact = 2 * int64(r.g.Size()-1) * 4 * int64(len(r.w.Frame)) * int64(r.step-r.first)
-	if p.Wall > 0 {
-		p.SamplesPerSec = float64(r.samples) / p.Wall
-	}
 	if r.last != nil {
 		p.setTest(r.last)
 		p.SamplesBooked = r.last.Booked()
@@ -173,6 +163,23 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		p.SaveError = r.saveErr.Error()
 	}
 	return p, nil
+}
+
+// sum enters what all workers' shares come to.
+func (p *Report) sum(t totals) {
+	p.Wall, p.Compute, p.Comm, p.Wait, p.Codec, p.Socket, p.TLS = t.Wall, t.Compute, t.Comm, t.Wait, t.Codec, t.Socket, t.TLS
+	p.Ops, p.Ranks = nil, unpacked(t.Ranks)
+	for op, e := range t.Books {
+		if e != (comm.Entry{}) {
+			p.Ops = append(p.Ops, OpSum{comm.Op(op).String(), e.Messages, e.Payload, e.Header, e.Control, e.Expected})
+		}
+	}
+	sum := t.Books.Sum()
+	p.Messages, p.Payload, p.Header, p.Control, p.BytesExpected = sum.Messages, sum.Payload, sum.Header, sum.Control, sum.Expected
+	p.BytesSent = sum.Payload + sum.Header
+	if p.Wall > 0 {
+		p.SamplesPerSec = float64(p.Samples) / p.Wall
+	}
 }
 
 func sumInto(p *int64, v int64) *int64 {

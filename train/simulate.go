@@ -39,58 +39,20 @@ func Simulate(ctx context.Context, w *sim.World, c Config) (*Report, error) {
 	if len(living) == 0 {
 		return nil, errors.New("train: every worker was killed")
 	}
-	if first != nil && w.Hollow() {
-		first = merged(reports)
+	if first != nil && w.Hollow() { // of whose workers each knows its own share only
+		shares := make([]share, n)
+		for i, r := range reports {
+			if r != nil {
+				shares[i] = r.own
+			}
+		}
+		t, err := total(shares)
+		if err != nil {
+			return first, err
+		}
+		first.sum(t)
 	}
 	return first, saysMost(living)
-}
-
-// merged makes one report of those of a hollow world's workers, of which each knows its own part only.
-func merged(reports []*Report) *Report {
-	all := *reports[0]
-	all.Compute, all.Comm, all.Wait, all.Codec = 0, 0, 0, 0
-	all.Messages, all.Payload, all.Header, all.Control, all.BytesExpected = 0, 0, 0, 0, 0
-	all.Ops, all.Ranks = nil, nil
-	n := float64(len(reports))
-	at := map[string]int{}
-	for i, r := range reports {
-		if r == nil {
-			continue
-		}
-		all.Wall = max(all.Wall, r.Wall)
-		all.Compute += r.Compute / n
-		all.Comm += r.Comm / n
-		all.Wait += r.Wait / n
-		all.Codec += r.Codec / n
-		all.Messages += r.Messages
-		all.Payload += r.Payload
-		all.Header += r.Header
-		all.Control += r.Control
-		all.BytesExpected += r.BytesExpected
-		for _, own := range r.Ranks {
-			own.Rank = i
-			all.Ranks = append(all.Ranks, own)
-		}
-		for _, op := range r.Ops {
-			k, ok := at[op.Op]
-			if !ok {
-				k = len(all.Ops)
-				at[op.Op] = k
-				all.Ops = append(all.Ops, OpSum{Op: op.Op})
-			}
-			o := &all.Ops[k]
-			o.Messages += op.Messages
-			o.Payload += op.Payload
-			o.Header += op.Header
-			o.Control += op.Control
-			o.Expected += op.Expected
-		}
-	}
-	all.BytesSent = all.Payload + all.Header
-	if all.Wall > 0 {
-		all.SamplesPerSec = float64(all.Samples) / all.Wall
-	}
-	return &all
 }
 
 // WorkerBytes is about how much memory one of many workers of a process takes beside the data, which they share: parameters,
