@@ -1,52 +1,19 @@
 package comm_test
 
 import (
-	"context"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/commtest"
 )
-
-// tally is a clock that adds up what is spent.
-type tally struct {
-	comm.Clock
-	flops, bytes atomic.Int64
-}
-
-func (c *tally) Spend(k comm.Cost) {
-	c.flops.Add(k.FLOPs)
-	c.bytes.Add(k.Bytes)
-}
-
-// priced is a group with a tally for a clock, and, since it offers nothing else, without shared memory.
-type priced struct {
-	comm.Group
-	clock *tally
-}
-
-func (g *priced) Clock() comm.Clock { return g.clock }
 
 func price(groups []comm.Group) []comm.Group {
 	out := make([]comm.Group, len(groups))
 	for r, g := range groups {
-		out[r] = &priced{g, &tally{Clock: g.Clock()}}
+		out[r] = commtest.Price(g)
 	}
 	return out
-}
-
-// hollow is a priced group for times alone: what is sent has the length of what was given, and what comes is dropped.
-type hollow struct{ *priced }
-
-func (hollow) Hollow() bool { return true }
-
-func (h hollow) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte) error {
-	return h.Group.Send(ctx, to, tag, make([]byte, len(p)))
-}
-
-func (h hollow) Recv(ctx context.Context, from comm.Rank, tag comm.Tag, p []byte) (comm.Rank, int, error) {
-	return h.Group.Recv(ctx, from, tag, make([]byte, len(p)))
 }
 
 // In all algorithms that add each part to the sum once, P ranks spend P-1 additions of the vector, each of two reads and a
@@ -70,9 +37,9 @@ func TestSumsSpendTheirAdditions(t *testing.T) {
 			groups := price(open(t, ranks))
 			ledger := comm.NewLedger()
 			each(t, groups, func(g comm.Group) error {
-				p := g.(*priced)
+				p := g.(*commtest.Priced)
 				if empty {
-					g = hollow{p}
+					g = commtest.Hollow{Priced: p}
 				}
 				g = comm.Count(g, ledger)
 				if comm.IsHollow(g) != empty {
@@ -95,10 +62,10 @@ func TestSumsSpendTheirAdditions(t *testing.T) {
 				return nil
 			})
 			for _, g := range groups {
-				c := g.(*priced).clock
-				spent[empty] += c.bytes.Load()
-				if c.flops.Load() != 0 {
-					t.Errorf("%v: %d FLOPs", a, c.flops.Load())
+				c := g.(*commtest.Priced).Tally
+				spent[empty] += c.Bytes.Load()
+				if c.FLOPs.Load() != 0 {
+					t.Errorf("%v: %d FLOPs", a, c.FLOPs.Load())
 				}
 			}
 			books[empty] = ledger.Totals()
@@ -114,7 +81,7 @@ func TestSumsSpendTheirAdditions(t *testing.T) {
 
 // What has no length of its own on the wire fails on a hollow group rather than read it from nowhere.
 func TestHollowGroupsSayNothing(t *testing.T) {
-	g := hollow{price(open(t, 2))[0].(*priced)}
+	g := commtest.Hollow{Priced: price(open(t, 2))[0].(*commtest.Priced)}
 	if _, err := comm.AllGatherBytes(bg, g, nil, nil); err == nil {
 		t.Error("AllGatherBytes works")
 	}
@@ -173,7 +140,7 @@ func TestUpdateSpends(t *testing.T) {
 	})
 	for r, g := range groups {
 		want := int64(n/ranks) * (12*(ranks-1) + 8)
-		if got := g.(*priced).clock.bytes.Load(); got != want {
+		if got := g.(*commtest.Priced).Tally.Bytes.Load(); got != want {
 			t.Errorf("rank %d spent %d bytes, expected %d", r, got, want)
 		}
 	}

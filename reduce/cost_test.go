@@ -3,32 +3,13 @@ package reduce
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/commtest"
 	"github.com/covey-ml/covey/comm/inproc"
 )
-
-// tally is a clock that adds up what is spent.
-type tally struct {
-	comm.Clock
-	flops, bytes atomic.Int64
-}
-
-func (c *tally) Spend(k comm.Cost) {
-	c.flops.Add(k.FLOPs)
-	c.bytes.Add(k.Bytes)
-}
-
-// priced is a group with a tally for a clock, and without shared memory.
-type priced struct {
-	comm.Group
-	clock *tally
-}
-
-func (g *priced) Clock() comm.Clock { return g.clock }
 
 // What three ranks spend on one sum: each encodes all of its vector, decodes everybody's codes of the chunk that it owns,
 // encodes the sum of these and decodes all sums; with error feedback what is encoded passes over memory once more. PowerSGD
@@ -47,14 +28,14 @@ func TestCodesSpend(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tree, clock := comm.NewTree(ranks, ranks), &tally{}
+		tree, clock := comm.NewTree(ranks, ranks), &commtest.Tally{}
 		errs := make([]error, ranks)
 		var wg sync.WaitGroup
 		for r, g := range inproc.New(ranks, time.Minute) {
 			if r == 0 {
 				clock.Clock = g.Clock()
 			}
-			p := &priced{g, clock}
+			p := &commtest.Priced{Group: g, Tally: clock}
 			wg.Go(func() {
 				defer g.Close()
 				red := NewCompressed(Config{Group: p, Tree: tree, Exact: &Exact{Group: p, Tree: tree}, Layout: layout, Rules: rules})
@@ -71,7 +52,7 @@ func TestCodesSpend(t *testing.T) {
 				t.Fatalf("%s, rank %d: %v", text, r, err)
 			}
 		}
-		got := comm.Cost{FLOPs: clock.flops.Load(), Bytes: clock.bytes.Load()}
+		got := comm.Cost{FLOPs: clock.FLOPs.Load(), Bytes: clock.Bytes.Load()}
 		if got.FLOPs != want.FLOPs || want.Bytes != 0 && got.Bytes != want.Bytes {
 			t.Errorf("%s: %+v, expected %+v", text, got, want)
 		}

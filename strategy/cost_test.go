@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/commtest"
 	"github.com/covey-ml/covey/comm/inproc"
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
@@ -22,28 +22,15 @@ import (
 	"github.com/covey-ml/covey/strategy/local"
 )
 
-// tally is a clock that adds up what is spent.
-type tally struct {
-	comm.Clock
-	flops, bytes atomic.Int64
-}
-
-func (c *tally) Spend(k comm.Cost) {
-	c.flops.Add(k.FLOPs)
-	c.bytes.Add(k.Bytes)
-}
-
-// priced is a group with a tally for a clock, and without shared memory.
+// priced is a commtest.Priced that is hollow when it is told to be.
 type priced struct {
-	comm.Group
-	clock  *tally
+	*commtest.Priced
 	hollow bool
 }
 
-func (g *priced) Clock() comm.Clock { return g.clock }
-func (g *priced) Hollow() bool      { return g.hollow }
+func (g *priced) Hollow() bool { return g.hollow }
 
-func price(g comm.Group) *priced { return &priced{Group: g, clock: &tally{Clock: g.Clock()}} }
+func price(g comm.Group) *priced { return &priced{Priced: commtest.Price(g)} }
 
 const (
 	in, hidden, out = 12, 8, 3
@@ -91,7 +78,7 @@ func TestGradSpends(t *testing.T) {
 				want = 6 * n * parameters
 			}
 			for _, reports := range []bool{true, false} {
-				g.clock.flops.Store(0)
+				g.Tally.FLOPs.Store(0)
 				var order []string
 				due := strategy.ForwardFLOPs(m, n)
 				done := func(s model.Segment) {
@@ -101,7 +88,7 @@ func TestGradSpends(t *testing.T) {
 					} else {
 						due += 4 * n * int64(s.Len)
 					}
-					if got := g.clock.flops.Load(); got != due {
+					if got := g.Tally.FLOPs.Load(); got != due {
 						t.Errorf("%T: %d FLOPs when %s is final, expected %d", m, got, s.Name, due)
 					}
 				}
@@ -111,7 +98,7 @@ func TestGradSpends(t *testing.T) {
 				if loss, err := w.Grad(t.Context(), x, grad, batch(n), done); err != nil || loss.N != n || hollow != (loss.Sum == 0) {
 					t.Fatalf("%+v, %v", loss, err)
 				}
-				if got := g.clock.flops.Load(); got != want {
+				if got := g.Tally.FLOPs.Load(); got != want {
 					t.Errorf("%T: %d FLOPs, expected %d", m, got, want)
 				}
 				if reports && len(ordered) == 0 {
@@ -125,8 +112,8 @@ func TestGradSpends(t *testing.T) {
 			}
 		}
 	}
-	if g.clock.bytes.Load() != 0 {
-		t.Errorf("%d bytes", g.clock.bytes.Load())
+	if g.Tally.Bytes.Load() != 0 {
+		t.Errorf("%d bytes", g.Tally.Bytes.Load())
 	}
 }
 
@@ -160,10 +147,10 @@ func TestStepsSpend(t *testing.T) {
 				w := newWorker(t, p, 4, k)
 				go func() {
 					_, err := c.make().Step(context.Background(), w)
-					if f := p.clock.flops.Load(); err == nil && f != c.flops {
+					if f := p.Tally.FLOPs.Load(); err == nil && f != c.flops {
 						err = fmt.Errorf("%s, rank %d, hollow %v: %d FLOPs, expected %d", name, r, hollow, f, c.flops)
 					}
-					if b := p.clock.bytes.Load(); err == nil && b != c.bytes[r] {
+					if b := p.Tally.Bytes.Load(); err == nil && b != c.bytes[r] {
 						err = fmt.Errorf("%s, rank %d, hollow %v: %d bytes, expected %d", name, r, hollow, b, c.bytes[r])
 					}
 					errs <- err

@@ -1,49 +1,16 @@
 package train_test
 
 import (
-	"context"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/commtest"
 	"github.com/covey-ml/covey/comm/inproc"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/train"
 )
-
-// tally is a clock that adds up what is spent.
-type tally struct {
-	comm.Clock
-	flops, bytes atomic.Int64
-}
-
-func (c *tally) Spend(k comm.Cost) {
-	c.flops.Add(k.FLOPs)
-	c.bytes.Add(k.Bytes)
-}
-
-// priced is a group with a tally for a clock, and without shared memory.
-type priced struct {
-	comm.Group
-	clock *tally
-}
-
-func (g *priced) Clock() comm.Clock { return g.clock }
-
-// hollow is a group for times alone: what is sent has the length of what was given, and what comes is dropped.
-type hollow struct{ *priced }
-
-func (hollow) Hollow() bool { return true }
-
-func (h hollow) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte) error {
-	return h.Group.Send(ctx, to, tag, make([]byte, len(p)))
-}
-
-func (h hollow) Recv(ctx context.Context, from comm.Rank, tag comm.Tag, p []byte) (comm.Rank, int, error) {
-	return h.Group.Recv(ctx, from, tag, make([]byte, len(p)))
-}
 
 // trained is rank 0's report, what it sent in steps, and what all workers spent.
 type trained struct {
@@ -55,14 +22,14 @@ type trained struct {
 // runPriced trains on n workers of one process.
 func runPriced(t *testing.T, n int, empty bool, c train.Config) (out trained) {
 	t.Helper()
-	clock := &tally{}
+	clock := &commtest.Tally{}
 	reports, errs := make([]*train.Report, n), make([]error, n)
 	var wg sync.WaitGroup
 	for r, g := range inproc.New(n, timeout) {
 		if r == 0 {
 			clock.Clock = g.Clock()
 		}
-		p, c := &priced{g, clock}, c
+		p, c := &commtest.Priced{Group: g, Tally: clock}, c
 		if r == 0 {
 			c.Events.Step = func(s train.StepInfo) {
 				s.Books[comm.OpGather], s.Books[comm.OpBroadcast] = comm.Entry{}, comm.Entry{} // between steps
@@ -71,7 +38,7 @@ func runPriced(t *testing.T, n int, empty bool, c train.Config) (out trained) {
 		}
 		wg.Go(func() {
 			if empty {
-				reports[r], errs[r] = train.Run(t.Context(), hollow{p}, c)
+				reports[r], errs[r] = train.Run(t.Context(), commtest.Hollow{Priced: p}, c)
 			} else {
 				reports[r], errs[r] = train.Run(t.Context(), p, c)
 			}
@@ -84,7 +51,7 @@ func runPriced(t *testing.T, n int, empty bool, c train.Config) (out trained) {
 			t.Fatalf("rank %d: %v", r, err)
 		}
 	}
-	out.Report, out.flops, out.bytes = reports[0], clock.flops.Load(), clock.bytes.Load()
+	out.Report, out.flops, out.bytes = reports[0], clock.FLOPs.Load(), clock.Bytes.Load()
 	return out
 }
 
