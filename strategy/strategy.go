@@ -17,7 +17,7 @@ import (
 
 // Strategy does one step of training on one worker. A worker has its own, and calls it from one goroutine.
 type Strategy interface {
-	// Step takes w's microshards of this step, moves w.X, and says what happened. After an error w.X is undefined.
+	// Step takes w's microshards of this step, moves w.X, and says what happened. After an error w.X is undefined, but for an Undoer's.
 	Step(ctx context.Context, w *Worker) (Report, error)
 	// String is the strategy's name, with all that decides its bits: a checkpoint of another one is not gone on from.
 	String() string
@@ -50,6 +50,10 @@ type Checker interface {
 	Finite() bool
 }
 
+// Undoer is asked for at run time: a Strategy whose Step, when w.Undo is set and it fails, leaves w.X and the optimizer as they
+// were before.
+type Undoer interface{ Undoes() }
+
 // Head is the room before the parameters in a Frame: what a strategy sends along with them costs no message of its own.
 // 16 float32 are a cache line, so the parameters stay aligned.
 const Head = 16
@@ -77,6 +81,7 @@ type Worker struct {
 	Another func(name string) (reduce.Reducer, error)
 
 	Bucket int  // bytes of gradient to reduce in one go; 0 is all at once
+	Undo   bool // nothing is updated before all has been summed
 	Shard  bool // each worker may keep the optimizer's state for its own part of the parameters only
 
 	Step    int     // of this step, from 0

@@ -106,6 +106,9 @@ func (r *run) save(ctx context.Context) error {
 	if _, _, _, err := r.audit(ctx); err != nil {
 		return err
 	}
+	if r.closed == r.epoch && r.inEpoch == 0 && r.books.all != nil {
+		r.books.all.clear() // of the epoch to come
+	}
 	if g, ok := r.strategy.(strategy.Gatherer); ok {
 		if err := g.Gather(ctx, r.w); err != nil {
 			return err
@@ -156,6 +159,7 @@ type restored struct {
 // folder.
 func (r *run) restore(ctx context.Context) error {
 	if !r.c.resuming {
+		r.at(0)
 		return nil
 	}
 	var head restored
@@ -167,7 +171,7 @@ func (r *run) restore(ctx context.Context) error {
 	if head, err = tell(ctx, r.g, head, err); err != nil {
 		return err
 	}
-	if tensors, err = spread(ctx, r.g, tensors, head.Bytes); err != nil {
+	if tensors, err = spread(ctx, r.g, 0, tensors, head.Bytes); err != nil {
 		return err
 	}
 	ts, _, err := ckpt.Read(bytes.NewReader(tensors), int64(len(tensors)))
@@ -180,9 +184,16 @@ func (r *run) restore(ctx context.Context) error {
 	}
 	r.notes = told(state, head.Progress.Dropped, head.Workers, r.w.Tree)
 	p := head.Progress
-	r.step, r.lossSum, r.lossOf, r.loss, r.rounds = head.Step, p.LossSum, p.LossOf, p.Loss, p.Rounds
-	r.saved, r.lastSave = r.step, r.c.Resume
+	r.lossSum, r.lossOf, r.loss, r.rounds = p.LossSum, p.LossOf, p.Loss, p.Rounds
+	r.saved, r.lastSave = head.Step, r.c.Resume
+	r.at(head.Step)
 	return nil
+}
+
+// at says how many steps are done, and all that is due after them.
+func (r *run) at(step int) {
+	r.step, r.epoch, r.inEpoch = step, step/r.sampler.Steps(), step%r.sampler.Steps()
+	r.closed, r.books.epoch, r.unended = r.epoch, r.epoch, false
 }
 
 // read loads the checkpoint from disk and checks that it is one of this run.

@@ -60,6 +60,10 @@ type Config struct {
 	// after that step, with a checkpoint, and Run returns ErrStopped with the report so far. It must be fast.
 	Stop func() bool
 
+	// Regroup, when not nil, is asked along with Stop by a run whose workers change (Elastic): when that of any worker says true,
+	// all end this generation after the step.
+	Regroup func() bool
+
 	// Around, when not nil, goes around the group of each worker that Local makes: faults do.
 	Around func(comm.Group) comm.Group
 
@@ -67,6 +71,7 @@ type Config struct {
 	shared   *shared // with the other workers of this process; nil: there are none
 	resuming bool    // rank 0 has a checkpoint
 	saving   bool    // rank 0 has a run folder
+	kept     *kept   // of a run whose workers change: what this one keeps from group to group; nil in others
 }
 
 // ErrStopped says that the run was asked to stop, and did, between two steps.
@@ -187,6 +192,7 @@ type Events struct {
 	Step       func(StepInfo)
 	Epoch      func(EpochInfo)
 	Checkpoint func(CheckpointInfo)
+	Generation func(GenerationInfo)
 }
 
 // StartInfo is told once, when all workers have met.

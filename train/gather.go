@@ -91,11 +91,7 @@ func tell[R any](ctx context.Context, g comm.Group, v R, err error) (R, error) {
 			b, _ = json.Marshal(w) // of the zero value and strings: it cannot fail
 		}
 	}
-	size := binary.LittleEndian.AppendUint64(nil, uint64(len(b)))
-	if err := comm.Broadcast(ctx, g, 0, size); err != nil {
-		return v, err
-	}
-	heard, bad := spread(ctx, g, b, int(min(binary.LittleEndian.Uint64(size), mostTold)))
+	heard, bad := tellBytes(ctx, g, 0, b)
 	if bad != nil {
 		return v, bad
 	}
@@ -115,7 +111,16 @@ func tell[R any](ctx context.Context, g comm.Group, v R, err error) (R, error) {
 	return w.Value, nil
 }
 
-// mostTold bounds what rank 0 tells, in bytes.
+// tellBytes gives every worker the bytes of one of them.
+func tellBytes(ctx context.Context, g comm.Group, from comm.Rank, b []byte) ([]byte, error) {
+	size := binary.LittleEndian.AppendUint64(nil, uint64(len(b)))
+	if err := comm.Broadcast(ctx, g, from, size); err != nil {
+		return nil, err
+	}
+	return spread(ctx, g, from, b, int(min(binary.LittleEndian.Uint64(size), mostTold)))
+}
+
+// mostTold bounds what a worker tells, in bytes.
 const mostTold = 1 << 30
 
 // toldError is another worker's error around a ConfigError.

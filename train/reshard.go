@@ -197,14 +197,14 @@ func collect(ctx context.Context, g comm.Group, mine []byte, sizes []int) ([]byt
 	return all, nil
 }
 
-// spread gives every rank the n bytes of rank 0, in pieces: memory is taken as they come.
-func spread(ctx context.Context, g comm.Group, p []byte, n int) ([]byte, error) {
+// spread gives every rank the n bytes of one of them, in pieces: memory is taken as they come.
+func spread(ctx context.Context, g comm.Group, from comm.Rank, p []byte, n int) ([]byte, error) {
 	for at := 0; at < n && g.Size() > 1; at += pieceBytes {
 		end := min(at+pieceBytes, n)
-		if g.Rank() != 0 {
+		if g.Rank() != from {
 			p = slices.Grow(p, end-at)[:end]
 		}
-		if err := comm.Broadcast(ctx, g, 0, p[at:end]); err != nil {
+		if err := comm.Broadcast(ctx, g, from, p[at:end]); err != nil {
 			return nil, err
 		}
 	}
@@ -329,31 +329,41 @@ func way(t ckpt.Tensor) ckpt.Shard {
 // take gives this worker its part of a checkpoint that so many workers saved. Everything is checked first: when it does
 // not fit, nothing has been changed, unless a part refuses what looked right, and then no part after it has been.
 func (r *run) take(model, state []ckpt.Tensor, workers int) error {
-	params := Tensors(r.c.Model.Layout(), r.w.X)
-	if err := ckpt.Match(model, params); err != nil {
+	base := newSampleSet(r.c.Train.Len())
+	booked := ckpt.Under(booksPrefix, state)
+	if err := ckpt.Match(booked, base.tensors()); err != nil {
 		return err
 	}
-	books := r.books.tensors()
-	booked := ckpt.Under(booksPrefix, state)
-	if err := ckpt.Match(booked, books); err != nil {
+	var own []ckpt.Tensor
+	for _, t := range state {
+		if strings.HasPrefix(t.Name, booksPrefix) {
+			continue
+		}
+		t, err := deal(t, workers, r.w.Tree, r.g.Rank())
+		if err != nil {
+			return err
+		}
+		own = append(own, t)
+	}
+	if err := r.load(model, own); err != nil {
+		return err
+	}
+	r.books.base = base
+	return ckpt.Restore(booked, base.tensors())
+}
+
+// load gives this worker parameters and its own part of the rest of the state. Errors are as for take.
+func (r *run) load(model, state []ckpt.Tensor) error {
+	params := Tensors(r.c.Model.Layout(), r.w.X)
+	if err := ckpt.Match(model, params); err != nil {
 		return err
 	}
 	r.expect(state)
 	parts := r.parts()
 	dealt := make([][]ckpt.Tensor, len(parts))
-	known := len(booked)
+	known := 0
 	for i, p := range parts {
-		for _, t := range state {
-			if !strings.HasPrefix(t.Name, p.prefix) {
-				continue
-			}
-			own, err := deal(t, workers, r.w.Tree, r.g.Rank())
-			if err != nil {
-				return err
-			}
-			dealt[i] = append(dealt[i], own)
-		}
-		dealt[i] = ckpt.Under(p.prefix, dealt[i])
+		dealt[i] = ckpt.Under(p.prefix, state)
 		known += len(dealt[i])
 		var err error
 		if dealt[i], err = fits(dealt[i], p.holder.State()); err != nil {
@@ -362,18 +372,13 @@ func (r *run) take(model, state []ckpt.Tensor, workers int) error {
 	}
 	if known < len(state) {
 		for _, t := range state {
-			if !slices.ContainsFunc(append(parts, part{prefix: booksPrefix}), func(p part) bool { return strings.HasPrefix(t.Name, p.prefix) }) {
+			if !slices.ContainsFunc(parts, func(p part) bool { return strings.HasPrefix(t.Name, p.prefix) }) {
 				return fmt.Errorf("tensor %q (%s %v) belongs to nothing that this run has", t.Name, t.Type, t.Shape)
 			}
 		}
 	}
 	for i, p := range parts {
 		if err := p.holder.Load(dealt[i]); err != nil {
-			return err
-		}
-	}
-	if r.g.Rank() == 0 {
-		if err := ckpt.Restore(booked, books); err != nil {
 			return err
 		}
 	}

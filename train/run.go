@@ -25,28 +25,14 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 	defer r.metrics.close()
 	defer r.feed.stop()
 	defer r.giveUp(ctx)
-	for r.step < r.total {
-		said, err := r.next(ctx)
-		if err != nil {
-			return nil, err
-		}
-		last := said.Stop || said.Done || r.step == r.total
-		if r.inEpoch == 0 || last || r.saveDue() {
-			if err := r.settle(ctx); err != nil {
-				return nil, atStep(r.step, err)
-			}
-		}
-		if r.inEpoch == 0 || last && !said.Stop {
-			if err := r.endEpoch(ctx, last || !r.c.TestAtSaves || r.saveDue()); err != nil {
+	defer r.remember()
+	for said := (strategy.Report{}); ; {
+		if r.unended {
+			if err := r.endStep(ctx, said); err != nil {
 				return nil, err
 			}
 		}
-		if last || r.saveDue() {
-			if err := r.save(ctx); err != nil {
-				return nil, err
-			}
-		}
-		if last {
+		if said.Stop || said.Done || r.step == r.total {
 			report, err := r.report(ctx)
 			if err == nil {
 				report.Ended = said.Why
@@ -56,8 +42,45 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 			}
 			return report, err
 		}
+		if said, err = r.next(ctx); err != nil {
+			return nil, err
+		}
 	}
-	return r.report(ctx) // a resumed run that had already ended
+}
+
+// endStep does what is due after a step: it closes the epoch, and saves.
+func (r *run) endStep(ctx context.Context, said strategy.Report) error {
+	regroup := false
+	if said.Stop && !said.Done && r.step < r.total && r.kept != nil {
+		err := r.settle(ctx)
+		if err == nil {
+			regroup, err = r.regroups(ctx)
+		}
+		if err != nil {
+			return atStep(r.step, err)
+		}
+	}
+	last := said.Stop && !regroup || said.Done || r.step == r.total
+	if r.inEpoch == 0 || last || r.saveDue() {
+		if err := r.settle(ctx); err != nil {
+			return atStep(r.step, err)
+		}
+	}
+	if r.closed < r.epoch || last && !said.Stop {
+		if err := r.endEpoch(ctx, last || !r.c.TestAtSaves || r.saveDue()); err != nil {
+			return err
+		}
+	}
+	if last || r.saveDue() {
+		if err := r.save(ctx); err != nil {
+			return err
+		}
+	}
+	r.unended = false
+	if regroup {
+		return ErrRegroup
+	}
+	return nil
 }
 
 // run is the state of Run between steps.
@@ -91,7 +114,14 @@ type run struct {
 	saved    int      // step of the newest checkpoint, -1 when there is none
 	lastSave string   // its folder
 	saveErr  error    // why the last one could not be written
-	notes    []string // of the checkpoint that it goes on from
+	notes    []string // of the state that it goes on from
+
+	closed  int   // epochs whose books are closed
+	unended bool  // what is due after the last step is not done yet
+	held    bool  // its state is what the run has come to
+	kept    *kept // what outlives this group; nil: nothing does
+	undo    bool  // a step that fails leaves everything as it was
+	since   int   // the group's first step
 }
 
 // start checks the configuration, meets the other workers and makes or loads the state.
@@ -99,7 +129,16 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if err := c.fill(g.Size()); err != nil {
 		return nil, err
 	}
-	r := &run{c: c, ledger: comm.NewLedger(), saved: -1}
+	if g.Rank() != 0 {
+		c.Dir, c.Resume = "", "" // rank 0's to write and to read
+	}
+	if err := c.kept.newest(&c); err != nil {
+		return nil, err
+	}
+	r := &run{c: c, ledger: comm.NewLedger(), saved: -1, kept: c.kept}
+	if r.kept != nil {
+		r.ledger = r.kept.ledger
+	}
 	costs, err := c.costs(comm.CostsOf(g))
 	if err != nil {
 		return nil, err
@@ -126,7 +165,8 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if !comm.IsHollow(r.g) {
 		c.Model.Init(r.w.X, c.Seed)
 	}
-	if err := r.restore(ctx); err != nil {
+	r.began, r.first = r.g.Clock().Now(), -1
+	if err := r.recall(ctx); err != nil {
 		return nil, err
 	}
 	if r.metrics, err = openMetrics(r); err != nil {
@@ -134,12 +174,14 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	}
 	r.handOut(tree)
 	r.w.Slice = r.slices(tree)
-	r.epoch, r.inEpoch = r.step/r.sampler.Steps(), r.step%r.sampler.Steps()
-	r.began, r.first = r.g.Clock().Now(), r.step
+	if r.first < 0 {
+		r.first = r.step
+	}
 	if c.Events.Start != nil {
 		c.Events.Start(StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(),
 			Samples: c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes, Books: r.ledger.Totals()})
 	}
+	r.announce()
 	return r, nil
 }
 
@@ -148,7 +190,7 @@ func (r *run) equip(tree comm.Tree) (err error) {
 	c := &r.c
 	r.strategy = c.Strategy()
 	r.w = &strategy.Worker{
-		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.bucket(comm.CostsOf(r.g), tree), Total: c.Train.Len(), Shard: !c.Replicate,
+		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.bucket(comm.CostsOf(r.g), tree), Total: c.Train.Len(), Shard: !c.Replicate, Undo: c.kept != nil,
 	}
 	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
 		return err
@@ -183,9 +225,11 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) { // in a quiet step this worker's own, which would be everybody's
 		return said, &DivergedError{Step: r.step + 1, Loss: said.Loss, Last: r.lastSave}
 	}
+	r.books.commit(r.epoch)
 	r.step++
 	r.inEpoch++
 	r.samples += batch
+	r.unended = true
 	said.Codec = r.codec()
 	r.times.Add(said.Times)
 	if said.Unmeasured {
@@ -212,13 +256,15 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		r.inEpoch = 0
 		r.epoch++
 	}
-	return said, nil
+	return said, r.snapshot(ctx, said.Quiet)
 }
 
 // begin tells the worker, the books and the group which step comes, of so many samples.
 func (r *run) begin(batch int) {
 	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, float32(r.schedule.Rate(r.step+1))
-	r.w.Stop, r.w.Last = r.c.Stop != nil && r.c.Stop(), r.step+1 == r.total
+	r.books.drop()
+	r.w.Stop = r.c.Stop != nil && r.c.Stop() || r.c.Regroup != nil && r.c.Regroup()
+	r.w.Last = r.step+1 == r.total
 	r.ledger.SetStep(r.step + 1)
 	if r.faulty != nil {
 		r.faulty.Begin(r.step + 1)
@@ -338,8 +384,6 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	info.Unbooked = comm.IsHollow(r.g)
 	if whole {
 		info.Exactly, info.Missing, info.Repeated = exactly, missing, repeated
-		r.books.clear()
-		r.lossSum, r.lossOf = 0, 0
 	}
 	r.loss = info.Loss
 	if test && r.c.Test != nil {
@@ -353,6 +397,10 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	}
 	info.At, info.Books = r.g.Clock().Now()-r.began, r.ledger.Totals()
 	r.last = &info
+	if whole {
+		r.closed = r.epoch
+		r.lossSum, r.lossOf = 0, 0
+	}
 	if r.c.Events.Epoch != nil {
 		r.c.Events.Epoch(info)
 	}
@@ -360,16 +408,19 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	return nil
 }
 
-// audit gives every worker the sample books of all and checks them. Rank 0 then keeps them for everybody, so that a
-// later audit of the same epoch does not count anything twice.
+// audit brings the sample books of all to rank 0, which checks them and tells everybody what it found.
 func (r *run) audit(ctx context.Context) (exactly bool, missing, repeated []int, err error) {
+	var now *sampleSet // used in this generation, by this worker and those below it in the tree
 	switch {
 	case comm.IsHollow(r.g): // samples are not handed out
 		return false, nil, nil, nil
-	case !alone(r.g):
-		_, err := comm.GatherBytes(ctx, r.g, r.books.encode(), func(_, came []byte) ([]byte, error) {
-			err := r.books.merge(came)
-			return r.books.encode(), err
+	case alone(r.g):
+		now = r.books.own.clone()
+	default:
+		now = r.books.own.clone()
+		_, err := comm.GatherBytes(ctx, r.g, now.encode(), func(_, came []byte) ([]byte, error) {
+			err := now.merge(came)
+			return now.encode(), err
 		})
 		if err != nil {
 			return false, nil, nil, err
@@ -380,9 +431,8 @@ func (r *run) audit(ctx context.Context) (exactly bool, missing, repeated []int,
 		Missing, Repeated []int
 	}
 	if r.g.Rank() == 0 {
-		found.Exactly, found.Missing, found.Repeated = r.books.audit()
-	} else {
-		r.books.clear()
+		r.books.collect(now)
+		found.Exactly, found.Missing, found.Repeated = r.books.all.audit()
 	}
 	found, err = tell(ctx, r.g, found, nil)
 	return found.Exactly, found.Missing, found.Repeated, err

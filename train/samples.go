@@ -4,24 +4,83 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/covey-ml/covey/ckpt"
 )
 
-// sampleBooks record which samples of an epoch were used, and how often: the sample ledger. Each worker books what it
-// uses; merge adds the others'.
+// sampleBooks are a worker's part of the sample ledger: what it used of the epoch under way. What is handed out in a step is
+// booked when the step is done; a step that fails has used nothing.
 type sampleBooks struct {
+	epoch int        // of what is booked
+	base  *sampleSet // used before this group was formed, the same on every worker; nil: nothing was
+	own   *sampleSet // by this worker since
+	all   *sampleSet // on rank 0, what all had used when they last told each other; nil elsewhere
+	ids   []int      // handed out in the step under way
+	runs  [][2]int   // the same, from and to
+
+	sliced bool // runs have been handed out
+}
+
+func newSampleBooks(n int) *sampleBooks { return &sampleBooks{own: newSampleSet(n)} }
+
+// use notes samples that a step uses.
+func (b *sampleBooks) use(ids []int) { b.ids = append(b.ids, ids...) }
+
+// useRun notes the samples lo to hi-1.
+func (b *sampleBooks) useRun(lo, hi int) { b.runs, b.sliced = append(b.runs, [2]int{lo, hi}), true }
+
+// commit books what was handed out in a step of an epoch, that is done. The first step of an epoch closes the books of the one
+// before.
+func (b *sampleBooks) commit(epoch int) {
+	if epoch != b.epoch {
+		b.begin(epoch)
+	}
+	b.own.use(b.ids)
+	for _, r := range b.runs {
+		b.own.useRun(r[0], r[1])
+	}
+	b.drop()
+}
+
+// drop forgets what was handed out in a step that is not going to be done.
+func (b *sampleBooks) drop() { b.ids, b.runs = b.ids[:0], b.runs[:0] }
+
+// begin opens the books of an epoch.
+func (b *sampleBooks) begin(epoch int) {
+	b.epoch, b.base = epoch, nil
+	b.own.clear()
+}
+
+// collect makes all of what the workers used in this generation and what had been used before.
+func (b *sampleBooks) collect(now *sampleSet) {
+	b.all = now
+	if b.base != nil {
+		b.all.add(b.base)
+	}
+}
+
+// tensors view what all have used, or on who does not know it what it used itself; their Data aliases it.
+func (b *sampleBooks) tensors() []ckpt.Tensor {
+	if b.all != nil {
+		return b.all.tensors()
+	}
+	return b.own.tensors()
+}
+
+// sampleSet records which samples were used, and which more than once.
+type sampleSet struct {
 	n     int
 	once  []uint64 // bit i: sample i was used
 	twice []uint64 // bit i: sample i was used more than once
 }
 
-func newSampleBooks(n int) *sampleBooks {
+func newSampleSet(n int) *sampleSet {
 	words := (n + 63) / 64
-	return &sampleBooks{n: n, once: make([]uint64, words), twice: make([]uint64, words)}
+	return &sampleSet{n: n, once: make([]uint64, words), twice: make([]uint64, words)}
 }
 
-func (b *sampleBooks) use(ids []int) {
+func (b *sampleSet) use(ids []int) {
 	for _, id := range ids {
 		w, bit := id/64, uint64(1)<<(id%64)
 		b.twice[w] |= b.once[w] & bit
@@ -30,7 +89,7 @@ func (b *sampleBooks) use(ids []int) {
 }
 
 // useRun books the samples lo to hi-1.
-func (b *sampleBooks) useRun(lo, hi int) {
+func (b *sampleSet) useRun(lo, hi int) {
 	for lo < hi {
 		w := lo / 64
 		end := min(hi, 64*(w+1))
@@ -41,18 +100,30 @@ func (b *sampleBooks) useRun(lo, hi int) {
 	}
 }
 
-func (b *sampleBooks) clear() {
+func (b *sampleSet) clear() {
 	clear(b.once)
 	clear(b.twice)
 }
 
-// tensors view the books; their Data aliases them.
-func (b *sampleBooks) tensors() []ckpt.Tensor {
+// add books what o holds.
+func (b *sampleSet) add(o *sampleSet) {
+	for w := range b.once {
+		b.twice[w] |= o.twice[w] | b.once[w]&o.once[w]
+		b.once[w] |= o.once[w]
+	}
+}
+
+func (b *sampleSet) clone() *sampleSet {
+	return &sampleSet{b.n, slices.Clone(b.once), slices.Clone(b.twice)}
+}
+
+// tensors view the set; their Data aliases it.
+func (b *sampleSet) tensors() []ckpt.Tensor {
 	return []ckpt.Tensor{ckpt.Uint64s("once", nil, b.once), ckpt.Uint64s("twice", nil, b.twice)}
 }
 
 // encode writes both bit sets, little-endian.
-func (b *sampleBooks) encode() []byte {
+func (b *sampleSet) encode() []byte {
 	out := make([]byte, 0, 16*len(b.once))
 	for _, w := range b.once {
 		out = binary.LittleEndian.AppendUint64(out, w)
@@ -63,8 +134,8 @@ func (b *sampleBooks) encode() []byte {
 	return out
 }
 
-// merge adds what another worker's books of the same epoch, encoded, hold.
-func (b *sampleBooks) merge(p []byte) error {
+// merge adds what another set of the same epoch, encoded, holds.
+func (b *sampleSet) merge(p []byte) error {
 	if len(p) != 16*len(b.once) {
 		return fmt.Errorf("train: sample books of %d bytes, expected %d", len(p), 16*len(b.once))
 	}
@@ -81,7 +152,7 @@ func (b *sampleBooks) merge(p []byte) error {
 const exceptionsListed = 20
 
 // audit tells whether each sample was used exactly once, and lists the first exceptions.
-func (b *sampleBooks) audit() (exactly bool, missing, repeated []int) {
+func (b *sampleSet) audit() (exactly bool, missing, repeated []int) {
 	used := 0
 	for w, o := range b.once {
 		used += bits.OnesCount64(o)

@@ -7,7 +7,7 @@ import (
 
 func TestSampleBooks(t *testing.T) {
 	const n = 130
-	a, b := newSampleBooks(n), newSampleBooks(n)
+	a, b := newSampleSet(n), newSampleSet(n)
 	for i := range n {
 		switch {
 		case i == 7 || i == 129: // nobody uses these

@@ -93,6 +93,9 @@ func (s *Strategy) State() []ckpt.Tensor { return nil }
 // Load implements ckpt.Stateful.
 func (s *Strategy) Load(ts []ckpt.Tensor) error { return ckpt.Match(ts, nil) }
 
+// Undoes implements strategy.Undoer.
+func (*Strategy) Undoes() {}
+
 // prepare makes the buffers, once.
 func (s *Strategy) prepare(w *strategy.Worker) {
 	layout := w.Model.Layout()
@@ -143,7 +146,7 @@ func (s *Strategy) cut(w *strategy.Worker) {
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		b.vector = reduce.Vector{Name: b.name, Head: max(0, head-b.lo), Off: max(0, b.lo-head), Parts: make([][]float32, len(s.parts))}
-		if w.Shard && w.Optimizer.Local() && sc != nil && sc.Scatters(b.hi-b.lo) {
+		if w.Shard && !s.late(w) && sc != nil && sc.Scatters(b.hi-b.lo) {
 			b.update = func(lo, hi int) { s.timed(b.lo+lo, b.lo+hi) }
 		}
 	}
@@ -204,7 +207,7 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 		s.outer = nil
 		return strategy.Report{Times: strategy.Times{Wait: wait}}, err
 	}
-	if !w.Optimizer.Local() {
+	if s.late(w) {
 		s.update(0, head+len(w.X))
 	}
 	var rep strategy.Report
@@ -320,7 +323,7 @@ func (s *Strategy) reduceAll() error {
 	return nil
 }
 
-// reduce sums bucket k and, unless the optimizer waits for all of them, updates its parameters.
+// reduce sums bucket k and, unless updates wait for all of them, updates its parameters.
 func (s *Strategy) reduce(ctx context.Context, k int) error {
 	w, b := s.worker, &s.buckets[k]
 	clock := w.Group.Clock()
@@ -332,11 +335,14 @@ func (s *Strategy) reduce(ctx context.Context, k int) error {
 		err = w.Reducer.Sum(ctx, b.vector)
 	}
 	s.comm += clock.Now() - t - (s.updated - before)
-	if err == nil && b.update == nil && w.Optimizer.Local() {
+	if err == nil && b.update == nil && !s.late(w) {
 		s.timed(b.lo, b.hi)
 	}
 	return err
 }
+
+// late tells whether updates wait for the sums of all buckets.
+func (*Strategy) late(w *strategy.Worker) bool { return w.Undo || !w.Optimizer.Local() }
 
 // timed is update with its time booked.
 func (s *Strategy) timed(lo, hi int) {
