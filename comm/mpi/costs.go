@@ -1,0 +1,12 @@
+package mpi
+
+import "github.com/covey-ml/covey/comm"
+
+// costs are what this transport's messages cost: those of shared memory with what frames, copies and looking add. Where the
+// network between hosts is a fast one, the choice of an algorithm is still the same for most sizes.
+var costs = func() comm.Costs {
+	c := comm.ShmCosts
+	c.Name, c.Board = "mpi", comm.BoardCosts{}
+	c.Alpha, c.Message, c.Beta, c.BetaBeyond = 3e-6, 1e-6, 0.3e-9, 0.5e-9
+	return c
+}()
