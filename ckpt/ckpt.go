@@ -52,4 +52,5 @@ type Tensor struct {
 	Shape []int
 	Data  []byte
 	Shard Shard
+	Piece *Piece // of a larger tensor that several workers write; nil for a whole one
 }

@@ -180,7 +180,7 @@ func TestTamperedManifestIsRefused(t *testing.T) {
 		want string
 	}{
 		{"format", func(m *Manifest) { m.Format = "other" }, `format is "other"`},
-		{"version", func(m *Manifest) { m.Version = 2 }, "version is 2, this program reads 1"},
+		{"version", func(m *Manifest) { m.Version = 3 }, "version is 3, this program reads 1"},
 		{"step", func(m *Manifest) { m.Step = -1 }, "step is -1"},
 		{"weights", func(m *Manifest) { m.WeightsSHA256 = "00" }, "parameters' SHA-256"},
 		{"missing file", func(m *Manifest) { delete(m.Files, StateFile) }, "files must be"},
@@ -416,7 +416,7 @@ func TestPruneKilled(t *testing.T) {
 			t.Fatalf("%v: no error", m)
 		}
 		m.heal()
-		all, err := list(m, "run")
+		all, err := list(m, "run/checkpoints")
 		if err != nil || len(all) == 0 || all[len(all)-1].Step != 3 {
 			t.Fatalf("killed at %d: left %v, %v", k, all, err)
 		}

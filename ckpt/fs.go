@@ -1,18 +1,27 @@
 package ckpt
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 )
 
-// fsys is what a checkpoint folder needs of a file system. Tests bring one that fails or loses power at a chosen point.
+// fsys is what a checkpoint folder needs of a file system or an object store. Tests bring one that fails or loses power
+// at a chosen point.
 type fsys interface {
+	// Objects tells that this is an object store: a name appears at once with its whole content, for good, when its file
+	// is synced; there are no folders to make or to sync, and nothing is renamed.
+	Objects() bool
 	MkdirAll(dir string) error
-	Create(name string) (file, error)
+	// Create makes a file that is about to get size bytes. Closed before it is synced, it is given up.
+	Create(name string, size int64) (file, error)
+	// Link gives the new name to the content of from, an existing file, without sending it. Who cannot says so.
+	Link(from, to string) error
 	Open(name string) (source, error)
 	Rename(from, to string) error
+	// RemoveAll takes away a file or a folder. In an object store, a folder's manifest goes first.
 	RemoveAll(name string) error
 	// SyncDir makes the names in dir durable.
 	SyncDir(dir string) error
@@ -27,6 +36,14 @@ type file interface {
 	Close() error
 }
 
+// checker is a file system that can say, without sending a file back, whether what it holds is what was sent.
+type checker interface {
+	// Check returns errCannotCheck when only reading the file would tell.
+	Check(name string, want FileInfo) error
+}
+
+var errCannotCheck = errors.New("the store does not say what it holds")
+
 type source interface {
 	io.ReaderAt
 	Size() int64
@@ -36,11 +53,36 @@ type source interface {
 // disk is the machine's file system.
 type disk struct{}
 
+func (disk) Objects() bool                    { return false }
 func (disk) MkdirAll(dir string) error        { return os.MkdirAll(dir, 0o777) }
-func (disk) Create(name string) (file, error) { return os.Create(name) }
+func (disk) Link(from, to string) error       { return os.Link(from, to) }
 func (disk) Rename(from, to string) error     { return os.Rename(from, to) }
 func (disk) RemoveAll(name string) error      { return os.RemoveAll(name) }
 func (disk) Exists(name string) (bool, error) { return exists(os.Lstat(name)) }
+
+// Create takes away what has the name before: it may be a link to a file of another checkpoint.
+func (disk) Create(name string, _ int64) (file, error) {
+	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	return diskFile{f}, nil
+}
+
+type diskFile struct{ *os.File }
+
+// Sync also drops what the system keeps of the file in memory, where it can, so that reading it back asks the disk.
+func (f diskFile) Sync() error {
+	if err := f.File.Sync(); err != nil {
+		return err
+	}
+	forget(f.File)
+	return nil
+}
+
 func (disk) List(dir string) (out []string, err error) {
 	all, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {
@@ -89,12 +131,12 @@ func (disk) Open(name string) (source, error) {
 		f.Close()
 		return nil, &os.PathError{Op: "read", Path: name, Err: os.ErrInvalid}
 	}
-	return opened{f, info.Size()}, nil
+	return openFile{f, info.Size()}, nil
 }
 
-type opened struct {
+type openFile struct {
 	*os.File
 	size int64
 }
 
-func (o opened) Size() int64 { return o.size }
+func (o openFile) Size() int64 { return o.size }

@@ -17,10 +17,12 @@ const (
 	ManifestFile = "manifest.json"
 )
 
-// Format and Version are what a manifest says of itself.
+// Format and Version are what a manifest says of itself. A checkpoint in more than the two files that every one had at
+// first says VersionParts, which programs that read Version alone refuse by name.
 const (
-	Format  = "covey-checkpoint"
-	Version = 1
+	Format       = "covey-checkpoint"
+	Version      = 1
+	VersionParts = 2
 )
 
 const maxManifest = 16 << 20 // bytes
@@ -37,6 +39,7 @@ type Manifest struct {
 	Microshards int    `json:"microshards"` // slices of the global batch, fixed for the run
 
 	// WeightsSHA256 is the SHA-256 of the flat vector of parameters, little-endian: equal runs have equal ones.
+	// Of a checkpoint that several workers wrote it may be empty.
 	WeightsSHA256 string              `json:"weights_sha256"`
 	Files         map[string]FileInfo `json:"files"`
 
@@ -118,16 +121,14 @@ func decodeManifest(b []byte) (Manifest, error) {
 	switch {
 	case m.Format != Format:
 		return Manifest{}, fmt.Errorf("%s: format is %q, expected %q", ManifestFile, m.Format, Format)
-	case m.Version != Version:
-		return Manifest{}, fmt.Errorf("%s: version is %d, this program reads %d", ManifestFile, m.Version, Version)
+	case m.Version != Version && m.Version != VersionParts:
+		return Manifest{}, fmt.Errorf("%s: version is %d, this program reads %d and %d", ManifestFile, m.Version, Version, VersionParts)
 	}
 	if err := m.check(); err != nil {
 		return Manifest{}, fmt.Errorf("%s: %w", ManifestFile, err)
 	}
-	for _, name := range []string{ModelFile, StateFile} {
-		if f, ok := m.Files[name]; !ok || f.Size < 0 || len(m.Files) != 2 {
-			return Manifest{}, fmt.Errorf("%s: files must be %s and %s", ManifestFile, ModelFile, StateFile)
-		}
+	if err := m.checkFiles(); err != nil {
+		return Manifest{}, fmt.Errorf("%s: %w", ManifestFile, err)
 	}
 	for k, v := range m.Extra { // indented for people on disk
 		var c bytes.Buffer

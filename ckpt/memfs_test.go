@@ -21,6 +21,11 @@ type memfs struct {
 	fault  error // what it returns
 	room   int   // bytes that may still be written; -1 for no limit
 	fired  bool  // whether the fault struck
+
+	objects bool // be an object store: see fsys
+	noLinks bool
+	links   int // made so far
+	lieAt   int // the file, from 1, that is not stored as it was written; 0 for none
 }
 
 type node struct {
@@ -83,6 +88,9 @@ func (m *memfs) find(name string) (parent *node, base string, n *node) {
 }
 
 func (m *memfs) MkdirAll(dir string) error {
+	if m.objects {
+		return nil
+	}
 	if m.strike() {
 		return m.fault
 	}
@@ -96,25 +104,72 @@ func (m *memfs) MkdirAll(dir string) error {
 	return nil
 }
 
-func (m *memfs) Create(name string) (file, error) {
+func (m *memfs) Objects() bool { return m.objects }
+
+// Link makes another name of the same file.
+func (m *memfs) Link(from, to string) error {
+	if m.noLinks {
+		return errors.ErrUnsupported
+	}
+	if m.strike() {
+		return m.fault
+	}
+	_, _, n := m.find(from)
+	if n == nil || n.kids != nil {
+		return os.ErrNotExist
+	}
+	parent, base := m.holder(to)
+	if parent == nil {
+		return os.ErrNotExist
+	}
+	m.links++
+	if m.objects { // a copy, which later damage to the first does not touch
+		parent.kids[base] = &node{data: slices.Clone(n.data), stored: slices.Clone(n.data)}
+		parent.synced[base] = parent.kids[base]
+		return nil
+	}
+	parent.kids[base] = n
+	return nil
+}
+
+// holder finds the folder that a file is to be in. Among objects it comes into being with the file.
+func (m *memfs) holder(name string) (parent *node, base string) {
+	at := m.root
+	parts := strings.Split(filepath.ToSlash(filepath.Clean(name)), "/")
+	for _, part := range parts[:len(parts)-1] {
+		if at.kids[part] == nil {
+			if !m.objects {
+				return nil, ""
+			}
+			at.kids[part] = folder()
+			at.synced[part] = at.kids[part]
+		}
+		at = at.kids[part]
+	}
+	return at, parts[len(parts)-1]
+}
+
+func (m *memfs) Create(name string, size int64) (file, error) {
 	if m.strike() {
 		return nil, m.fault
 	}
-	parent, base, n := m.find(name)
+	if m.objects {
+		return &memfile{fs: m, n: &node{}, name: name, size: size}, nil
+	}
+	parent, base := m.holder(name)
 	if parent == nil {
 		return nil, os.ErrNotExist
 	}
-	if n == nil {
-		n = &node{}
-		parent.kids[base] = n
-	}
-	n.data = nil
-	return &memfile{m, n}, nil
+	n := &node{} // not the one of that name: it may have others
+	parent.kids[base] = n
+	return &memfile{fs: m, n: n, name: name, size: size}, nil
 }
 
 type memfile struct {
-	fs *memfs
-	n  *node
+	fs   *memfs
+	n    *node
+	name string
+	size int64
 }
 
 // Write that fails has written half.
@@ -140,7 +195,21 @@ func (f *memfile) Sync() error {
 	if f.fs.strike() {
 		return f.fs.fault
 	}
+	if int64(len(f.n.data)) != f.size {
+		return fmt.Errorf("%s has %d bytes, %d were announced", f.name, len(f.n.data), f.size)
+	}
+	if f.fs.lieAt > 0 {
+		if f.fs.lieAt--; f.fs.lieAt == 0 {
+			f.n.data = slices.Clone(f.n.data)
+			f.n.data[len(f.n.data)/2] ^= 4
+			f.fs.fired = true
+		}
+	}
 	f.n.stored = slices.Clone(f.n.data)
+	if f.fs.objects {
+		parent, base := f.fs.holder(f.name)
+		parent.kids[base], parent.synced[base] = f.n, f.n
+	}
 	return nil
 }
 
@@ -154,6 +223,9 @@ func (f *memfile) Close() error {
 func (m *memfs) Rename(from, to string) error {
 	if m.strike() {
 		return m.fault
+	}
+	if m.objects {
+		panic("an object is renamed")
 	}
 	p, pb, n := m.find(from)
 	q, qb, there := m.find(to)
@@ -179,6 +251,9 @@ func (m *memfs) RemoveAll(name string) error {
 		names = append(names, k)
 	}
 	slices.Sort(names)
+	if i := slices.Index(names, ManifestFile); i > 0 {
+		names = slices.Insert(slices.Delete(names, i, i+1), 0, ManifestFile)
+	}
 	for _, k := range names {
 		if err := m.RemoveAll(filepath.Join(name, k)); err != nil {
 			return err
@@ -188,10 +263,16 @@ func (m *memfs) RemoveAll(name string) error {
 		return m.fault
 	}
 	delete(parent.kids, base)
+	if m.objects {
+		delete(parent.synced, base)
+	}
 	return nil
 }
 
 func (m *memfs) SyncDir(dir string) error {
+	if m.objects {
+		return nil
+	}
 	if m.strike() {
 		return m.fault
 	}

@@ -23,6 +23,8 @@ const (
 	metadataKey = "__metadata__"
 	// shardKey and a tensor's name make the metadata entry that holds its Shard, which safetensors has no field for.
 	shardKey = "covey.shard."
+	// pieceKey, likewise, holds its Piece.
+	pieceKey = "covey.piece."
 )
 
 // bits is the size of an element of each type that safetensors knows. Covey writes the types of its constants and
@@ -37,24 +39,31 @@ var bits = map[DType]int64{
 // larger elements come before smaller ones, so that each is aligned to its element. Equal input gives equal bytes. A
 // Shard other than Replicated is kept as a metadata entry, which Read takes out again.
 func Write(w io.Writer, tensors []Tensor, meta map[string]string) error {
-	tensors = slices.Clone(tensors)
-	slices.SortStableFunc(tensors, func(a, b Tensor) int { return int(bits[b.Type] - bits[a.Type]) })
-	head, err := header(tensors, meta)
+	parts, err := encode(tensors, meta)
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(head)))); err != nil {
-		return err
-	}
-	if _, err := w.Write(head); err != nil {
-		return err
-	}
-	for _, t := range tensors {
-		if _, err := w.Write(t.Data); err != nil {
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// encode returns the parts of a file: those after the second alias the tensors.
+func encode(tensors []Tensor, meta map[string]string) ([][]byte, error) {
+	tensors = slices.Clone(tensors)
+	slices.SortStableFunc(tensors, func(a, b Tensor) int { return int(bits[b.Type] - bits[a.Type]) })
+	head, err := header(tensors, meta)
+	if err != nil {
+		return nil, err
+	}
+	parts := [][]byte{binary.LittleEndian.AppendUint64(nil, uint64(len(head))), head}
+	for _, t := range tensors {
+		parts = append(parts, t.Data)
+	}
+	return parts, nil
 }
 
 // header checks the tensors and makes the JSON by hand, so that the entries stand in the order of the data.
@@ -81,12 +90,21 @@ func header(tensors []Tensor, meta map[string]string) ([]byte, error) {
 			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
 		}
 		key := shardKey + t.Name
-		if _, taken := all[key]; taken {
-			return nil, fmt.Errorf("metadata %q: the name is reserved", key)
+		for _, k := range []string{key, pieceKey + t.Name} {
+			if _, taken := meta[k]; taken {
+				return nil, fmt.Errorf("metadata %q: the name is reserved", k)
+			}
 		}
 		if t.Shard != "" && t.Shard != Replicated {
 			all[key] = string(t.Shard)
 		}
+		if t.Piece == nil {
+			continue
+		}
+		if err := t.checkPiece(); err != nil {
+			return nil, fmt.Errorf("tensor %q: %w", t.Name, err)
+		}
+		all[pieceKey+t.Name] = t.Piece.String()
 	}
 
 	b := []byte{'{'}
@@ -264,6 +282,17 @@ func parseHeader(head []byte, size int64) ([]entry, map[string]string, error) {
 				return nil, nil, fmt.Errorf("safetensors: tensor %q: %w", e.Name, err)
 			}
 			delete(p.meta, shardKey+e.Name)
+		}
+		if text, ok := p.meta[pieceKey+e.Name]; ok {
+			piece, err := parsePiece(text)
+			if err == nil {
+				e.Piece = &piece
+				err = e.checkPiece()
+			}
+			if err != nil {
+				return nil, nil, fmt.Errorf("safetensors: tensor %q: %w", e.Name, err)
+			}
+			delete(p.meta, pieceKey+e.Name)
 		}
 	}
 	if len(p.meta) == 0 {
