@@ -125,7 +125,7 @@ func contentOf(name string, parts ...[]byte) content {
 // create writes one file, makes it durable and reads it back.
 func create(fs fsys, dir string, c content) error {
 	path := filepath.Join(dir, c.name)
-	f, err := fs.Create(path, c.info.Size)
+	f, err := fs.Create(path, c.info)
 	if err != nil {
 		return err
 	}

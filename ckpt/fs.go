@@ -15,8 +15,8 @@ type fsys interface {
 	// is synced; there are no folders to make or to sync, and nothing is renamed.
 	Objects() bool
 	MkdirAll(dir string) error
-	// Create makes a file that is about to get size bytes. Closed before it is synced, it is given up.
-	Create(name string, size int64) (file, error)
+	// Create makes a file that is about to get this content. Closed before it is synced, it is given up.
+	Create(name string, want FileInfo) (file, error)
 	// Link gives the new name to the content of from, an existing file, without sending it. Who cannot says so.
 	Link(from, to string) error
 	Open(name string) (source, error)
@@ -61,7 +61,7 @@ func (disk) RemoveAll(name string) error      { return os.RemoveAll(name) }
 func (disk) Exists(name string) (bool, error) { return exists(os.Lstat(name)) }
 
 // Create takes away what has the name before: it may be a link to a file of another checkpoint.
-func (disk) Create(name string, _ int64) (file, error) {
+func (disk) Create(name string, _ FileInfo) (file, error) {
 	if err := os.Remove(name); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}

@@ -149,12 +149,12 @@ func (m *memfs) holder(name string) (parent *node, base string) {
 	return at, parts[len(parts)-1]
 }
 
-func (m *memfs) Create(name string, size int64) (file, error) {
+func (m *memfs) Create(name string, want FileInfo) (file, error) {
 	if m.strike() {
 		return nil, m.fault
 	}
 	if m.objects {
-		return &memfile{fs: m, n: &node{}, name: name, size: size}, nil
+		return &memfile{fs: m, n: &node{}, name: name, size: want.Size}, nil
 	}
 	parent, base := m.holder(name)
 	if parent == nil {
@@ -162,7 +162,7 @@ func (m *memfs) Create(name string, size int64) (file, error) {
 	}
 	n := &node{} // not the one of that name: it may have others
 	parent.kids[base] = n
-	return &memfile{fs: m, n: n, name: name, size: size}, nil
+	return &memfile{fs: m, n: n, name: name, size: want.Size}, nil
 }
 
 type memfile struct {
