@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,52 +17,62 @@ import (
 // could read it.
 const (
 	EnvRank  = "COVEY_RANK"
+	EnvID    = "COVEY_MEMBER" // see Member.ID
 	EnvToken = "COVEY_TOKEN"
 	EnvShm   = "COVEY_SHM" // the descriptor of the shared memory
 )
 
 // Process is a worker on this host.
 type Process struct {
-	Rank  int
+	Rank  int    // that it was started as
+	ID    string // by which the others know it
 	cmd   *exec.Cmd
 	ended chan struct{}
 	err   error // how it ended; read after ended
 }
 
-// Start runs n workers, ranks 0 to n-1: this same binary with args. They live in process groups of their own, so that
-// a Ctrl-C on the terminal reaches only the launcher, which passes it on in order. shm, when not nil, is inherited.
+// Start runs n workers, ranks 0 to n-1: this same binary with args. shm, when not nil, is inherited.
 func Start(n int, args []string, token string, shm *os.File, clock comm.Clock) ([]*Process, error) {
+	var all []*Process
+	for r := range n {
+		p, err := StartOne(r, args, token, shm, clock)
+		if err != nil {
+			Kill(all)
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+// StartOne runs one worker. It lives in a process group of its own, so that a Ctrl-C on the terminal reaches only the launcher,
+// which passes it on in order.
+func StartOne(rank int, args []string, token string, shm *os.File, clock comm.Clock) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	var all []*Process
-	for r := range n {
-		cmd := exec.Command(self, args...)
-		cmd.Stderr = os.Stderr
-		for _, v := range os.Environ() {
-			if !strings.HasPrefix(v, EnvRank+"=") && !strings.HasPrefix(v, EnvToken+"=") && !strings.HasPrefix(v, EnvShm+"=") {
-				cmd.Env = append(cmd.Env, v)
-			}
+	p := &Process{Rank: rank, ID: NewID(), cmd: exec.Command(self, args...), ended: make(chan struct{})}
+	p.cmd.Stderr = os.Stderr
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); !slices.Contains([]string{EnvRank, EnvID, EnvToken, EnvShm}, name) {
+			p.cmd.Env = append(p.cmd.Env, v)
 		}
-		cmd.Env = append(cmd.Env, fmt.Sprintf("%s=%d", EnvRank, r), EnvToken+"="+token)
-		if shm != nil {
-			cmd.ExtraFiles = []*os.File{shm}
-			cmd.Env = append(cmd.Env, EnvShm+"=3") // ExtraFiles start after standard error
-		}
-		ownGroup(cmd)
-		if err := cmd.Start(); err != nil {
-			Kill(all)
-			return nil, fmt.Errorf("starting worker %d: %w", r, err)
-		}
-		p := &Process{Rank: r, cmd: cmd, ended: make(chan struct{})}
-		clock.Go(func() {
-			p.err = cmd.Wait()
-			close(p.ended)
-		})
-		all = append(all, p)
 	}
-	return all, nil
+	p.cmd.Env = append(p.cmd.Env, fmt.Sprintf("%s=%d", EnvRank, rank), EnvID+"="+p.ID, EnvToken+"="+token)
+	if shm != nil {
+		p.cmd.ExtraFiles = []*os.File{shm}
+		p.cmd.Env = append(p.cmd.Env, EnvShm+"=3") // ExtraFiles start after standard error
+	}
+	ownGroup(p.cmd)
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting worker %d: %w", rank, err)
+	}
+	clock.Go(func() {
+		p.err = p.cmd.Wait()
+		close(p.ended)
+	})
+	return p, nil
 }
 
 // Pid is the process number.

@@ -33,13 +33,11 @@ type Generation struct {
 
 // GenerationInfo is told when a generation after the first begins to train.
 type GenerationInfo struct {
-	Number  uint64
-	Workers int
-	Step    int // done before it
-	Why     string
-	Gone    []string `json:",omitempty"`
-	// Notes say what was lost with those who are gone, or had to be made anew.
-	Notes []string `json:",omitempty"`
+	StartInfo // its Notes say what was lost with those who are gone
+	Number    uint64
+	Workers   int
+	Why       string
+	Gone      []string `json:",omitempty"`
 }
 
 // Elastic trains on one worker in one generation of workers after the other, until the run ends. When one is lost the others go
@@ -94,13 +92,18 @@ func (r *run) undoable() bool {
 	return undoes && !keeps && len(r.strategy.State()) == 0
 }
 
-// announce tells of a generation after the first.
+// announce tells that the training begins, or goes on in another generation.
 func (r *run) announce() {
-	if r.kept == nil || r.kept.generation.Number <= 1 || r.c.Events.Generation == nil {
-		return
+	start := StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(),
+		Samples: r.c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes, Books: r.ledger.Totals()}
+	again := r.kept != nil && r.kept.generation.Number > 1
+	switch e := r.c.Events; {
+	case !again && e.Start != nil:
+		e.Start(start)
+	case again && e.Generation != nil:
+		gen := r.kept.generation
+		e.Generation(GenerationInfo{StartInfo: start, Number: gen.Number, Workers: r.g.Size(), Why: gen.Why, Gone: gen.Gone})
 	}
-	gen := r.kept.generation
-	r.c.Events.Generation(GenerationInfo{Number: gen.Number, Workers: r.g.Size(), Step: r.step, Why: gen.Why, Gone: gen.Gone, Notes: r.notes})
 }
 
 func leaves(ids []int) string {

@@ -177,10 +177,6 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if r.first < 0 {
 		r.first = r.step
 	}
-	if c.Events.Start != nil {
-		c.Events.Start(StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(),
-			Samples: c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes, Books: r.ledger.Totals()})
-	}
 	r.announce()
 	return r, nil
 }

@@ -66,7 +66,7 @@ type benchOptions struct {
 	timeout   time.Duration
 	listen    string
 	join      int
-	creds     credentials
+	reach     reach
 }
 
 func (o *benchOptions) addFlags(c *cobra.Command) {
@@ -84,7 +84,7 @@ func (o *benchOptions) addWorkerFlags(c *cobra.Command, workers string) {
 	c.Flags().DurationVar(&o.timeout, "timeout", 30*time.Second, "longest wait for another worker")
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address at which workers join")
 	c.Flags().IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere with covey bench worker")
-	o.creds.addFlags(c)
+	o.reach.addFlags(c)
 }
 
 // check refuses what no measurement can do.

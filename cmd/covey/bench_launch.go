@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +15,6 @@ import (
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/comm/shm"
-	"github.com/covey-ml/covey/comm/tcp"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/plan"
 	"github.com/covey-ml/covey/vec"
@@ -131,24 +127,19 @@ func (o *benchOptions) launch(c *cobra.Command, n int, task benchTask, tell func
 
 func (o *benchOptions) processes(ctx context.Context, cancel context.CancelCauseFunc, c *cobra.Command, n int, task benchTask, tell func(json.RawMessage)) error {
 	clock := comm.RealClock()
-	creds, err := o.creds.load()
-	if err != nil {
-		return err
-	}
 	text, err := json.Marshal(task)
 	if err != nil {
 		return err
 	}
-	token := os.Getenv(cluster.EnvToken)
-	if token == "" {
-		token = cluster.NewToken()
-	}
-	door, err := cluster.Listen(o.listen, token, creds, clock)
+	b, err := o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName("bench"), "", func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) })
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
-	defer door.Close()
+	defer b.close()
 	local, wait := n-o.join, startUp
+	if o.join > 0 {
+		wait = joinWait
+	}
 	var memory *os.File
 	if o.transport == job.Shm {
 		if memory, err = shm.Create(n, shm.Options{}); err != nil {
@@ -156,11 +147,17 @@ func (o *benchOptions) processes(ctx context.Context, cancel context.CancelCause
 		}
 		defer memory.Close()
 	}
-	args := []string{"bench", "worker", door.Addr()}
-	if o.creds.dir != "" {
-		args = append(args, "--tls", o.creds.dir, "--node", o.creds.node)
+	follow := &benchFollower{tell: tell, local: local, clock: clock, done: make(chan struct{})}
+	if follow.c, err = cluster.Coordinate(ctx, b.store, clock, follow.hear); err != nil {
+		return err
 	}
-	procs, err := cluster.Start(local, args, token, memory, clock)
+	defer follow.c.Close()
+	run := cluster.Run{Job: text, Local: local, Limits: cluster.Limits{Min: n, Max: n, Wait: wait, Patience: o.timeout + startUp}, Orphan: startUp}
+	if err := follow.c.Start(ctx, run, n); err != nil {
+		return err
+	}
+	args := append([]string{"bench", "worker", b.address(), "--run", b.run}, o.reach.args()...)
+	procs, err := cluster.Start(local, args, b.token, memory, clock)
 	if err != nil {
 		return err
 	}
@@ -169,95 +166,146 @@ func (o *benchOptions) processes(ctx context.Context, cancel context.CancelCause
 		cancel(&saidError{errors.New("interrupted"), exitInterrupted})
 		cluster.Kill(procs)
 	})()
+	follow.watch(procs)
 	if o.join > 0 {
-		wait = joinWait
-		fmt.Fprintf(c.ErrOrStderr(), "waiting for %s to join: %s\n", count(o.join, "worker"), o.invitation(door.Addr(), token))
-	}
-	met, done := clock.WithTimeout(ctx, wait)
-	defer done()
-	met, abort := context.WithCancelCause(met)
-	defer abort(nil)
-	for _, p := range procs {
-		clock.Go(func() {
-			<-p.Ended()
-			how, _ := p.End()
-			abort(fmt.Errorf("worker %d ended before the start: %s", p.Rank, how))
-		})
-	}
-	if err := door.Gather(met, n, cluster.Welcome{Generation: 1, Job: text, Local: local}, nil); err != nil {
-		cluster.Kill(procs)
-		return err
-	}
-	return o.hear(ctx, door, procs, clock, tell)
-}
-
-func (o *benchOptions) invitation(addr, token string) string {
-	if o.creds.dir != "" {
-		return fmt.Sprintf("covey bench worker %s --tls DIR", addr)
-	}
-	return fmt.Sprintf("%s=%s covey bench worker %s", cluster.EnvToken, token, addr)
-}
-
-// hear follows the workers to their end. Once one has failed, the others hear of it from their group, and those that do
-// not end by themselves are ended.
-func (o *benchOptions) hear(ctx context.Context, door *cluster.Coordinator, procs []*cluster.Process, clock comm.Clock, tell func(json.RawMessage)) error {
-	var worst *codedError
-	over, end := context.WithCancel(ctx)
-	defer end()
-	closing := false
-	door.Hear(func(rank int, m cluster.Message) {
-		switch m.Kind {
-		case cluster.KindEvent:
-			tell(m.Event)
-			return
-		case cluster.KindError:
-			text := m.Error
-			if m.Code != exitUsage && m.Code != exitData {
-				text = fmt.Sprintf("worker %d: %s", rank, text)
-			}
-			if worst == nil || weight(m.Code) > weight(worst.code) {
-				worst = &codedError{errors.New(text), m.Code}
-			}
-		case "":
-		default:
-			return
+		with := fmt.Sprintf("covey bench worker %s --run %s --tls DIR", b.address(), b.run)
+		if b.token != "" {
+			with = fmt.Sprintf("%s=%s covey bench worker %s --run %s", cluster.EnvToken, b.token, b.address(), b.run)
 		}
-		if closing {
-			return
-		}
-		closing = true
-		clock.Go(func() {
-			if clock.Sleep(over, grace) == nil {
-				cluster.Kill(procs)
-				door.Close()
-			}
-		})
-	})
+		fmt.Fprintf(c.ErrOrStderr(), "waiting for %s to join: %s\n", count(o.join, "worker"), with)
+	}
+	select {
+	case <-follow.done:
+	case <-ctx.Done():
+	}
 	cluster.Reap(procs, grace, clock)
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	var lost []string
+	return follow.result()
+}
+
+// benchFollower follows the workers of a measurement to their end. Once one has failed, the others hear of it from their group,
+// and those that do not end by themselves are ended.
+type benchFollower struct {
+	c     *cluster.Coordinator
+	tell  func(json.RawMessage)
+	local int
+	clock comm.Clock
+	done  chan struct{}
+
+	mu      sync.Mutex
+	procs   []*cluster.Process
+	members map[string]bool // that have joined and not ended
+	rank    map[string]int
+	worst   *codedError
+	closing bool
+	over    bool
+}
+
+func (f *benchFollower) watch(procs []*cluster.Process) {
+	f.mu.Lock()
+	f.procs = procs
+	f.mu.Unlock()
 	for _, p := range procs {
-		if how, _ := p.End(); p.Died() {
-			lost = append(lost, fmt.Sprintf("worker %d was lost: %s", p.Rank, how))
+		f.clock.Go(func() {
+			<-p.Ended()
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			how, well := p.End()
+			if p.Died() {
+				f.fail(fmt.Sprintf("worker %d was lost: %s", p.Rank, how), exitLost)
+				delete(f.members, p.ID)
+				f.clock.Go(func() { f.c.Dead(p.ID, how, diedCode) })
+			} else if !well && f.rank == nil && f.worst == nil {
+				f.fail(fmt.Sprintf("worker %d ended before the start: %s", p.Rank, how), exitFailed)
+			}
+			f.close()
+			f.check()
+		})
+	}
+}
+
+func (f *benchFollower) fail(text string, code int) {
+	if f.worst == nil || weight(code) > weight(f.worst.code) {
+		f.worst = &codedError{errors.New(text), code}
+	}
+	f.clock.Go(func() { f.c.Stop() })
+}
+
+func (f *benchFollower) hear(n cluster.News) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case n.Event != nil:
+		f.tell(n.Event.Event)
+	case n.Joined != nil:
+		if f.members == nil {
+			f.members = map[string]bool{}
+		}
+		f.members[n.Joined.ID] = true
+	case n.Formed != nil:
+		f.rank = map[string]int{}
+		for r, s := range n.Formed.Seats {
+			f.rank[s.ID] = r
+		}
+	case n.Ended != nil:
+		delete(f.members, n.Ended.ID)
+		if m := n.Ended; m.Code != exitDone && m.Code != diedCode {
+			text := m.Error
+			if m.Code != exitUsage && m.Code != exitData {
+				text = fmt.Sprintf("worker %d: %s", f.rank[m.ID], text)
+			}
+			f.fail(text, m.Code)
+		}
+		f.close()
+	}
+	f.check()
+}
+
+// close gives the others a time of grace, once one has ended. f.mu is held.
+func (f *benchFollower) close() {
+	if f.closing {
+		return
+	}
+	f.closing = true
+	f.clock.Go(func() {
+		f.clock.Sleep(context.Background(), grace)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		cluster.Kill(f.procs)
+		f.members = nil
+		f.check()
+	})
+}
+
+// check closes done when all have ended. f.mu is held.
+func (f *benchFollower) check() {
+	if f.over || len(f.members) > 0 || !f.closing {
+		return
+	}
+	for _, p := range f.procs {
+		select {
+		case <-p.Ended():
+		default:
+			return
 		}
 	}
-	if len(lost) > 0 && (worst == nil || worst.code == exitLost) {
-		slices.Sort(lost)
-		return &codedError{errors.New(strings.Join(lost, "\n  ")), exitLost}
-	}
-	if worst != nil {
-		return worst
+	f.over = true
+	close(f.done)
+}
+
+func (f *benchFollower) result() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.worst != nil {
+		return f.worst
 	}
 	return nil
 }
 
 // benchWorker is one process of a measurement.
-type benchWorker struct {
-	creds credentials
-	wait  time.Duration
-}
+type benchWorker struct{ joinOptions }
 
 func benchWorkerCommand() *cobra.Command {
 	o := &benchWorker{}
@@ -266,69 +314,61 @@ func benchWorkerCommand() *cobra.Command {
 		Short:  "Be a worker of a measurement that was started elsewhere",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(c *cobra.Command, args []string) error { return o.run(c, args[0]) },
+		RunE:   func(c *cobra.Command, args []string) error { return o.work(c, args[0]) },
 	}
 	c.Flags().DurationVar(&o.wait, "wait", time.Minute, "how long to try to reach the measurement")
-	o.creds.addFlags(c)
+	c.Flags().StringVar(&o.run, "run", "", "which one of that server (default: the only one)")
+	o.reach.addFlags(c)
 	return c
 }
 
-func (o *benchWorker) run(c *cobra.Command, addr string) error {
+func (o *benchWorker) work(c *cobra.Command, addr string) error {
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
 	clock := comm.RealClock()
-	creds, err := o.creds.load()
+	o.token = os.Getenv(cluster.EnvToken)
+	want, id, err := started()
 	if err != nil {
 		return err
 	}
-	want, started := -1, false
-	if r := os.Getenv(cluster.EnvRank); r != "" {
-		if want, err = strconv.Atoi(r); err != nil {
-			return usagef("%s is %q, expected a number", cluster.EnvRank, r)
-		}
-		started = true
-	}
-	who := &joinOptions{token: os.Getenv(cluster.EnvToken), wait: o.wait}
-	nc, err := dial(ctx, addr, who, creds == nil, func(ctx context.Context) (net.Conn, error) { return cluster.Dial(ctx, addr, creds, clock) })
+	store, err := o.open(ctx, addr)
 	if err != nil {
 		return err
 	}
-	var peers *tcp.Listener
-	listens := ""
-	if os.Getenv(cluster.EnvShm) == "" {
-		if peers, err = tcp.Listen(ctx, net.JoinHostPort(cluster.Host(nc), "0"), creds); err != nil {
-			return err
-		}
-		defer peers.Close()
-		listens = peers.Addr()
-	}
+	defer store.Close()
 	met, done := clock.WithTimeout(ctx, joinWait)
-	m, err := cluster.Join(met, nc, who.token, listens, want, clock)
+	m, err := cluster.Join(met, store, cluster.Joining{ID: id, Want: want}, clock)
 	done()
 	if err != nil {
-		if started && errors.Is(err, cluster.ErrCalledOff) {
+		if want >= 0 && errors.Is(err, cluster.ErrCalledOff) {
 			return &saidError{err, exitUsage} // the launcher knows why
 		}
 		return &usageError{err}
 	}
 	defer m.Close()
-	m.Watch(func(cause error) { cancel(&saidError{cause, exitInterrupted}) })
+	m.WatchStop(ctx, func(cause error) { cancel(&saidError{cause, exitInterrupted}) })
+	gens := &generations{m: m, reach: &o.reach, host: store.Host(), clock: clock}
+	gens.rank.Store(-1)
 	var task benchTask
-	if err = json.Unmarshal(m.Welcome.Job, &task); err == nil {
-		local := m.Welcome.Local
-		if m.Welcome.Rank >= local {
+	if err = json.Unmarshal(m.Run.Job, &task); err == nil {
+		local := m.Run.Local
+		if want < 0 {
 			local = 1
 		}
-		err = task.run(ctx, func() (comm.Group, error) { return meet(ctx, m.Welcome, peers, task.Timeout) }, local, 1, func(row any) {
-			if m.Welcome.Rank == 0 {
-				m.Event(row)
+		gens.timeout = task.Timeout
+		err = task.run(ctx, func() (comm.Group, error) {
+			gen, err := gens.Next(ctx, nil)
+			return gen.Group, err
+		}, local, 1, func(row any) {
+			if gens.rank.Load() == 0 {
+				m.Sure(row)
 			}
 		})
 	}
-	if err == nil {
-		return nil
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	if told := m.Fail(err, exitCode(err)) == nil; told && started {
+	if told := m.Fail(err, exitCode(err)) == nil; told && err != nil && want >= 0 {
 		return &saidError{err, exitCode(err)}
 	}
 	return err

@@ -103,20 +103,20 @@ func (o *trainOptions) around(conf *train.Config, j *job.Job, books *faultBooks)
 
 // faulty puts the faults that the run is to have around a worker's group.
 func (w *worker) faulty(g comm.Group, j *job.Job) (comm.Group, error) {
-	you := w.m.Welcome
-	if you.Faults == "" {
+	run := w.m.Run
+	if run.Faults == "" {
 		return g, nil
 	}
-	script, err := fault.Parse("faults", []byte(you.Faults))
+	script, err := fault.Parse("faults", []byte(run.Faults))
 	if err != nil {
 		return g, err
 	}
 	return faulty.Wrap(g, faulty.Config{
-		Script: script, Done: you.Done, Seed: j.Seed, Timeout: j.Timeout,
-		Told: func(f faulty.Fired) { w.m.Event(event{Fault: &f}) },
+		Script: script, Done: run.Done, Seed: j.Seed, Timeout: j.Timeout,
+		Told: func(f faulty.Fired) { w.m.Sure(event{Fault: &f}) },
 		Kill: cluster.KillSelf,
 		Stop: func(d time.Duration) {
-			if w.m.Event(event{Still: &standing{For: d}}) == nil { // else nobody is there to let it go on
+			if w.m.Sure(event{Still: &standing{For: d}}) == nil { // else nobody is there to let it go on
 				cluster.Stand()
 				time.Sleep(time.Millisecond) // the signal may take its time; if it takes more, this comes again
 			}
@@ -126,7 +126,7 @@ func (w *worker) faulty(g comm.Group, j *job.Job) (comm.Group, error) {
 
 // lastStep returns what tells the launcher, in a run with faults, how far this worker has come.
 func (w *worker) lastStep(conf *train.Config) (tell func()) {
-	if w.m.Welcome.Faults == "" {
+	if w.m.Run.Faults == "" {
 		return func() {}
 	}
 	began := w.clock.Now()
@@ -138,7 +138,7 @@ func (w *worker) lastStep(conf *train.Config) (tell func()) {
 			step(i)
 		}
 	}
-	return func() { w.m.Event(event{Ended: &lastStep{last, w.clock.Now() - began}}) }
+	return func() { w.m.Sure(event{Ended: &lastStep{last, w.clock.Now() - began}}) }
 }
 
 // faultBooks are what the launcher knows of a run's faults. Nil ones are those of a run without.
@@ -218,12 +218,12 @@ func (f *follower) stands(rank int, s standing) {
 		end()
 		delete(f.still, rank)
 	}
-	if s.For <= 0 || rank >= len(f.procs) {
+	p := f.process(rank)
+	if s.For <= 0 || p == nil {
 		return
 	}
 	ctx, end := context.WithCancel(f.over)
 	f.still[rank] = end
-	p := f.procs[rank]
 	f.clock.Go(func() {
 		for d := s.For; f.clock.Sleep(ctx, d) == nil; d = again {
 			p.Continue() // of one that has ended, nothing comes

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,19 +16,28 @@ import (
 
 // follower keeps track of a run's workers from the launcher.
 type follower struct {
-	w      *watcher
-	c      *cluster.Coordinator
-	procs  []*cluster.Process
-	clock  comm.Clock
-	abort  context.CancelCauseFunc // ends the wait for workers
-	over   context.Context         // ends with the run
-	faults *faultBooks
+	w       *watcher
+	c       *cluster.Coordinator
+	base    *base
+	args    []string // of a worker's process
+	memory  *os.File // that workers share; nil: they share none
+	local   int      // workers that are started here
+	elastic bool
+	clock   comm.Clock
+	over    context.Context // ends with the run
+	faults  *faultBooks
+	done    chan struct{} // closed when all have ended
 
 	mu          sync.Mutex
-	running     bool
+	procs       []*cluster.Process
+	members     map[string]*cluster.Member // that have joined and not ended
+	names       map[string]int             // by ID, the rank in the newest generation that had it
+	current     *cluster.Generation
 	interrupted bool
 	closing     bool // a worker has ended: the others are to follow
+	finished    bool // done is closed
 	end         *ending
+	early       error                      // why the run ended before its start
 	killed      []int                      // ranks of this host that did not follow
 	errs        map[string][]int           // what went wrong -> whom it happened to
 	ours        map[string]bool            // of these, what is wrong with the job or this host's data, whichever worker saw it first
@@ -43,49 +53,143 @@ type codedError struct {
 
 func (e *codedError) Unwrap() error { return e.error }
 
-func (f *follower) gathered() {
+// spawn starts a worker of this host.
+func (f *follower) spawn(rank int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.running = true
-	if f.interrupted {
-		f.c.Stop()
+	p, err := cluster.StartOne(rank, f.args, f.base.token, f.memory, f.clock)
+	if err != nil {
+		return err
+	}
+	f.procs = append(f.procs, p)
+	f.w.note("worker %d is process %d", rank, p.Pid())
+	f.clock.Go(func() { f.ended(p) })
+	return nil
+}
+
+// process is the worker of this host that has a rank, nil when that is elsewhere. f.mu is held.
+func (f *follower) process(rank int) *cluster.Process {
+	for _, p := range f.procs {
+		if r, ok := f.names[p.ID]; ok && r == rank {
+			return p
+		}
+	}
+	return nil
+}
+
+// hear takes one piece of news.
+func (f *follower) hear(n cluster.News) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case n.Event != nil:
+		f.event(*n.Event)
+	case n.Report != nil:
+		var e ending
+		if json.Unmarshal(n.Report, &e) == nil {
+			f.end = &e
+		}
+		f.follow(false)
+	case n.Joined != nil:
+		if f.members == nil {
+			f.members = map[string]*cluster.Member{}
+		}
+		f.members[n.Joined.ID] = n.Joined
+		if n.Joined.Want == nil && n.Joined.State != cluster.Ended {
+			f.w.say("joined: %s", n.Joined.Name)
+		}
+	case n.Formed != nil:
+		f.formed(n.Formed)
+	case n.Ended != nil:
+		f.gone(*n.Ended)
+	}
+	f.check()
+}
+
+// formed takes a new generation. f.mu is held.
+func (f *follower) formed(g *cluster.Generation) {
+	first := f.current == nil
+	f.current = g
+	if f.names == nil {
+		f.names = map[string]int{}
+	}
+	for r, s := range g.Seats {
+		f.names[s.ID] = r
+		if first && !s.Local {
+			f.w.note("worker %d is %s", r, s.Name)
+		}
+	}
+	if !first {
+		f.w.say("generation %d: %s, %s", g.Number, count(len(g.Seats), "worker"), g.Why)
 	}
 }
 
-// hear takes one message of a worker.
-func (f *follower) hear(rank int, m cluster.Message) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	switch m.Kind {
-	case cluster.KindEvent:
-		var e event
-		if json.Unmarshal(m.Event, &e) == nil {
-			f.w.take(e)
-			f.faults.take(e)
-			if e.Still != nil {
-				f.stands(rank, *e.Still)
-			}
+// event takes a worker's progress. f.mu is held.
+func (f *follower) event(s cluster.Said) {
+	var e event
+	if json.Unmarshal(s.Event, &e) != nil {
+		return
+	}
+	f.w.take(e)
+	f.faults.take(e)
+	if e.Still != nil {
+		f.stands(f.names[s.ID], *e.Still)
+	}
+}
+
+// gone takes the end of a worker. f.mu is held.
+func (f *follower) gone(m cluster.Member) {
+	delete(f.members, m.ID)
+	rank, ok := f.names[m.ID]
+	if !ok && m.Want != nil {
+		rank, ok = *m.Want, true
+	}
+	switch {
+	case m.Code == exitDone && (m.Error == "" || f.elastic):
+		if !f.elastic || f.end != nil {
+			f.follow(false)
 		}
-	case cluster.KindReport:
-		var e ending
-		if json.Unmarshal(m.Report, &e) == nil {
-			f.end = &e
-		}
-	case "":
-		f.follow(false)
-	case cluster.KindError:
-		if m.Code == exitInterrupted && (f.interrupted || f.closing) {
-			return // it did as it was told
-		}
+		return
+	case m.Code == exitInterrupted && (f.interrupted || f.closing):
+		return // it did as it was told
+	case m.Code == diedCode && f.elastic && f.current != nil: // the others go on without it
+		return
+	case m.Code == diedCode:
+		f.follow(!f.interrupted)
+		return // how it died is known
+	}
+	if !f.elastic || f.current == nil || weight(m.Code) > weight(exitLost) {
 		f.follow(true)
-		if (m.Code == exitUsage || m.Code == exitData) && rank < len(f.procs) {
-			f.ours[m.Error] = true
-		}
-		f.errs[m.Error] = append(f.errs[m.Error], rank)
-		if weight(m.Code) > weight(f.code) {
-			f.code = m.Code
+	}
+	if (m.Code == exitUsage || m.Code == exitData) && ok && rank < f.local {
+		f.ours[m.Error] = true
+	}
+	f.errs[m.Error] = append(f.errs[m.Error], rank)
+	if weight(m.Code) > weight(f.code) {
+		f.code = m.Code
+	}
+}
+
+// diedCode marks the end of a worker that did not say why.
+const diedCode = -1
+
+// check closes done when all have ended. f.mu is held.
+func (f *follower) check() {
+	if f.finished || len(f.members) > 0 || len(f.procs) < f.local && !f.closing {
+		return
+	}
+	for _, p := range f.procs {
+		select {
+		case <-p.Ended():
+		default:
+			return
 		}
 	}
+	if f.current == nil && !f.closing { // others may still come
+		return
+	}
+	f.finished = true
+	close(f.done)
 }
 
 // weight orders exit codes by how much they say: a worker that failed by itself knows more than its peers, who lost it.
@@ -119,7 +223,7 @@ func (f *follower) merge() {
 // because it was stopped or hangs, is killed. f.mu is held.
 func (f *follower) follow(failed bool) {
 	if failed {
-		f.c.Stop()
+		f.clock.Go(func() { f.c.Stop() })
 	}
 	if f.closing {
 		return
@@ -139,27 +243,50 @@ func (f *follower) follow(failed bool) {
 			}
 		}
 		cluster.Kill(f.procs)
-		f.c.Close()
+		f.members = nil // whoever is elsewhere and silent is not waited for
+		f.clock.Go(func() {
+			cluster.Reap(f.procs, grace, f.clock)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.check()
+		})
 	})
 }
 
-// ended waits for a process. One that ends badly before the workers have met ends the wait for them, and later the run.
+// reap ends what still runs here.
+func (f *follower) reap() {
+	f.mu.Lock()
+	procs := slices.Clone(f.procs)
+	f.mu.Unlock()
+	cluster.Reap(procs, grace, f.clock)
+}
+
+// ended waits for a process, and tells the others of one that could not do so itself.
 func (f *follower) ended(p *cluster.Process) {
 	<-p.Ended()
 	how, well := p.End()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case well:
-	case f.running:
-		f.follow(!f.interrupted)
-	default:
-		code := exitFailed
-		if p.Died() {
-			code = exitLost
+	if m := f.members[p.ID]; p.Died() || m == nil {
+		if f.current == nil && !well {
+			f.follow(true)
+			if p.Died() || m == nil && len(f.errs) == 0 && f.early == nil && !f.interrupted {
+				code := exitFailed
+				if p.Died() {
+					code = exitLost
+				}
+				f.early = &codedError{errors.New("worker " + itoa(p.Rank) + " ended before the start: " + how), code}
+			}
 		}
-		f.abort(&codedError{errors.New("worker " + itoa(p.Rank) + " ended before the start: " + how), code})
+		delete(f.members, p.ID)
+		if p.Died() {
+			f.clock.Go(func() { f.c.Dead(p.ID, how, diedCode) })
+			if !f.elastic || f.end != nil {
+				f.follow(!f.interrupted && f.end == nil)
+			}
+		}
 	}
+	f.check()
 }
 
 // lost lists the workers of this host that died, and those that had to be killed, in words.
@@ -187,10 +314,11 @@ func (f *follower) interrupt(again bool) {
 	case again:
 		f.w.say("ending the workers at once")
 		cluster.Kill(f.procs)
-	case f.running:
+	case f.current != nil:
 		f.w.say("interrupted: saving a checkpoint (again to end at once)")
-		f.c.Stop()
+		f.clock.Go(func() { f.c.Stop() })
 	default:
-		f.abort(&saidError{errors.New("interrupted"), exitInterrupted})
+		f.early = &saidError{errors.New("interrupted"), exitInterrupted}
+		f.follow(true)
 	}
 }

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -15,8 +13,6 @@ import (
 
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/comm"
-	"github.com/covey-ml/covey/comm/shm"
-	"github.com/covey-ml/covey/comm/tcp"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/vec"
@@ -28,13 +24,14 @@ type joinOptions struct {
 	data  string
 	test  string
 	wait  time.Duration
-	creds credentials
+	run   string
+	reach reach
 }
 
 func joinCommand() *cobra.Command {
 	o := &joinOptions{}
 	c := &cobra.Command{
-		Use:   "join HOST:PORT",
+		Use:   "join HOST:PORT[,HOST:PORT...]",
 		Short: "Be a worker of a run that was started elsewhere",
 		Long: `Join a run that covey train --join started on another host, or in another terminal of this one. Beyond
 loopback both sides show certificates of the same cluster CA (see covey ca). The worker needs the data at
@@ -47,72 +44,56 @@ the path that the job names, or at --data; it is checked to be the same data.` +
 			}
 			return nil
 		},
-		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args[0]) },
+		RunE: func(c *cobra.Command, args []string) error { return o.join(c, args[0]) },
 	}
 	c.Flags().StringVar(&o.token, "token", os.Getenv(cluster.EnvToken), "the run's token, on loopback (default: $"+cluster.EnvToken+")")
 	c.Flags().StringVar(&o.data, "data", "", "where the training data is on this host (default: where the job says)")
 	c.Flags().StringVar(&o.test, "test", "", "where the test data is on this host")
 	c.Flags().DurationVar(&o.wait, "wait", time.Minute, "how long to try to reach the run")
-	o.creds.addFlags(c)
+	c.Flags().StringVar(&o.run, "run", "", "which run of that server (default: the only one)")
+	o.reach.addFlags(c)
+	c.Flags().MarkHidden("nats") // it is the argument
 	c.Flags().Lookup("token").DefValue = ""
 	return c
 }
 
-func (o *joinOptions) run(c *cobra.Command, addr string) error {
+func (o *joinOptions) join(c *cobra.Command, addr string) error {
 	ctx, cancel := context.WithCancelCause(c.Context())
 	defer cancel(nil)
 	clock := comm.RealClock()
-	creds, err := o.creds.load()
+	want, id, err := started()
 	if err != nil {
 		return err
 	}
-	want, started := -1, false
-	if r := os.Getenv(cluster.EnvRank); r != "" {
-		if want, err = strconv.Atoi(r); err != nil {
-			return usagef("%s is %q, expected a number", cluster.EnvRank, r)
-		}
-		started = true
-	}
-	nc, err := dial(ctx, addr, o, creds == nil, func(ctx context.Context) (net.Conn, error) { return cluster.Dial(ctx, addr, creds, clock) })
+	launched := want >= 0
+	store, err := o.open(ctx, addr)
 	if err != nil {
 		return err
 	}
-	var peers *tcp.Listener
-	listens := ""
-	if os.Getenv(cluster.EnvShm) == "" {
-		if peers, err = tcp.Listen(ctx, net.JoinHostPort(cluster.Host(nc), "0"), creds); err != nil {
-			return err
-		}
-		defer peers.Close()
-		listens = peers.Addr()
-	}
+	defer store.Close()
 	met, done := clock.WithTimeout(ctx, joinWait)
-	m, err := cluster.Join(met, nc, o.token, listens, want, clock)
+	m, err := cluster.Join(met, store, cluster.Joining{ID: id, Want: want, Writer: launched}, clock)
 	done()
 	if err != nil {
-		if started && errors.Is(err, cluster.ErrCalledOff) {
+		if launched && errors.Is(err, cluster.ErrCalledOff) {
 			return &saidError{err, exitUsage} // the launcher knows why
 		}
 		return &usageError{err}
 	}
 	defer m.Close()
-	w := &worker{m: m, o: o, peers: peers, clock: clock}
-	if !started {
-		fmt.Fprintf(c.ErrOrStderr(), "joined as worker %d of %d\n", m.Welcome.Rank, m.Welcome.Size)
+	w := &worker{m: m, o: o, clock: clock, gens: &generations{m: m, reach: &o.reach, host: store.Host(), clock: clock}}
+	w.gens.rank.Store(-1)
+	if !launched {
+		fmt.Fprintf(c.ErrOrStderr(), "joined\n")
 	}
-	defer onSignals(func(again bool) {
-		w.stop.Store(true)
-		if again || !w.training.Load() {
-			cancel(&saidError{errors.New("interrupted"), exitInterrupted})
-		}
-	})()
-	m.Watch(func(cause error) {
+	defer onSignals(func(again bool) { w.signal(ctx, again, cancel) })()
+	m.WatchStop(ctx, func(cause error) {
 		w.stop.Store(true)
 		if w.training.Load() {
 			return
 		}
 		cancel(&saidError{cause, exitInterrupted})
-		if started { // and if it hangs in something that hears of no context, there is nothing to save
+		if launched { // and if it hangs in something that hears of no context, there is nothing to save
 			time.AfterFunc(grace, func() { os.Exit(exitInterrupted) })
 		}
 	})
@@ -120,52 +101,70 @@ func (o *joinOptions) run(c *cobra.Command, addr string) error {
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if err == nil {
-		if !started {
+	switch {
+	case err == nil:
+		m.Fail(nil, exitDone)
+		if !launched {
 			fmt.Fprintf(c.ErrOrStderr(), "the run is done\n")
 		}
 		return nil
+	case errors.Is(err, errLeft):
+		m.Fail(err, exitDone)
+		if !launched {
+			fmt.Fprintf(c.ErrOrStderr(), "%v\n", err)
+		}
+		return nil
+	case errors.Is(err, cluster.ErrCalledOff):
+		err = &saidError{err, exitInterrupted}
 	}
-	told := errors.Is(err, train.ErrStopped) || m.Fail(err, exitCode(err)) == nil
-	if told && started {
+	if told := m.Fail(err, exitCode(err)) == nil; told && launched {
 		return &saidError{err, exitCode(err)} // the launcher tells the user
 	}
 	return err
 }
 
-func dial(ctx context.Context, addr string, o *joinOptions, plain bool, f func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	if plain && o.token == "" && cluster.Loopback(addr) {
-		return nil, usagef("joining %s needs the token that covey train printed, as --token or in %s", addr, cluster.EnvToken)
-	}
-	ctx, cancel := comm.RealClock().WithTimeout(ctx, o.wait)
-	defer cancel()
-	nc, err := f(ctx)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	return nc, nil
-}
-
 // worker is a process's part in a run.
 type worker struct {
-	m        *cluster.Member
+	m        *cluster.Worker
 	o        *joinOptions
-	peers    *tcp.Listener
 	clock    comm.Clock
+	gens     *generations
 	stop     atomic.Bool
 	training atomic.Bool
 }
 
-// train reads the job and the data, meets the other workers and trains.
+// signal is what an interrupt means: in an elastic run that can do without this worker, that it leaves, else that all stop.
+func (w *worker) signal(ctx context.Context, again bool, cancel context.CancelCauseFunc) {
+	if again || !w.training.Load() {
+		w.stop.Store(true)
+		cancel(&saidError{errors.New("interrupted"), exitInterrupted})
+		return
+	}
+	if !w.m.Run.Elastic {
+		w.stop.Store(true)
+		return
+	}
+	w.gens.leaving.Store(true)
+	w.m.Leave()
+	w.clock.Go(func() {
+		if w.clock.Sleep(ctx, grace) == nil {
+			if due, _ := w.m.Due(); !due {
+				w.stop.Store(true)
+			}
+		}
+	})
+}
+
+// train reads the job and the data, and trains with the others, in one generation or many.
 func (w *worker) train(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	you := w.m.Welcome
-	j, err := job.Parse(jobFile, you.Job)
+	run := w.m.Run
+	j, err := job.Parse(jobFile, run.Job)
 	if err != nil {
 		return err
 	}
-	j.SetPlaces(you.Places)
+	j.SetPlaces(run.Places)
 	if err := j.Fill(); err != nil {
 		return err
 	}
@@ -175,8 +174,8 @@ func (w *worker) train(ctx context.Context) error {
 	if w.o.test != "" {
 		j.Test = w.o.test
 	}
-	local := you.Local
-	if you.Rank >= local {
+	local := run.Local
+	if os.Getenv(cluster.EnvRank) == "" {
 		local = 1
 	}
 	vec.SetThreads(j.ComputeThreads(local))
@@ -188,25 +187,29 @@ func (w *worker) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g, err := meet(ctx, you, w.peers, j.Timeout)
-	if err != nil {
-		return err
-	}
-	if g, err = w.faulty(g, j); err != nil {
-		return err
-	}
-	defer g.Close()
+	w.gens.timeout = j.Timeout
+	w.gens.around = func(g comm.Group) (comm.Group, error) { return w.faulty(g, j) }
 	conf.Stop, conf.Ahead = w.stop.Load, j.Ahead(local)
-	conf.Hosts = comm.HostsOf(you.Hosts)
-	if you.Rank == 0 {
-		conf.Dir, conf.Resume = j.Run, you.Resume
-		conf.Events = eventsTo(func(e event) { w.m.Event(e) })
-		saveJob(&conf, j, cancel)
-		w.m.Event(event{Job: summaryOf(j, tr, test)})
+	if run.Elastic {
+		conf.Regroup = func() bool { due, _ := w.m.Due(); return due }
 	}
-	w.training.Store(true)
+	if os.Getenv(cluster.EnvRank) != "" {
+		conf.Dir, conf.Resume = j.Run, run.Resume
+	}
+	conf.Events = w.first(eventsTo(func(e event) { w.m.Event(e) }))
+	start := conf.Events.Start
+	conf.Events.Start = func(i train.StartInfo) {
+		if w.gens.rank.Load() == 0 && conf.Dir != "" {
+			w.m.Event(event{Job: summaryOf(j, tr, test)})
+			if err := writeJob(j); err != nil {
+				cancel(fmt.Errorf("the job could not be saved: %w", err))
+				return
+			}
+		}
+		start(i)
+	}
 	ended := w.lastStep(&conf)
-	rep, err := train.Run(ctx, g, conf)
+	rep, err := w.run(ctx, conf)
 	ended()
 	err = placed(j, err)
 	stopped := errors.Is(err, train.ErrStopped)
@@ -216,34 +219,77 @@ func (w *worker) train(ctx context.Context) error {
 		}
 		return err
 	}
-	if you.Rank == 0 {
-		if err := w.m.Report(newEnding(j, rep, stopped)); err != nil {
-			how := "done"
-			if stopped {
-				how = fmt.Sprintf("stopped after step %d; go on with: covey train --resume %s", rep.Steps, j.Run)
-			}
-			return fmt.Errorf("covey train, which started this run, is gone; the run is %s", how)
+	first := w.gens.rank.Load() == 0
+	if !first && !run.Elastic {
+		return err
+	}
+	if err := w.m.Report(ctx, first, newEnding(j, rep, stopped)); err != nil {
+		how := "done"
+		if stopped {
+			how = fmt.Sprintf("stopped after step %d; go on with: covey train --resume %s", rep.Steps, j.Run)
 		}
+		return fmt.Errorf("covey train, which started this run, is gone; the run is %s", how)
 	}
 	return err
 }
 
-// meet forms the group of a worker with the others: over the memory that it inherited or, with peers, over sockets.
-func meet(ctx context.Context, you cluster.Welcome, peers *tcp.Listener, timeout time.Duration) (comm.Group, error) {
-	if peers == nil {
-		fd := os.Getenv(cluster.EnvShm)
-		n, err := strconv.Atoi(fd)
-		if err != nil {
-			return nil, usagef("%s is %q, expected a descriptor", cluster.EnvShm, fd)
-		}
-		f := os.NewFile(uintptr(n), "shm")
-		defer f.Close()
-		return shm.Attach(f, comm.Rank(you.Rank), startUp, timeout)
+// run trains: in one generation, or in as many as it takes.
+func (w *worker) run(ctx context.Context, conf train.Config) (*train.Report, error) {
+	if w.m.Run.Elastic {
+		w.training.Store(true)
+		return train.Elastic(ctx, w.gens, conf)
 	}
-	secret, err := hex.DecodeString(you.Secret)
+	gen, err := w.gens.Next(ctx, nil)
 	if err != nil {
-		return nil, fmt.Errorf("the run's secret is not hex: %w", err)
+		return nil, err
 	}
-	return peers.Connect(ctx, comm.Rank(you.Rank), you.Peers, tcp.Config{Generation: uint64(you.Generation),
-		Secret: secret, Timeout: timeout, Setup: startUp})
+	defer gen.Group.Close()
+	w.training.Store(true)
+	conf.Hosts = gen.Hosts
+	return train.Run(ctx, gen.Group, conf)
+}
+
+// first lets events through while this worker is the first of its generation.
+func (w *worker) first(e train.Events) train.Events {
+	is := func() bool { return w.gens.rank.Load() == 0 }
+	return train.Events{
+		Start: func(i train.StartInfo) {
+			if is() {
+				e.Start(i)
+			}
+		},
+		Step: func(i train.StepInfo) {
+			if is() {
+				e.Step(i)
+			}
+		},
+		Epoch: func(i train.EpochInfo) {
+			if is() {
+				e.Epoch(i)
+			}
+		},
+		Checkpoint: func(i train.CheckpointInfo) {
+			if is() {
+				e.Checkpoint(i)
+			}
+		},
+		Generation: func(i train.GenerationInfo) {
+			if is() {
+				e.Generation(i)
+			}
+		},
+	}
+}
+
+// shmFile is the descriptor of the memory that this process shares with others, -1 when there is none.
+func shmFile() (int, error) {
+	text := os.Getenv(cluster.EnvShm)
+	if text == "" {
+		return -1, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return -1, usagef("%s is %q, expected a descriptor", cluster.EnvShm, text)
+	}
+	return n, nil
 }

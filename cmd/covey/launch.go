@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -24,19 +25,17 @@ const (
 // launch runs the workers as processes and follows them to their end.
 func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *watcher) (*ending, error) {
 	clock := comm.RealClock()
-	creds, err := o.creds.load()
+	over, end := context.WithCancel(context.Background())
+	defer end()
+	dir := ""
+	if o.elastic {
+		dir = filepath.Join(j.Run, serverDir)
+	}
+	b, err := o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName(j.Run), dir, func(text string) { w.say("%s", text) })
 	if err != nil {
 		return nil, err
 	}
-	token := os.Getenv(cluster.EnvToken)
-	if token == "" {
-		token = cluster.NewToken()
-	}
-	c, err := cluster.Listen(o.listen, token, creds, clock)
-	if err != nil {
-		return nil, &usageError{err}
-	}
-	defer c.Close()
+	defer b.close()
 	local := j.Workers - o.join
 	var memory *os.File
 	if j.Transport == job.Shm {
@@ -45,54 +44,38 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 		}
 		defer memory.Close()
 	}
-	args := []string{"join", c.Addr()}
-	if o.creds.dir != "" {
-		args = append(args, "--tls", o.creds.dir, "--node", o.creds.node)
-	}
-	procs, err := cluster.Start(local, args, token, memory, clock)
-	if err != nil {
+	f := &follower{w: w, clock: clock, over: over, base: b, args: append([]string{"join", b.address(), "--run", b.run}, o.reach.args()...),
+		memory: memory, local: local, elastic: o.elastic,
+		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script, o.done), still: map[int]context.CancelFunc{}, done: make(chan struct{})}
+	if f.c, err = cluster.Coordinate(ctx, b.store, clock, f.hear); err != nil {
 		return nil, err
 	}
-	over, end := context.WithCancel(context.Background())
-	defer end()
-	f := &follower{w: w, c: c, procs: procs, clock: clock, over: over,
-		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script, o.done), still: map[int]context.CancelFunc{}}
-	defer func() { cluster.Reap(procs, grace, clock) }()
-	defer onSignals(f.interrupt)()
-	for _, p := range procs {
-		w.note("worker %d is process %d", p.Rank, p.Pid())
-	}
-
+	defer f.c.Close()
 	wait := startUp
 	if o.join > 0 {
 		wait = joinWait
-		w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(c.Addr(), token))
 	}
-	gather, cancel := clock.WithTimeout(ctx, wait)
-	defer cancel()
-	gather, abort := context.WithCancelCause(gather)
-	defer abort(nil)
-	f.abort = abort
-	for _, p := range procs {
-		clock.Go(func() { f.ended(p) })
-	}
-	welcome := cluster.Welcome{Generation: 1, Job: j.YAML(), Places: j.Places(), Resume: from, Local: local,
-		Faults: o.script.String(), Done: o.done}
-	err = c.Gather(gather, j.Workers, welcome, func(asked bool, name string) {
-		if !asked {
-			w.say("joined: %s", name)
-		}
-	})
-	if err != nil {
-		cluster.Kill(procs)
+	run := cluster.Run{Job: j.YAML(), Places: j.Places(), Resume: from, Local: local, Faults: o.script.String(), Done: o.done,
+		Limits: cluster.Limits{Min: o.min, Max: o.max, Wait: wait, Patience: j.Timeout}, Elastic: o.elastic, Orphan: o.orphan}
+	if err := f.c.Start(ctx, run, j.Workers); err != nil {
 		return nil, err
 	}
-	for r, name := range c.Names()[local:] {
-		w.note("worker %d is %s", local+r, name)
+	defer f.reap()
+	defer onSignals(f.interrupt)()
+	for r := range local {
+		if err := f.spawn(r); err != nil {
+			return nil, err
+		}
 	}
-	f.gathered()
-	c.Hear(f.hear)
-	cluster.Reap(procs, grace, clock)
+	if o.join > 0 {
+		w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(b))
+	}
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	f.reap()
 	ending, err := f.result(j)
 	if err != nil {
 		return nil, faultsOf(err, f.faults.outcomes())
@@ -101,11 +84,18 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	return ending, nil
 }
 
-func (o *trainOptions) invitation(addr, token string) string {
-	if o.creds.dir != "" {
-		return fmt.Sprintf("covey join %s --tls DIR", addr)
+// serverDir is where in a run folder the server inside its launcher keeps what it knows.
+const serverDir = "cluster"
+
+func (o *trainOptions) invitation(b *base) string {
+	run := ""
+	if b.server == nil {
+		run = " --run " + b.run
 	}
-	return fmt.Sprintf("%s=%s covey join %s", cluster.EnvToken, token, addr)
+	if b.token == "" {
+		return fmt.Sprintf("covey join %s%s --tls DIR", b.address(), run)
+	}
+	return fmt.Sprintf("%s=%s covey join %s%s", cluster.EnvToken, b.token, b.address(), run)
 }
 
 // result is what the run came to.
@@ -130,6 +120,7 @@ func (f *follower) failure(j *job.Job) error {
 	f.merge()
 	for text, ranks := range f.errs {
 		slices.Sort(ranks)
+		ranks = slices.Compact(ranks)
 		if len(ranks) < j.Workers && !f.ours[text] { // what all say needs no names
 			text = ranksText(ranks) + ": " + text
 		}
@@ -143,6 +134,9 @@ func (f *follower) failure(j *job.Job) error {
 	lines = append(lost, lines...)
 	if died {
 		code = exitLost
+	}
+	if f.early != nil {
+		return f.early
 	}
 	if len(lines) == 0 {
 		lines = []string{"the workers ended without a report"}

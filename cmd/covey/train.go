@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,11 +34,16 @@ type trainOptions struct {
 	quiet  bool
 	listen string
 	join   int
-	creds  credentials
-	faults string
-	script fault.Script
-	done   int  // the step of the checkpoint to go on from
-	made   bool // the run folder was not there before
+	reach  reach
+	min    int // workers without which the run does not go on
+	max    int
+	orphan time.Duration
+
+	elastic bool // the run goes on when workers are lost
+	faults  string
+	script  fault.Script
+	done    int  // the step of the checkpoint to go on from
+	made    bool // the run folder was not there before
 }
 
 func trainCommand() *cobra.Command {
@@ -69,7 +75,10 @@ script says that drives covey sim, too. Links are named by ranks: 0-3, or 3-* fo
 	c.Flags().BoolVar(&o.quiet, "quiet", false, "no progress")
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address at which workers join the run")
 	c.Flags().IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere with covey join")
-	o.creds.addFlags(c)
+	c.Flags().IntVar(&o.min, "min-workers", 0, "go on while so many workers are left (default: all of them, or the run ends)")
+	c.Flags().IntVar(&o.max, "max-workers", 0, "let others join while it runs, up to so many (default: --workers)")
+	c.Flags().DurationVar(&o.orphan, "orphan-grace", 30*time.Second, "how long workers go on without this launcher, before they save and end")
+	o.reach.addFlags(c)
 	c.Flags().StringVar(&o.faults, "faults", "", "file of faults that are to happen: a line each, as in kill 3 at step 120")
 	return c
 }
@@ -119,6 +128,9 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 		}
 		j.Transport = job.TCP
 	}
+	if err := o.limits(j); err != nil {
+		return err
+	}
 	if err := readCosts(j); err != nil {
 		return err
 	}
@@ -162,6 +174,35 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	case end.SaveError != "":
 		return fmt.Errorf("the last checkpoint could not be saved: %s", end.SaveError)
 	}
+	return nil
+}
+
+// limits says between how many workers the run has, and refuses what an elastic one cannot do.
+func (o *trainOptions) limits(j *job.Job) error {
+	o.elastic = o.min > 0 && o.min < j.Workers || o.max > j.Workers
+	if o.min == 0 {
+		o.min = j.Workers
+	}
+	if o.max == 0 {
+		o.max = j.Workers
+	}
+	switch {
+	case o.min < 0 || o.min > j.Workers:
+		return usagef("--min-workers %d of %d workers: expected 1 to %d", o.min, j.Workers, j.Workers)
+	case o.max < j.Workers:
+		return usagef("--max-workers %d of %d workers: expected %d or more", o.max, j.Workers, j.Workers)
+	case o.orphan <= 0:
+		return usagef("--orphan-grace %v: expected a time, as in 30s", o.orphan)
+	case !o.elastic:
+		return nil
+	case o.faults != "":
+		return usagef("--faults with --min-workers or --max-workers: the ranks of a script are those of workers that stay; leave one of them out")
+	case j.Transport == job.TCP:
+		return nil
+	case j.Given("transport"):
+		return usagef("--min-workers and --max-workers need --transport tcp: workers that share memory cannot meet anew in another")
+	}
+	j.Transport = job.TCP
 	return nil
 }
 

@@ -24,6 +24,8 @@ type event struct {
 	Step       *train.StepInfo       `json:"step,omitempty"`
 	Epoch      *train.EpochInfo      `json:"epoch,omitempty"`
 	Checkpoint *train.CheckpointInfo `json:"checkpoint,omitempty"`
+	Generation *train.GenerationInfo `json:"generation,omitempty"`
+	Of         *train.StartInfo      `json:"of,omitempty"`         // with Step: of which run, for who has not heard its start
 	SaveError  string                `json:"save_error,omitempty"` // with Checkpoint
 	Fault      *faulty.Fired         `json:"fault,omitempty"`      // from the worker that it concerns, as Still and Ended
 	Still      *standing             `json:"still,omitempty"`
@@ -37,8 +39,16 @@ const often = 200 * time.Millisecond
 func eventsTo(f func(event)) train.Events {
 	var last time.Duration
 	var sum strategy.Times
+	var start train.StartInfo
 	return train.Events{
-		Start: func(i train.StartInfo) { f(event{Start: &i}) },
+		Start: func(i train.StartInfo) {
+			start = i
+			f(event{Start: &i})
+		},
+		Generation: func(i train.GenerationInfo) {
+			start = i.StartInfo
+			f(event{Generation: &i})
+		},
 		Step: func(i train.StepInfo) {
 			sum.Add(i.Times)
 			if i.At-last < often && (i.Decided == nil || !i.Decided.New) {
@@ -47,7 +57,7 @@ func eventsTo(f func(event)) train.Events {
 			last = i.At
 			i.Times = sum
 			sum = strategy.Times{}
-			f(event{Step: &i})
+			f(event{Step: &i, Of: &start})
 		},
 		Epoch: func(i train.EpochInfo) { f(event{Epoch: &i}) },
 		Checkpoint: func(i train.CheckpointInfo) {
@@ -153,6 +163,15 @@ func (w *watcher) take(e event) {
 			w.line("%s", note)
 		}
 	}
+	if e.Generation != nil {
+		w.began, w.steps = true, e.Generation.StartInfo
+		for _, note := range e.Generation.Notes {
+			w.line("%s", note)
+		}
+	}
+	if e.Of != nil && !w.began {
+		w.began, w.steps = true, *e.Of
+	}
 	if e.SaveError != "" {
 		w.line("checkpoint of step %d NOT saved, the one before it is whole: %s", e.Checkpoint.Step, e.SaveError)
 	}
@@ -175,6 +194,8 @@ func (w *watcher) take(e event) {
 			from = fmt.Sprintf(", going on after step %s", thousands(e.Start.Step))
 		}
 		w.line("%s parameters, %s%s", thousands(e.Start.Parameters), count(e.Start.Steps, "step"), from)
+	case e.Generation != nil:
+		w.line("generation %d goes on after step %s", e.Generation.Number, thousands(e.Generation.Step))
 	case e.Step != nil:
 		if d := e.Step.Decided; d != nil && d.New {
 			w.line("from step %s on %s: %s", thousands(e.Step.Step+1), d.What, d.Why)

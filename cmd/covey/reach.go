@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/comm"
+)
+
+// reach is how a run's server is reached: flags that all verbs share.
+type reach struct {
+	creds credentials
+	nats  string
+	seed  string
+	user  string
+}
+
+func (r *reach) addFlags(c *cobra.Command) {
+	r.creds.addFlags(c)
+	c.Flags().StringVar(&r.nats, "nats", "", "NATS servers of your own, as in nats://a,b,c (default: one inside the launcher)")
+	c.Flags().StringVar(&r.seed, "nats-seed", "", "file with the nkey seed by which those servers know us")
+	c.Flags().StringVar(&r.user, "nats-creds", "", "credentials file by which they do")
+}
+
+// access is how servers at these addresses are reached with a token.
+func (r *reach) access(servers []string, token string) (cluster.Access, error) {
+	creds, err := r.creds.load()
+	return cluster.Access{Servers: servers, Token: token, TLS: creds, Seed: r.seed, Credentials: r.user}, err
+}
+
+// servers are those of --nats.
+func (r *reach) servers() []string {
+	var all []string
+	for s := range strings.SplitSeq(r.nats, ",") {
+		if s = strings.TrimSpace(s); s != "" {
+			if !strings.Contains(s, "://") {
+				s = "nats://" + s
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// args are the flags by which a process of this host reaches the same servers.
+func (r *reach) args() []string {
+	var all []string
+	for _, f := range [][2]string{{"--tls", r.creds.dir}, {"--node", r.creds.node}, {"--nats-seed", r.seed}, {"--nats-creds", r.user}} {
+		if f[1] != "" {
+			all = append(all, f[0], f[1])
+		}
+	}
+	return all
+}
+
+// base is a run's meeting place, from the launcher's side.
+type base struct {
+	server *cluster.Server // nil: it is somebody else's
+	store  cluster.Store
+	addrs  []string // of the server, for who joins
+	run    string   // its name there
+	token  string
+}
+
+// meetingPlace makes, or takes up again, a run's meeting place. dir is where a server inside this process keeps what it knows;
+// empty: nowhere.
+func (r *reach) meetingPlace(ctx context.Context, listen, token, run, dir string, warn func(string)) (*base, error) {
+	creds, err := r.creds.load()
+	if err != nil {
+		return nil, err
+	}
+	b := &base{addrs: r.servers(), run: run, token: token}
+	if len(b.addrs) == 0 {
+		if b.token == "" {
+			b.token = cluster.NewToken()
+		}
+		asked := b.token
+		if creds != nil && token == "" {
+			asked = "" // certificates say who may
+			b.token = ""
+		}
+		b.server, err = cluster.Serve(cluster.ServerConfig{Listen: listen, Token: asked, TLS: creds, Dir: dir, Warn: warn})
+		if err != nil {
+			return nil, &usageError{err}
+		}
+		b.addrs = []string{b.server.Addr()}
+	}
+	a, err := r.access(b.addrs, b.token)
+	if err == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = comm.RealClock().WithTimeout(ctx, startUp)
+		defer cancel()
+		b.store, err = cluster.Create(ctx, a, run, comm.RealClock())
+	}
+	if err != nil {
+		b.close()
+		return nil, &usageError{err}
+	}
+	return b, nil
+}
+
+func (b *base) close() {
+	if b.store != nil {
+		b.store.Close()
+	}
+	if b.server != nil {
+		b.server.Close()
+	}
+}
+
+// address is what who joins is told.
+func (b *base) address() string { return strings.Join(b.addrs, ",") }
+
+// runName is what a run is called on a server: its folder's name, and something that no other run has.
+func runName(folder string) string {
+	name := strings.Map(func(c rune) rune {
+		if c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			return c
+		}
+		return '-'
+	}, filepath.Base(folder))
+	return fmt.Sprintf("%.40s-%.6s", name, cluster.NewID())
+}
+
+// join reaches a run as a worker that was started by a launcher or by hand.
+func (o *joinOptions) open(ctx context.Context, addr string) (cluster.Store, error) {
+	o.reach.nats = addr
+	servers := o.reach.servers()
+	if len(servers) == 0 {
+		return nil, usagef("%q names no server: expected HOST:PORT", addr)
+	}
+	token := o.token
+	if o.reach.creds.dir == "" && o.reach.seed == "" && o.reach.user == "" && token == "" {
+		for _, s := range servers {
+			if _, host, _ := strings.Cut(s, "://"); !strings.Contains(host, "@") && cluster.Loopback(host) {
+				return nil, usagef("joining %s needs the token that covey train printed, as --token or in %s", addr, cluster.EnvToken)
+			}
+		}
+	}
+	a, err := o.reach.access(servers, token)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := comm.RealClock().WithTimeout(ctx, o.wait)
+	defer cancel()
+	store, err := cluster.Open(ctx, a, o.run, comm.RealClock())
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return store, nil
+}
+
+// started is what a launcher told this process: the rank that it was started as, -1 for one that somebody started by hand.
+func started() (rank int, id string, err error) {
+	r := os.Getenv(cluster.EnvRank)
+	if r == "" {
+		return -1, "", nil
+	}
+	if rank, err = parseRank(r); err != nil {
+		return -1, "", err
+	}
+	return rank, os.Getenv(cluster.EnvID), nil
+}
+
+func parseRank(text string) (rank int, err error) {
+	if _, err = fmt.Sscanf(text, "%d", &rank); err != nil || rank < 0 {
+		return -1, usagef("%s is %q, expected a number", cluster.EnvRank, text)
+	}
+	return rank, nil
+}
