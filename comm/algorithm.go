@@ -7,7 +7,7 @@ import (
 	"github.com/covey-ml/covey/spec"
 )
 
-// Algorithm is a way to move the bytes of an all-reduce. All but Ring give the bits of the canonical order. Torus and
+// Algorithm is a way to move the bytes of an all-reduce. All but Ring and Native give the bits of the canonical order. Torus and
 // Hierarchical take a number, which Rows and Hosts put in.
 //
 // In their costs P is the number of ranks, S the bytes of the vector, k the parts of a rank (1 when the leaves are
@@ -58,11 +58,15 @@ const (
 	// meetings, (K-k+P-1)/P S bytes read from and written to others. No scratch but for vectors outside of the shared
 	// memory, see Alloc.
 	Shared
+	// Native is the transport's own sum, on those that have one (see AllReducer; mpi's is MPI_Allreduce). In which order it
+	// adds is its own affair: with as many ranks it may be the same from run to run, and need not be. Choose never takes it.
+	// How its bytes go is not known here: the ledger books each rank's vector once, as handed over.
+	Native
 
 	numKinds = iota
 )
 
-var algorithmNames = [numKinds]string{"auto", "direct", "doubling", "gather", "tree", "ring", "hierarchical", "torus", "shared"}
+var algorithmNames = [numKinds]string{"auto", "direct", "doubling", "gather", "tree", "ring", "hierarchical", "torus", "shared", "native"}
 
 // AlgorithmNames returns what ParseAlgorithm knows, without parameters.
 func AlgorithmNames() []string { return append([]string(nil), algorithmNames[:]...) }
@@ -106,7 +110,7 @@ func (a Algorithm) String() string {
 }
 
 // ParseAlgorithm returns the algorithm of a name: auto, direct, doubling, gather, tree, ring, torus or torus:rows=R,
-// hierarchical or hierarchical:hosts=H, shared.
+// hierarchical or hierarchical:hosts=H, shared, native.
 func ParseAlgorithm(text string) (Algorithm, error) {
 	s, err := spec.Parse(text)
 	if err != nil {
@@ -133,7 +137,7 @@ func ParseAlgorithm(text string) (Algorithm, error) {
 }
 
 // Canonical tells whether the algorithm gives the bits of the canonical order at every number of ranks.
-func (a Algorithm) Canonical() bool { return a != Ring }
+func (a Algorithm) Canonical() bool { return a != Ring && a != Native }
 
 // Fits tells whether the algorithm can sum over t; Check says why not.
 func (a Algorithm) Fits(t Tree) bool {

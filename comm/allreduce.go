@@ -34,6 +34,9 @@ func AllReduceBy(ctx context.Context, g Group, t Tree, parts [][]float32, a Algo
 	if !a.Fits(t) {
 		return fmt.Errorf("comm: all-reduce: %w", a.Check(t))
 	}
+	if a == Native && n > 0 && g.Size() > 1 && len(t.AllParts()) > 0 {
+		return native(ctx, g, t, parts)
+	}
 	var b *Board
 	if a == Shared && n > 0 && g.Size() > 1 {
 		if b = boardFor(g, t); b == nil {

@@ -63,7 +63,7 @@ func chunkBill(n, ranks, times int, less int, except ...Rank) (big, rest Lot) {
 }
 
 // AllReduceBill is what rank r sends in an all-reduce of n elements; by Shared, what it reads from other ranks' memory
-// and writes to it, a message a vector.
+// and writes to it, a message a vector; by Native, what it hands over.
 func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 	ranks := t.Ranks()
 	parts := len(t.Parts(r))
@@ -97,6 +97,8 @@ func AllReduceBill(a Algorithm, t Tree, r Rank, n int) Bill {
 			return Bill{{len(t.AllParts()) - parts, word * n}}
 		}
 		return UpdateBill(a, t, r, n)
+	case Native:
+		return Bill{{1, word * n}}
 	case Ring:
 		big, rest := chunkBill(n, ranks, 2, 1, (r+1)%Rank(ranks), (r+2)%Rank(ranks))
 		return Bill{big, rest}

@@ -127,7 +127,7 @@ func (s terms) sum() (sum float64) {
 }
 
 // Choose returns the algorithm that costs least for a vector of so many bytes, by the model of Costs: of those that give
-// the bits of the canonical order, fit t and need no parameter. It never chooses Ring, and Shared, which no message beats,
+// the bits of the canonical order, fit t and need no parameter. It never chooses Ring or Native, and Shared, which no message beats,
 // wherever ranks share memory (Costs.Board). The result of the sum has the same bits whatever it chooses. Where another than Direct would win by less than a fiftieth, it is Direct, whose segments
 // overlap rounds and additions, which the model does not count. Explain shows why.
 func Choose(c Costs, t Tree, bytes int) Algorithm {
@@ -202,6 +202,8 @@ func Explain(c Costs, t Tree, bytes int) Explanation {
 			s.Note = "does not fit: " + err.Error()
 		} else if a == Shared && c.Board.Meeting == 0 {
 			s.Note = "the ranks share no memory"
+		} else if a == Native {
+			s.Note = "by name only: what the transport itself does, where it does"
 		} else {
 			s.Time, s.Work = c.Time(a, t, bytes), a.Work(t)
 			switch {

@@ -9,7 +9,7 @@ import (
 // Count returns g with every message that is sent booked in l, by the operation of its tag: payload, and the header
 // bytes that g's Framer tells; messages of OpControl are control bytes altogether. What operations announce is booked
 // too, and PeerErrors passing through get the ledger's step. It keeps what else g can do: Poster, Poisoner, Framer,
-// Wire, Allocator, Hollow and Boarder, whose collectives are booked as what they move. A message to the rank itself, or whose Send failed, is not booked.
+// Wire, Allocator, Hollow, Boarder and AllReducer, whose collectives are booked as what they move, or hand over. A message to the rank itself, or whose Send failed, is not booked.
 func Count(g Group, l *Ledger) Group { return CountAt(g, l, CostsOf(g)) }
 
 // CountAt is Count with other costs than g's, the same on every rank: algorithms are chosen by them.
@@ -133,6 +133,8 @@ func (c *count) Hollow() bool { return IsHollow(c.g) }
 // Board implements Boarder.
 func (c *count) Board() *Board { return boardOf(c.g) }
 
+func (c *count) allReducer() AllReducer { return allReducerOf(c.g) }
+
 func (c *count) outermost(r Rank) Rank { return outermost(c.g, r) }
 
 // poisonCount is a count over a Poisoner.
@@ -151,13 +153,14 @@ func (c poisonCount) Poison(e *PeerError) *PeerError {
 func (c poisonCount) Poisoned() *PeerError { return c.poisoner.Poisoned() }
 
 var (
-	_ Group     = (*count)(nil)
-	_ Poster    = (*count)(nil)
-	_ Framer    = (*count)(nil)
-	_ Announcer = (*count)(nil)
-	_ Costed    = (*count)(nil)
-	_ Allocator = (*count)(nil)
-	_ Hollow    = (*count)(nil)
-	_ Boarder   = (*count)(nil)
-	_ Poisoner  = poisonCount{}
+	_ Group      = (*count)(nil)
+	_ Poster     = (*count)(nil)
+	_ Framer     = (*count)(nil)
+	_ Announcer  = (*count)(nil)
+	_ Costed     = (*count)(nil)
+	_ Allocator  = (*count)(nil)
+	_ Hollow     = (*count)(nil)
+	_ Boarder    = (*count)(nil)
+	_ allReducer = (*count)(nil)
+	_ Poisoner   = poisonCount{}
 )

@@ -55,7 +55,7 @@ func mpirun(t *testing.T, library, n string, program ...string) (string, error) 
 }
 
 // A network has the weights that goroutines give it, to the bit, on processes of either library, with an exchange each
-// step and each five. MPI_Allreduce adds in an order of its own, and comes near.
+// step and each five.
 func TestMPITrains(t *testing.T) {
 	weights := regexp.MustCompile(`(?m)^weights ([0-9a-f]{64})$`)
 	for _, library := range mpiLibraries {
@@ -99,7 +99,7 @@ func TestMPIExam(t *testing.T) {
 func TestMPIStoppedProcess(t *testing.T) {
 	for _, library := range mpiLibraries {
 		program := mpiBuild(t, library, "test", "-c", "../comm/mpi")
-		text, err := mpirun(t, library, "3", program, "-stopped")
+		text, err := mpirun(t, library, "3", program, "-role", "stopped")
 		if err == nil {
 			t.Errorf("%s: a job of which one process is killed ends well:\n%s", library, text)
 		}
@@ -107,6 +107,25 @@ func TestMPIStoppedProcess(t *testing.T) {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: nobody says %q:\n%s", library, want, text)
 			}
+		}
+	}
+}
+
+// MPI_Allreduce by name: right sums, a network that learns, and, when a process stays away, an error for all.
+func TestMPINative(t *testing.T) {
+	for _, library := range mpiLibraries {
+		program := mpiBuild(t, library, "test", "-c", "../comm/mpi")
+		text, err := mpirun(t, library, "3", program, "-role", "native")
+		if err != nil || strings.Count(text, "sums natively") != 3 {
+			t.Errorf("%s: %v\n%s", library, err, text)
+		}
+		text, err = mpirun(t, library, "3", program, "-role", "absent")
+		if want := "every rank failed in all-reduce, 400 bytes missing: timed out"; err == nil || strings.Count(text, want) != 3 {
+			t.Errorf("%s: %v: want %q of all three\n%s", library, err, want, text)
+		}
+		text, err = mpirun(t, library, "4", mpiBuild(t, library, "build", "../examples/mpi"), "-algorithm", "native")
+		if err != nil || !strings.Contains(text, "accuracy 0.9") {
+			t.Errorf("%s: %v\n%s", library, err, text)
 		}
 	}
 }

@@ -93,6 +93,9 @@ func (j *Job) Fill() error {
 	if j.Transport == TCP && string(j.Algorithm) == comm.Shared.String() {
 		return j.Errorf("algorithm", "shared needs workers that share memory, and over tcp they do not: use auto")
 	}
+	if string(j.Algorithm) == comm.Native.String() {
+		return j.Errorf("algorithm", "native needs a transport that sums by itself, and %s does not: use auto", j.Transport)
+	}
 	return nil
 }
 
@@ -355,7 +358,11 @@ func (j *Job) Ahead(local int) bool {
 
 // Reproducible says how far the run's bits can be had again, in words for the report.
 func (j *Job) Reproducible() string {
-	if alg, err := comm.ParseAlgorithm(string(j.Algorithm)); err == nil && !alg.Canonical() {
+	alg, err := comm.ParseAlgorithm(string(j.Algorithm))
+	if err == nil && alg == comm.Native {
+		return fmt.Sprintf("at %d workers at most: the transport adds in an order of its own", j.Workers)
+	}
+	if err == nil && !alg.Canonical() {
 		return fmt.Sprintf("at %d workers only: the %v adds in an order that depends on their number", j.Workers, alg)
 	}
 	if j.Strategy == Direct {

@@ -51,7 +51,7 @@ type Job struct {
 	Adapt     string        `help:"choose how to compress, in buckets of what size and, with --strategy local, how often to talk from measured times, while training: auto, or arms such as \"none; bf16; topk:0.01+ef price=1.2 bucket=256KiB K=4\" (default: not)"`
 	Workers   int           `help:"workers" default:"2" least:"1" most:"1000000"`
 	Transport string        `help:"how workers talk: inproc (goroutines of one process, which all end when one crashes), shm (processes, shared memory) or tcp (default: shm; inproc for one worker, newton and lbfgs)" choices:"inproc shm tcp"`
-	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H or shared" default:"auto"`
+	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H, shared or native (the transport's own, where it has one)" default:"auto"`
 	Costs     string        `help:"what messages cost, by which algorithms are chosen: a file that covey probe wrote (default: what the transport costs on a typical machine)"`
 	Bucket    spec.Bytes    `help:"bytes of gradient that are reduced in one go while the backward pass still runs (default: by what the transport costs)"`
 	Shard     string        `help:"each worker updates its own part of the parameters and sends that out (ZeRO stage 1), where the optimizer allows it; no bit changes: yes or no" default:"yes" choices:"yes no"`

@@ -77,6 +77,7 @@ var formulas = map[string]string{
 	comm.Gather.String():       "1 round, P-1 messages, k(P-1) S bytes a worker",
 	comm.Binomial.String():     "2 ceil(log2 P) rounds, S bytes up for each node and S to each child",
 	comm.Ring.String():         "2(P-1) rounds, 2(P-1) messages, 2(P-1)/P S bytes a worker",
+	comm.Native.String():       "the transport's own; S bytes handed over",
 	comm.Hierarchical.String(): "inside hosts, between them, and inside again: see comm.Torus",
 	comm.Torus.String():        "4 rounds, (k+1)(C-1) + (q+1)(R-1) messages, (k+1)(C-1)/C + (q+1)(R-1)/P S bytes a worker",
 	comm.Shared.String():       "2 meetings, (K-k+P-1)/P S bytes read and written in place a worker (1 meeting, (K-k) S for short vectors)",

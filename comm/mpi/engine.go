@@ -72,6 +72,12 @@ func patience(neighbours int) time.Duration {
 // driving is how long who waits looks by itself before it leaves that to watch.
 const driving = 200 * time.Microsecond
 
+// longest is the most that watch sleeps, in microseconds.
+const longest = 500
+
+// nap is how long to sleep, in microseconds, when nothing has come for so long.
+func nap(quiet time.Duration) C.int { return C.int(min(max(quiet.Microseconds()/64, 20), longest)) }
+
 // drive makes passes until done says so or patience ends.
 func (e *engine) drive(done func() bool) {
 	e.drivers.Add(1)
@@ -108,7 +114,6 @@ func (e *engine) drive(done func() bool) {
 // watch makes passes until stop is closed, with sleeps between those that find nothing: see Waiting in the package's
 // comment.
 func (e *engine) watch() {
-	const shortest, longest = 20, 500 // microseconds
 	for {
 		select {
 		case <-e.stop:
@@ -120,11 +125,11 @@ func (e *engine) watch() {
 		e.mu.Unlock()
 		switch {
 		case e.drivers.Load() > 0:
-			C.covey_nap(longest / 2)
+			C.covey_nap(longest)
 		case busy:
 			runtime.Gosched() // to whom the pass has woken
 		default:
-			C.covey_nap(C.int(min(max(quiet.Microseconds()/64, shortest), longest)))
+			C.covey_nap(nap(quiet))
 		}
 	}
 }

@@ -4,13 +4,11 @@ package mpi
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,15 +24,10 @@ import (
 //	./mpi.test && mpirun -n 3 ./mpi.test
 const echoEnds = 0 // the MPI tag of what tells the others that the tests are over
 
-var stopped = flag.Bool("stopped", false, "under mpirun: stop the process of rank 1, and see what the others say")
-
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if *stopped {
-		if err := stopOne(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		os.Exit(1)
+	if *role != "" {
+		os.Exit(play(*role))
 	}
 	os.Exit(run(m))
 }
@@ -85,47 +78,6 @@ func (e *engine) echo(over chan<- error) {
 			say(err)
 		}
 	}
-}
-
-// stopOne has rank 1 stop itself. The others sum, print what that comes to, and rank 0 kills the one that stands, which
-// ends the job.
-func stopOne() error {
-	ctx := context.Background()
-	g, err := Init(5 * time.Second)
-	if err != nil {
-		return err
-	}
-	pid := binary.LittleEndian.AppendUint64(nil, uint64(os.Getpid()))
-	if err := comm.Broadcast(ctx, g, 1, pid); err != nil {
-		return err
-	}
-	if err := comm.Barrier(ctx, g); err != nil {
-		return err
-	}
-	if g.Rank() == 1 {
-		err := syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		if err == nil {
-			select {} // another thread may be the first to stop
-		}
-		return err
-	}
-	x := make([]float32, 1<<20)
-	err = comm.AllReduce(ctx, g, comm.NewTree(g.Size(), g.Size()), [][]float32{x})
-	fmt.Printf("rank %d says: %v\n", g.Rank(), err)
-	told := comm.MakeTag(comm.OpSend, 1)
-	if g.Rank() > 0 {
-		if err := g.Send(ctx, 0, told, nil); err != nil {
-			return err
-		}
-		_, _, err = g.Recv(ctx, 0, told, nil) // the end of the job comes before the timeout
-		return err
-	}
-	for r := comm.Rank(2); int(r) < g.Size(); r++ {
-		if _, _, err := g.Recv(ctx, r, told, nil); err != nil {
-			return err
-		}
-	}
-	return syscall.Kill(int(binary.LittleEndian.Uint64(pid)), syscall.SIGKILL)
 }
 
 // pairs numbers the MPI tags of tests' groups. World's first group has tag 1.

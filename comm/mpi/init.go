@@ -179,7 +179,10 @@ func name() string {
 // meet waits until all processes have come here.
 func (e *engine) meet(end time.Time) error {
 	e.mu.Lock()
-	err := failure("MPI_Ibarrier", C.covey_meet())
+	err := errStuck
+	if !e.stuck {
+		err = failure("MPI_Ibarrier", C.covey_meet())
+	}
 	e.mu.Unlock()
 	if err != nil {
 		return err
@@ -195,7 +198,7 @@ func (e *engine) meet(end time.Time) error {
 // met waits until the library's collective under way is over, or giveUp says why to wait no longer: then it stays under way
 // for ever, and the library is of no use for another.
 func (e *engine) met(giveUp func() error) error {
-	for {
+	for begun := time.Now(); ; {
 		var over C.int
 		e.mu.Lock()
 		e.pass()
@@ -209,6 +212,9 @@ func (e *engine) met(giveUp func() error) error {
 		if err != nil || over != 0 {
 			return err
 		}
+		if waited := time.Since(begun); waited > driving {
+			C.covey_nap(nap(waited))
+		}
 		C.covey_yield()
 		runtime.Gosched()
 	}
@@ -216,9 +222,6 @@ func (e *engine) met(giveUp func() error) error {
 
 // finalize ends the library once everybody is there and everything has gone.
 func (e *engine) finalize(end time.Time) error {
-	if e.stuck {
-		return errors.New("mpi: a collective of the library's own was given up, so that MPI_Finalize cannot be called")
-	}
 	if err := e.meet(end); err != nil {
 		return fmt.Errorf("mpi: waiting for all %d processes to call Finalize: %w", e.size, err)
 	}
