@@ -12,7 +12,7 @@ integration: ## what needs more than Go; installs it (Debian, as root)
 	./integration/setup.sh
 	./vec/gen/check.sh
 	COVEY_NOASM=1 go test -count=1 -short ./vec ./model/... ./optim
-	go test -count=1 -timeout 40m -tags integration ./ckpt ./optim ./model ./integration
+	go test -count=1 -timeout 40m -tags integration,s3 ./ckpt ./optim ./model ./integration
 
 bench: ## compare with other systems, and write BENCHMARKS.md; installs them (Debian, as root); two hours
 	./bench/peers/setup.sh

@@ -233,6 +233,11 @@ func tidy(fs fsys, parent string) error {
 
 // tidyObjects takes away folders of steps that have no manifest, and of several of one step, older ones than a sound one.
 func tidyObjects(fs fsys, parent string, names []string) error {
+	if s, ok := fs.(sweeper); ok {
+		if err := s.Sweep(parent); err != nil {
+			return err
+		}
+	}
 	newest := map[int]int{} // by step, the number of its newest sound folder
 	for _, name := range names {
 		step, number, ok := stepName(fs, name)

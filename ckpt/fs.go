@@ -42,6 +42,11 @@ type checker interface {
 	Check(name string, want FileInfo) error
 }
 
+// sweeper is an object store in which an upload that broke off leaves what no list shows.
+type sweeper interface {
+	Sweep(dir string) error
+}
+
 var errCannotCheck = errors.New("the store does not say what it holds")
 
 type source interface {

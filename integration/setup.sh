@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the integration tests need beyond Go: PyTorch, scikit-learn and safetensors as references, qemu-user to
-# run arm64 binaries, iproute2 and nftables for network namespaces that lose packets, toxiproxy, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
+# run arm64 binaries, iproute2 and nftables for network namespaces that lose packets, toxiproxy, an S3 server, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
 set -euo pipefail
 
 need=()
@@ -19,6 +19,11 @@ tools="${XDG_CACHE_HOME:-$HOME/.cache}/covey-tools"
 if [[ ! -x $tools/toxiproxy-server ]]; then
 	CGO_ENABLED=0 GOBIN="$tools" go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 	mv "$tools/server" "$tools/toxiproxy-server"
+fi
+
+# An S3 server over a folder, which checkpoints are saved to.
+if [[ ! -x $tools/versitygw ]]; then
+	CGO_ENABLED=0 GOBIN="$tools" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fi
 
 # The systems that Covey is compared with, and the Python with scikit-learn and safetensors that internal/python looks for.
