@@ -44,8 +44,8 @@ type Told struct {
 // Lost is a worker that is not there.
 type Lost struct {
 	ID, Why string
-	// May says that it may come back: it did not answer.
-	May bool
+	May     bool // it may come back: it did not answer
+	Well    bool // it has done its part
 }
 
 const (
@@ -77,6 +77,7 @@ type worker struct {
 	window   []ops.Status // of different steps, oldest first
 	lost     string       // why it is not there; empty: it is
 	gone     bool         // for good
+	well     bool         // it had done its part
 	notes    float64      // the newest note that is known
 }
 
@@ -116,10 +117,10 @@ func (s *State) Take(n News) {
 		if w == nil || w.gone {
 			return
 		}
-		if w.lost == "" {
+		if w.lost == "" && !n.Lost.Well && !w.done() && (w.said || !n.Lost.May) {
 			s.event(n.At, w.title()+": "+n.Lost.Why)
 		}
-		w.lost, w.gone = n.Lost.Why, !n.Lost.May
+		w.lost, w.gone, w.well = n.Lost.Why, !n.Lost.May, n.Lost.Well
 	case n.Over != "":
 		if s.Over == "" {
 			s.event(n.At, n.Over)
@@ -175,8 +176,12 @@ func (s *State) status(at time.Duration, w *worker, t ops.Status) {
 		}
 		w.window = append(w.window, t)
 	}
+	before := w.said
 	w.said, w.now, w.heard = true, t, at
-	if !w.gone {
+	if w.lost != "" && !w.gone {
+		if before {
+			s.event(at, w.title()+" is back")
+		}
 		w.lost = ""
 	}
 	if t.Run != "" && s.Run == "" {
@@ -263,14 +268,14 @@ func (w *worker) pace() (p pace) {
 // stands says in a word or two how the worker is, and whether that is a trouble.
 func (w *worker) stands(now time.Duration) (what string, trouble bool) {
 	switch {
+	case w.done():
+		return "done", false
 	case w.gone:
 		return "ended", true
 	case w.lost != "":
 		return "no answer", true
 	case !w.said:
 		return "joined", false
-	case w.done():
-		return "done", false
 	case now-w.heard > silence:
 		return "silent " + short(now-w.heard), true
 	case w.now.State == ops.Training && w.now.Why != "":
@@ -300,7 +305,7 @@ func (w *worker) here(now time.Duration) bool {
 }
 
 // done tells whether the worker has come to the end.
-func (w *worker) done() bool { return w.said && w.now.State == ops.Over }
+func (w *worker) done() bool { return w.well || w.said && w.now.State == ops.Over }
 
 // ranked are the workers as they are listed: by rank, then those without.
 func (s *State) ranked() []*worker {

@@ -206,7 +206,7 @@ func TestAnyNewsFits(t *testing.T) {
 					n.Formed.Seats = append(n.Formed.Seats, Joined{id(), word()})
 				}
 			case 2:
-				n.Lost = &Lost{id(), word(), r.IntN(2) == 0}
+				n.Lost = &Lost{id(), word(), r.IntN(2) == 0, r.IntN(5) == 0}
 			case 3:
 				if r.IntN(50) == 0 {
 					n.Over = word()
@@ -265,6 +265,41 @@ func TestEventsThatAllTellAreShownOnce(t *testing.T) {
 	if len(s.events) != 1 {
 		t.Errorf("%+v", s.events)
 	}
+}
+
+func TestWhoComesAndGoes(t *testing.T) {
+	s := &State{}
+	tell := func(state ops.State) {
+		s.Take(News{Status: &Told{"a", ops.Status{State: state}}})
+	}
+	check := func(stands string, events ...string) {
+		t.Helper()
+		what, _ := s.workers["a"].stands(0)
+		var all []string
+		for _, e := range s.events {
+			all = append(all, e.text)
+		}
+		if what != stands || strings.Join(all, "; ") != strings.Join(events, "; ") {
+			t.Errorf("%q, %q; expected %q, %q", what, all, stands, events)
+		}
+	}
+	gone := News{Lost: &Lost{ID: "a", Why: "connection refused", May: true}}
+	s.Take(News{Joined: &Joined{"a", "node-a"}})
+	check("joined")
+	s.Take(gone) // it has not begun
+	check("no answer")
+	tell(ops.Training)
+	check("training")
+	s.Take(gone)
+	s.Take(gone)
+	check("no answer", "node-a: connection refused")
+	tell(ops.Training)
+	check("training", "node-a: connection refused", "node-a is back")
+	tell(ops.Over)
+	s.Take(gone) // as a process is that has ended
+	check("done", "node-a: connection refused", "node-a is back")
+	s.Take(News{Lost: &Lost{ID: "a", Well: true}})
+	check("done", "node-a: connection refused", "node-a is back")
 }
 
 func TestTheLossCurveKeepsItsEnds(t *testing.T) {
