@@ -89,10 +89,14 @@ func (r *run) state() []ckpt.Tensor {
 	return append(all, ckpt.Prefixed(booksPrefix, r.books.tensors())...)
 }
 
-// save writes a checkpoint, once a step at most. Only rank 0 writes; the others give it their sample books and the
-// state that is theirs alone. Not being able to write is told as an event and does not end the run: the checkpoint
-// before it stays whole, and the next one may find room. The last failure is in the report.
-func (r *run) save(ctx context.Context) error {
+// save begins to write a checkpoint, once a step at most, and waits for it only when it is the last. Only rank 0 writes,
+// from a copy, while training goes on; the others give it their sample books and the state that is theirs alone. Not being
+// able to write is told as an event and does not end the run: the checkpoint before it stays whole, and the next one may
+// find room. The last failure is in the report.
+func (r *run) save(ctx context.Context, last bool) error {
+	if last {
+		defer r.endSaves(ctx)
+	}
 	if r.saved == r.step {
 		return nil
 	}
@@ -118,11 +122,10 @@ func (r *run) save(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.saved = r.step
 	if r.g.Rank() != 0 {
-		r.saved = r.step
 		return nil
 	}
-	dir := ckpt.StepDir(r.c.Dir, r.step)
 	c := ckpt.Checkpoint{
 		Manifest: ckpt.Manifest{Step: r.step, Epoch: r.epoch, Seed: r.c.Seed, World: r.g.Size(), Microshards: r.c.Microshards},
 		Model:    Tensors(r.c.Model.Layout(), r.w.X),
@@ -132,16 +135,14 @@ func (r *run) save(ctx context.Context) error {
 	for k, v := range r.c.Extra {
 		err = errors.Join(err, c.Manifest.Set(k, v))
 	}
+	w, e := r.saver()
+	err = errors.Join(err, e)
 	if err == nil {
-		err = ckpt.Save(dir, c)
+		err = w.Save(ctx, c)
 	}
-	if err == nil {
-		r.saved, r.lastSave = r.step, dir
-		_, err = ckpt.Prune(r.c.Dir, r.c.Keep)
-	}
-	r.saveErr = err
-	if r.c.Events.Checkpoint != nil {
-		r.c.Events.Checkpoint(CheckpointInfo{Step: r.step, Path: dir, Err: err})
+	r.tellSaved()
+	if err != nil {
+		r.toldSave(CheckpointInfo{Step: r.step, Path: ckpt.StepDir(r.c.Checkpoints, r.step), Err: err})
 	}
 	return nil
 }
@@ -242,11 +243,11 @@ func (r *run) agree(ctx context.Context) error {
 		return nil // and none to save
 	}
 	if r.g.Size() == 1 {
-		r.c.resuming, r.c.saving = r.c.Resume != "", r.c.Dir != ""
+		r.c.resuming, r.c.saving = r.c.Resume != "", r.c.Checkpoints != ""
 		return nil
 	}
 	me := who{Setting: r.shape(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
-		Sched: r.c.Schedule, Resume: r.c.Resume != "", Save: r.c.Dir != ""}
+		Sched: r.c.Schedule, Resume: r.c.Resume != "", Save: r.c.Checkpoints != ""}
 	if !r.c.sameData {
 		me.Setting = r.setting()
 		if r.c.Test != nil {

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
@@ -47,8 +48,11 @@ type Config struct {
 	Replicate bool           // every worker updates all parameters, rather than its part of them (and sends those out)
 	Ahead     bool           // prepare batches on a goroutine of their own: pays when there is a core to spare for it
 
-	Dir       string // run folder for checkpoints and metrics, written by rank 0; empty: none is written
-	SaveEvery int    // steps between checkpoints; 0: one an epoch
+	Dir string // run folder for metrics and, unless Checkpoints says another place, checkpoints, written by rank 0; empty: none is written
+	// Checkpoints is where a run that has a Dir puts its checkpoints, when not there: another folder, or the URL of an object
+	// store (ckpt.StepDir).
+	Checkpoints string
+	SaveEvery   int // steps between checkpoints; 0: one an epoch
 	// TestAtSaves leaves the test set alone but for the epochs that end with a checkpoint, the last one among them.
 	TestAtSaves bool
 	Keep        int            // checkpoints to keep; 0: 3
@@ -126,6 +130,12 @@ func (c *Config) fill(workers int) error {
 	setDefault(&c.Rate, 0.001)
 	setDefault(&c.Epochs, 1)
 	setDefault(&c.Keep, 3)
+	if setDefault(&c.Checkpoints, c.Dir); c.Dir == "" {
+		c.Checkpoints = ""
+	}
+	if err := ckpt.CheckPlace(c.Checkpoints); err != nil {
+		return &ConfigError{Key: "checkpoints", Err: err}
+	}
 	if c.Strategy == nil {
 		c.Strategy = func() strategy.Strategy { return allreduce.New() }
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/covey-ml/covey/ckpt"
@@ -109,5 +111,43 @@ func TestCheckpointsKept(t *testing.T) {
 	}
 	if len(steps) != 2 || steps[0] != 9 || steps[1] != 10 {
 		t.Errorf("checkpoints of steps %v, expected 9 and the last, 10", steps)
+	}
+}
+
+// Checkpoints may go to another place than the rest of the run's folder, from where the run goes on.
+func TestCheckpointsElsewhere(t *testing.T) {
+	c := config(t, "mlp:16")
+	c.Dir, c.Checkpoints, c.SaveEvery = t.TempDir(), t.TempDir(), 4
+	var told []int
+	c.Events.Checkpoint = func(i train.CheckpointInfo) {
+		if i.Err != nil || i.Path != ckpt.StepDir(c.Checkpoints, i.Step) {
+			t.Errorf("told %+v", i)
+		}
+		told = append(told, i.Step)
+	}
+	calm, err := train.Local(t.Context(), 2, timeout, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(told, []int{4, 8, 10}) {
+		t.Errorf("told of the checkpoints of steps %v", told)
+	}
+	if all, err := ckpt.List(c.Dir); err != nil || len(all) != 0 {
+		t.Errorf("in the run folder are %v, %v", all, err)
+	}
+	if _, err := os.Stat(filepath.Join(c.Dir, train.MetricsFile)); err != nil {
+		t.Error(err)
+	}
+	told = nil
+	c.Resume = ckpt.StepDir(c.Checkpoints, 8)
+	r, err := train.Local(t.Context(), 2, timeout, c)
+	if err != nil || r.Weights != calm.Weights || r.First != 8 {
+		t.Errorf("resumed: %+v, %v", r, err)
+	}
+
+	c.Checkpoints = "s4://bucket/run"
+	var bad *train.ConfigError
+	if _, err := train.Local(t.Context(), 2, timeout, c); !errors.As(err, &bad) || bad.Key != "checkpoints" || !strings.Contains(err.Error(), "s3") {
+		t.Errorf("a store that there is not: %v", err)
 	}
 }

@@ -31,10 +31,10 @@ type kept struct {
 
 // newest lets a later generation go on from the run's newest checkpoint, should nobody in it know anything of the run.
 func (k *kept) newest(c *Config) error {
-	if k == nil || k.generation.Number <= 1 || c.Dir == "" {
+	if k == nil || k.generation.Number <= 1 || c.Checkpoints == "" {
 		return nil
 	}
-	path, _, err := ckpt.Latest(c.Dir)
+	path, _, err := ckpt.Latest(c.Checkpoints)
 	if errors.Is(err, ckpt.ErrNone) {
 		return nil
 	}

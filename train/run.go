@@ -7,6 +7,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/optim"
@@ -24,6 +25,7 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 	}
 	defer r.metrics.close()
 	defer r.feed.stop()
+	defer r.endSaves(ctx)
 	defer r.giveUp(ctx)
 	defer r.remember()
 	for said := (strategy.Report{}); ; {
@@ -50,6 +52,7 @@ func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
 
 // endStep does what is due after a step: it closes the epoch, and saves.
 func (r *run) endStep(ctx context.Context, said strategy.Report) error {
+	r.tellSaved()
 	regroup := false
 	if said.Stop && !said.Done && r.step < r.total && r.kept != nil {
 		err := r.settle(ctx)
@@ -72,7 +75,7 @@ func (r *run) endStep(ctx context.Context, said strategy.Report) error {
 		}
 	}
 	if last || r.saveDue() {
-		if err := r.save(ctx); err != nil {
+		if err := r.save(ctx, last); err != nil {
 			return err
 		}
 	}
@@ -111,8 +114,9 @@ type run struct {
 	rounds   int     // exchanges so far, of a strategy that counts them
 	loss     float64 // of the last epoch that ended
 	last     *EpochInfo
-	saved    int      // step of the newest checkpoint, -1 when there is none
-	lastSave string   // its folder
+	writer   *ckpt.Writer
+	saved    int      // step of the newest checkpoint, written or about to be; -1 when there is none
+	lastSave string   // folder of the newest that is written
 	saveErr  error    // why the last one could not be written
 	notes    []string // of the state that it goes on from
 
@@ -130,7 +134,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 		return nil, err
 	}
 	if g.Rank() != 0 {
-		c.Dir, c.Resume = "", "" // rank 0's to write and to read
+		c.Dir, c.Checkpoints, c.Resume = "", "", "" // rank 0's to write and to read
 	}
 	if err := c.kept.newest(&c); err != nil {
 		return nil, err
