@@ -54,6 +54,7 @@ func fromOpenMPI(e env) (*claim, error) {
 	if err := e.local(c, []string{"OMPI_COMM_WORLD_LOCAL_RANK"}, []string{"OMPI_COMM_WORLD_LOCAL_SIZE"}); err != nil {
 		return nil, err
 	}
+	c.Host = e("PMIX_HOSTNAME")
 	c.Job = e.first("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid")
 	// Ranks fill the hosts of an allocation in its order. Without one, rank 0 is most often where mpirun is.
 	var err error
@@ -103,6 +104,7 @@ func fromMPICH(e env) (*claim, error) {
 	if err := e.local(c, []string{"MPI_LOCALRANKID"}, []string{"MPI_LOCALNRANKS"}); err != nil {
 		return nil, err
 	}
+	c.Host = e("MPIR_CVAR_CH3_INTERFACE_HOSTNAME")
 	c.Job = e.first("PMI_JOBID", "PBS_JOBID", "LSB_JOBID")
 	if c.Job == "" && e("SLURM_JOB_ID") != "" {
 		c.Job = slurmJob(e)
@@ -138,6 +140,7 @@ func fromKubernetes(e env) (*claim, error) {
 	}
 	c.LocalSize = 1
 	c.Address = c.Job + "-0." + service
+	c.Host = c.Job + "-" + strconv.Itoa(c.Rank) + "." + service
 	if err := checkHost(c.Address); err != nil {
 		return nil, errorf(EnvService, "is wrong: %w", err)
 	}

@@ -58,6 +58,7 @@ type Place struct {
 	LocalRank  int    // among those on this host; 0 when LocalSize is
 	LocalSize  int    // how many are on this host; 0 when the launcher does not tell
 	Address    string // by which all reach the host of rank 0: a loopback address when all are on one
+	Host       string // by which the others reach this host, when the launcher tells; loopback as Address is
 	Port       int    // MASTER_PORT, or one made from Job, so that two jobs on a host do not meet
 	Job        string // the launcher's name for these processes together; empty when it has none
 }
@@ -218,7 +219,7 @@ func (c *claim) complete(e env) (*Place, error) {
 	from := "MASTER_ADDR"
 	switch {
 	case p.LocalSize == p.Size:
-		p.Address = "127.0.0.1" // whatever else is said: no certificates are needed for it
+		p.Address, p.Host = "127.0.0.1", "127.0.0.1" // whatever else is said: no certificates are needed for it
 	case e("MASTER_ADDR") != "":
 		p.Address = e("MASTER_ADDR")
 	case c.host != "":
@@ -228,6 +229,9 @@ func (c *claim) complete(e env) (*Place, error) {
 	}
 	if err := checkHost(p.Address); err != nil {
 		return nil, errorf(from, "is wrong: %w", err)
+	}
+	if checkHost(p.Host) != nil {
+		p.Host = "" // it is a help, and no more
 	}
 	if p.Port == 0 {
 		p.Port = portOf(p.Job)

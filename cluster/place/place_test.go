@@ -119,6 +119,24 @@ func TestSeveralHosts(t *testing.T) {
 	}
 }
 
+// Others reach a process by the name that its launcher gives its host, and on one host by loopback.
+func TestHost(t *testing.T) {
+	two := "OMPI_COMM_WORLD_LOCAL_SIZE=1 OMPI_COMM_WORLD_LOCAL_RANK=0 MPI_LOCALNRANKS=1 MPI_LOCALRANKID=0 MASTER_ADDR=node7 "
+	for _, c := range []struct{ file, more, want string }{
+		{"srun", "", "127.0.0.1"},
+		{"srun", "SLURM_STEP_TASKS_PER_NODE=3,1 SLURM_NODEID=1 SLURM_LOCALID=0 SLURM_GTIDS=3 SLURM_STEP_NODELIST=node[7,1]", "node1"},
+		{"openmpi", two, "node1"},
+		{"mpich", two, "node1"},
+		{"mpich", two + "MPIR_CVAR_CH3_INTERFACE_HOSTNAME=a/b", ""},
+		{"mpich", "COVEY_LAUNCHER=kubernetes JOB_COMPLETION_INDEX=2 COVEY_WORKERS=3 COVEY_SERVICE=s COVEY_JOB=j", "j-2.s"},
+	} {
+		p, err := Detect(lines(recorded(t, c.file), c.more))
+		if err != nil || p == nil || p.Host != c.want {
+			t.Errorf("%s %s: %+v, %v; want %s", c.file, c.more, p, err, c.want)
+		}
+	}
+}
+
 // What is missing or wrong is named, with the launcher and the way out.
 func TestErrorsNameTheVariable(t *testing.T) {
 	for _, c := range []struct{ env, launcher, variable, says string }{

@@ -49,6 +49,7 @@ func fromSlurm(e env) (*claim, error) {
 	if ids := e("SLURM_GTIDS"); ids != "" && c.LocalSize > 0 && strings.Count(ids, ",")+1 != c.LocalSize {
 		return nil, nil // a batch script is one task, whatever the step around it has
 	}
+	c.Host = e("SLURMD_NODENAME")
 	for _, name := range []string{"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"} {
 		if list := e(name); list != "" && c.host == "" {
 			if c.host, err = FirstNode(list); err != nil {
