@@ -2,8 +2,8 @@ package mpi
 
 import "github.com/covey-ml/covey/comm"
 
-// costs are what this transport's messages cost: those of shared memory with what frames, copies and looking add. Where the
-// network between hosts is a fast one, the choice of an algorithm is still the same for most sizes.
+// costs are what this transport's messages cost: those of shared memory, with a guess of what frames, copies and looking
+// add. They are not fitted to any machine (MeasureCosts does that for a group): every rank must choose by the same ones.
 var costs = func() comm.Costs {
 	c := comm.ShmCosts
 	c.Name, c.Board = "mpi", comm.BoardCosts{}

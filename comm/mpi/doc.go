@@ -19,7 +19,7 @@
 // HeaderBytes and a payload, one MPI message each, with one MPI tag. All MPI calls are nonblocking, made under one lock
 // (MPI_THREAD_SERIALIZED is needed), and return their errors; nothing here calls MPI_Abort. Sums are comm's own, over
 // these messages, with the bits of the canonical order. The library's own MPI_Allreduce, in whatever order it adds, is
-// there to be asked for: see Native.
+// there to be asked for by name (comm.Native).
 //
 // The library never holds an address of Go's memory. A payload is copied into a buffer of C's before it is sent and out
 // of one when it has come, which costs two copies that MPI could have saved. For that a Send or a Recv whose deadline
@@ -37,10 +37,10 @@
 //
 // MPI has no file descriptor to sleep on, so somebody has to look. Who waits looks: for twenty microseconds without pause,
 // if there is a core for each process of this host, then a while between giving way. After that one thread of the
-// process looks on everybody's behalf, and sleeps in between a 64th of the time in which nothing has come, from 20 to 500
-// microseconds. So a wait is made longer by a 64th, or by 50 microseconds, where it was short, and a process at rest looks
-// 2,000 times a second, which takes a core about a hundredth of its time. Open MPI's and MPICH's own blocking calls spin
-// instead: they save those microseconds, and burn a core for each process that waits.
+// process looks on everybody's behalf, and sleeps in between a 64th of the time in which nothing has come, from 20
+// microseconds (which the kernel makes about 70) to a millisecond. So a wait is made longer by a 64th, and a process at rest
+// looks a thousand times a second, which takes about a twentieth of a core. Open MPI's and MPICH's own blocking calls
+// spin instead: they save those microseconds, and burn a core for each process that waits.
 //
 // # Dead processes
 //

@@ -72,11 +72,16 @@ func patience(neighbours int) time.Duration {
 // driving is how long who waits looks by itself before it leaves that to watch.
 const driving = 200 * time.Microsecond
 
-// longest is the most that watch sleeps, in microseconds.
-const longest = 500
-
-// nap is how long to sleep, in microseconds, when nothing has come for so long.
-func nap(quiet time.Duration) C.int { return C.int(min(max(quiet.Microseconds()/64, 20), longest)) }
+// rest sleeps, when nothing has come for so long: see Waiting in the package's comment. A short sleep is the kernel's, since
+// Go's timers may come a millisecond late. A long one is Go's, whose scheduler would otherwise look after the sleeping
+// thread every 20 microseconds.
+func rest(quiet time.Duration) {
+	if d := max(quiet/64, 20*time.Microsecond); d < time.Millisecond {
+		C.covey_nap(C.int(d.Microseconds()))
+	} else {
+		time.Sleep(time.Millisecond)
+	}
+}
 
 // drive makes passes until done says so or patience ends.
 func (e *engine) drive(done func() bool) {
@@ -125,11 +130,11 @@ func (e *engine) watch() {
 		e.mu.Unlock()
 		switch {
 		case e.drivers.Load() > 0:
-			C.covey_nap(longest)
+			time.Sleep(time.Millisecond)
 		case busy:
 			runtime.Gosched() // to whom the pass has woken
 		default:
-			C.covey_nap(nap(quiet))
+			rest(quiet)
 		}
 	}
 }

@@ -213,7 +213,7 @@ func (e *engine) met(giveUp func() error) error {
 			return err
 		}
 		if waited := time.Since(begun); waited > driving {
-			C.covey_nap(nap(waited))
+			rest(waited)
 		}
 		C.covey_yield()
 		runtime.Gosched()

@@ -108,7 +108,11 @@ func absent(ctx context.Context, g comm.Group) error {
 	tree := comm.NewTree(g.Size(), g.Size())
 	var err error
 	if g.Rank() == 1 {
-		_, _, err = g.Recv(ctx, 0, comm.MakeTag(comm.OpBroadcast, 1), nil)
+		for range 3 { // its own timeout may come first
+			if err == nil || g.(comm.Poisoner).Poisoned() == nil {
+				_, _, err = g.Recv(ctx, 0, comm.MakeTag(comm.OpBroadcast, 1), nil)
+			}
+		}
 	} else {
 		err = comm.AllReduceBy(ctx, g, tree, [][]float32{make([]float32, 100)}, comm.Native)
 	}
@@ -132,7 +136,7 @@ func absent(ctx context.Context, g comm.Group) error {
 	return nil
 }
 
-// bench times comm's sum, with the bits of the canonical order, beside MPI_Allreduce, in turns, and prints the means.
+// bench times comm's sum, with the bits of the canonical order, beside Native, in turns, and prints the means.
 func bench(ctx context.Context, g comm.Group) error {
 	tree := comm.NewTree(g.Size(), g.Size())
 	algorithms := []comm.Algorithm{comm.Auto, comm.Native}
@@ -162,7 +166,7 @@ func bench(ctx context.Context, g comm.Group) error {
 		}
 		if g.Rank() == 0 {
 			mean := func(i int) float64 { return took[i].Seconds() * 1e6 / float64(turns) }
-			fmt.Printf("%9d bytes, %d processes: comm %.1f us, MPI_Allreduce %.1f us, ratio %.2f\n", 4*n, g.Size(), mean(0), mean(1), mean(1)/mean(0))
+			fmt.Printf("%9d bytes, %d processes: exact %.1f us, native %.1f us, ratio %.2f\n", 4*n, g.Size(), mean(0), mean(1), mean(1)/mean(0))
 		}
 	}
 	return comm.Barrier(ctx, g)
