@@ -28,6 +28,7 @@ type News struct {
 	Event  *Said       // a worker's progress
 	Ended  *Member     // it ended, or has not been heard of for too long
 	Report []byte      // the end of a run that went well
+	Want   int         // how many workers there should be, from now on
 }
 
 // silence is how long a member may be silent before its coordinator takes it for dead.
@@ -75,7 +76,7 @@ func Coordinate(ctx context.Context, store Store, clock comm.Clock, hear func(Ne
 func (c *Coordinator) follow(ctx context.Context, tell func(News)) {
 	joined, ended := map[string]bool{}, map[string]bool{}
 	var formed uint64
-	reported := false
+	reported, wanted := false, 0
 	for {
 		var all []News
 		c.see.mu.Lock()
@@ -97,6 +98,10 @@ func (c *Coordinator) follow(ctx context.Context, tell func(News)) {
 		if g := v.Current; g != nil && g.Number > formed {
 			formed = g.Number
 			all = append([]News{{Formed: g}}, all...)
+		}
+		if v.Want != wanted {
+			wanted = v.Want
+			all = append(all, News{Want: wanted})
 		}
 		if c.see.end != nil && !reported {
 			reported = true
@@ -126,14 +131,46 @@ func (c *Coordinator) Start(ctx context.Context, r Run, want int) error {
 	return putJSON(ctx, c.store, keyRun, r)
 }
 
-// Found waits until all that the store holds is known, and returns the run in it, or nil.
-func (c *Coordinator) Found(ctx context.Context) (*Run, error) {
+// Living returns the run that the store holds, and how many of its workers say that they live, as soon as all have that should;
+// at the end of ctx, how many have by then. The run is nil when there is none, or when it is over.
+func (c *Coordinator) Living(ctx context.Context) (*Run, int) {
+	since := c.clock.Now()
+	for {
+		c.see.mu.Lock()
+		known, run, over := c.see.known, c.see.run, c.see.end != nil || c.see.stop || c.see.ended != nil
+		living, open := 0, 0
+		for _, m := range c.see.members {
+			if m.State == Ended {
+				continue
+			}
+			if open++; m.at > since && m.again {
+				living++
+			}
+		}
+		c.see.mu.Unlock()
+		switch {
+		case over, known && run == nil:
+			return nil, 0
+		case known && living == open:
+			return run, living
+		}
+		if c.see.wait(ctx, 0) != nil {
+			return run, living
+		}
+	}
+}
+
+// Run waits until the store says what the run is.
+func (c *Coordinator) Run(ctx context.Context) (*Run, error) {
 	for {
 		c.see.mu.Lock()
 		known, run, err := c.see.known, c.see.run, c.see.ended
 		c.see.mu.Unlock()
-		if known || err != nil {
-			return run, err
+		switch {
+		case err != nil:
+			return nil, err
+		case known && run != nil:
+			return run, nil
 		}
 		if err := c.see.wait(ctx, 0); err != nil {
 			return nil, err

@@ -55,7 +55,7 @@ func Decide(v View) Decision {
 	seats := kept
 	if len(seats) > want {
 		for _, s := range seats[want:] {
-			gone = append(gone, Loss{ID: s.ID, How: fmt.Sprintf("%d workers are enough", want)})
+			gone = append(gone, Loss{ID: s.ID, Spare: true, How: workers(want) + " enough"})
 		}
 		seats = seats[:want]
 	}
@@ -65,15 +65,18 @@ func Decide(v View) Decision {
 		}
 	}
 	until := v.Since + v.Limits.Wait
+	if v.Current == nil {
+		until = v.Since + v.Limits.Meet
+	}
 	switch {
 	case len(seats) < want && v.Current == nil && v.Now < until:
 		return Decision{Why: fmt.Sprintf("%d of %d workers are there", len(seats), want), Until: until}
 	case len(seats) < v.Limits.Min && v.Now < until:
-		return Decision{Why: fmt.Sprintf("%d workers are left, and the run needs %d", len(seats), v.Limits.Min), Until: until}
+		return Decision{Why: fmt.Sprintf("%s left, and the run needs %d", workers(len(seats)), v.Limits.Min), Until: until}
 	case len(seats) < v.Limits.Min && v.Current == nil:
 		return Decision{Why: fmt.Sprintf("only %d of %d workers came in time", len(seats), want), Over: true}
 	case len(seats) < v.Limits.Min:
-		return Decision{Why: fmt.Sprintf("%d workers are left, the run needs %d, and none came within %v", len(seats), v.Limits.Min, v.Limits.Wait), Over: true}
+		return Decision{Why: fmt.Sprintf("%s left, the run needs %d, and none came within %v", workers(len(seats)), v.Limits.Min, v.Limits.Wait), Over: true}
 	}
 	next := &Generation{Number: 1, Seats: ordered(v, seats), Gone: gone}
 	if v.Current != nil {
@@ -234,7 +237,7 @@ func ordered(v View, seats []Seat) []Seat {
 // reason says in words what is new in a generation.
 func reason(v View, g *Generation) string {
 	if v.Current == nil {
-		return fmt.Sprintf("%d workers are there", len(g.Seats))
+		return workers(len(g.Seats)) + " there"
 	}
 	name := map[string]string{}
 	for _, s := range v.Current.Seats {
@@ -278,7 +281,7 @@ func Due(v View) (bool, string) {
 	case staying < size && min(want, staying+fresh) >= v.Limits.Min:
 		return true, "a worker leaves"
 	case want < size:
-		return true, fmt.Sprintf("%d workers are enough", want)
+		return true, workers(want) + " enough"
 	case fresh > 0 && size < want:
 		return true, "a worker joins"
 	}

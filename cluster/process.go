@@ -126,6 +126,19 @@ func Kill(all []*Process) {
 	}
 }
 
+// KillMember ends a member whose process is on this host, though somebody else started it. It tells whether there was one.
+func KillMember(m Member) bool {
+	if m.Host != HostID() || m.PID <= 1 || m.ID == "" {
+		return false
+	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", m.PID)) // another process may have its number by now
+	if err != nil || !strings.Contains("\x00"+string(env), "\x00"+EnvID+"="+m.ID+"\x00") {
+		return false
+	}
+	p, err := os.FindProcess(m.PID)
+	return err == nil && p.Kill() == nil
+}
+
 // KillSelf ends this process as kill -9 does.
 func KillSelf() {
 	self, err := os.FindProcess(os.Getpid())

@@ -26,6 +26,7 @@ type Member struct {
 	Error string `json:"error,omitempty"` // why it ended
 	Code  int    `json:"code,omitempty"`  // its exit code
 	Beat  uint64 `json:"beat"`            // grows
+	PID   int    `json:"pid,omitempty"`   // its process on its host
 }
 
 // State is where a member stands.
@@ -43,6 +44,7 @@ const (
 type Loss struct {
 	ID      string `json:"id"`
 	Stalled bool   `json:"stalled,omitempty"` // it did not answer in time; else its connection is gone
+	Spare   bool   `json:"spare,omitempty"`   // it is well, and there are enough without it
 	How     string `json:"how,omitempty"`     // in words
 }
 
@@ -100,7 +102,8 @@ const mostSeats = 1 << 16
 type Limits struct {
 	Min  int           `json:"min"`  // fewer do not train
 	Max  int           `json:"max"`  // more are not let in
-	Wait time.Duration `json:"wait"` // for the first generation to have as many as it should; later, for Min
+	Meet time.Duration `json:"meet"` // for the first generation to have as many as it should
+	Wait time.Duration `json:"wait"` // for a later one to have Min
 	// Patience is how long a member of the generation before is waited for that nobody has lost: it may be amid a step.
 	Patience time.Duration `json:"patience"`
 }
@@ -112,10 +115,18 @@ func (l Limits) Check() error {
 		return errors.New("a run needs at least one worker")
 	case l.Max < l.Min:
 		return fmt.Errorf("at most %d workers and at least %d", l.Max, l.Min)
-	case l.Wait <= 0 || l.Patience <= 0:
+	case l.Meet <= 0 || l.Wait <= 0 || l.Patience <= 0:
 		return errors.New("cluster: limits without times")
 	}
 	return nil
+}
+
+// workers counts them for people.
+func workers(n int) string {
+	if n == 1 {
+		return "1 worker is"
+	}
+	return fmt.Sprintf("%d workers are", n)
 }
 
 // names lists members for people.

@@ -71,7 +71,8 @@ type notice struct {
 // heard is a member's record and when it came.
 type heard struct {
 	Member
-	at time.Duration
+	at    time.Duration
+	again bool // it was heard of before
 }
 
 // watch follows the store until ctx ends.
@@ -105,7 +106,7 @@ func (n *notice) take(e Entry) {
 		case member:
 			var m Member
 			if json.Unmarshal(e.Value, &m) == nil && m.ID == id {
-				n.members[id] = &heard{m, n.clock.Now()}
+				n.members[id] = &heard{m, n.clock.Now(), n.members[id] != nil}
 			}
 		case e.Key == keyGeneration:
 			var g Generation

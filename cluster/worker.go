@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,9 @@ const (
 // ErrCalledOff says that a run has ended before this worker could take part.
 var ErrCalledOff = errors.New("the run was called off before all its workers were there")
 
+// ErrSpare says that a run goes on without this worker, since there are enough.
+var ErrSpare = errors.New("there are enough workers without this one")
+
 // TooFewError says that the next generation was not formed, since too few workers were left or came.
 type TooFewError struct{ Why string }
 
@@ -64,7 +68,7 @@ func Join(ctx context.Context, store Store, j Joining, clock comm.Clock) (*Worke
 	}
 	host, _ := os.Hostname()
 	w := &Worker{ID: j.ID, store: store, clock: clock, me: Member{ID: j.ID, Name: fmt.Sprintf("%s, process %d", host, os.Getpid()),
-		Host: HostID(), Writer: j.Writer, State: Busy}}
+		Host: HostID(), Writer: j.Writer, State: Busy, PID: os.Getpid()}}
 	if j.Want >= 0 {
 		w.me.Want = &j.Want
 	}
@@ -185,6 +189,9 @@ func (w *Worker) Next(ctx context.Context, addr string, was uint64, lost []Loss)
 		if g := v.Current; g != nil && g.Number > after {
 			if r := g.Rank(w.ID); r >= 0 && g.Seats[r].Addr == addr {
 				return g, w.insist(ctx, func(m *Member) { m.State, m.Lost = Busy, nil })
+			}
+			if slices.ContainsFunc(g.Gone, func(l Loss) bool { return l.ID == w.ID && l.Spare }) {
+				return nil, ErrSpare
 			}
 		}
 		if stopped {

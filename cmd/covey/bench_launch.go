@@ -152,12 +152,12 @@ func (o *benchOptions) processes(ctx context.Context, cancel context.CancelCause
 		return err
 	}
 	defer follow.c.Close()
-	run := cluster.Run{Job: text, Local: local, Limits: cluster.Limits{Min: n, Max: n, Wait: wait, Patience: o.timeout + startUp}, Orphan: startUp}
+	run := cluster.Run{Job: text, Local: local, Limits: cluster.Limits{Min: n, Max: n, Meet: wait, Wait: wait, Patience: o.timeout + startUp}, Orphan: startUp}
 	if err := follow.c.Start(ctx, run, n); err != nil {
 		return err
 	}
-	args := append([]string{"bench", "worker", b.address(), "--run", b.run}, o.reach.args()...)
-	procs, err := cluster.Start(local, args, b.token, memory, clock)
+	args := append([]string{"bench", "worker", b.address(), "--run", b.Run}, o.reach.args()...)
+	procs, err := cluster.Start(local, args, b.Token, memory, clock)
 	if err != nil {
 		return err
 	}
@@ -168,9 +168,9 @@ func (o *benchOptions) processes(ctx context.Context, cancel context.CancelCause
 	})()
 	follow.watch(procs)
 	if o.join > 0 {
-		with := fmt.Sprintf("covey bench worker %s --run %s --tls DIR", b.address(), b.run)
-		if b.token != "" {
-			with = fmt.Sprintf("%s=%s covey bench worker %s --run %s", cluster.EnvToken, b.token, b.address(), b.run)
+		with := fmt.Sprintf("covey bench worker %s --run %s --tls DIR", b.address(), b.Run)
+		if b.Token != "" {
+			with = fmt.Sprintf("%s=%s covey bench worker %s --run %s", cluster.EnvToken, b.Token, b.address(), b.Run)
 		}
 		fmt.Fprintf(c.ErrOrStderr(), "waiting for %s to join: %s\n", count(o.join, "worker"), with)
 	}

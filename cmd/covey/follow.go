@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +22,9 @@ type follower struct {
 	base    *base
 	args    []string // of a worker's process
 	memory  *os.File // that workers share; nil: they share none
-	local   int      // workers that are started here
+	local   int      // workers that are started here at first
 	elastic bool
+	folder  string // of an elastic run
 	clock   comm.Clock
 	over    context.Context // ends with the run
 	faults  *faultBooks
@@ -36,6 +38,9 @@ type follower struct {
 	interrupted bool
 	closing     bool // a worker has ended: the others are to follow
 	finished    bool // done is closed
+	restarts    int  // how many workers may still be started in the place of others
+	want        int
+	next        int // the rank of the next one that is started beyond those at first
 	end         *ending
 	early       error                      // why the run ended before its start
 	killed      []int                      // ranks of this host that did not follow
@@ -57,7 +62,7 @@ func (e *codedError) Unwrap() error { return e.error }
 func (f *follower) spawn(rank int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := cluster.StartOne(rank, f.args, f.base.token, f.memory, f.clock)
+	p, err := cluster.StartOne(rank, f.args, f.base.Token, f.memory, f.clock)
 	if err != nil {
 		return err
 	}
@@ -65,6 +70,57 @@ func (f *follower) spawn(rank int) error {
 	f.w.note("worker %d is process %d", rank, p.Pid())
 	f.clock.Go(func() { f.ended(p) })
 	return nil
+}
+
+// scale starts n workers more, if n is above 0. Fewer are the workers' own decision. f.mu is held.
+func (f *follower) scale(n int) {
+	f.next = max(f.next, f.local)
+	for range n {
+		rank := f.next
+		f.next++
+		f.clock.Go(func() {
+			if err := f.spawn(rank); err != nil {
+				f.w.say("%v", err)
+			}
+		})
+	}
+}
+
+// replace starts a worker in the place of one that died, while that may be. f.mu is held.
+func (f *follower) replace(rank int) {
+	if !f.elastic || f.restarts <= 0 || f.closing || f.interrupted || f.end != nil || f.current == nil || len(f.members) == 0 || len(f.members) >= f.want {
+		return
+	}
+	f.restarts--
+	f.w.say("starting a worker in its place (%d more times)", f.restarts)
+	f.clock.Go(func() {
+		if err := f.spawn(rank); err != nil {
+			f.w.say("%v", err)
+		}
+	})
+}
+
+// close ends the launcher's part, and takes away what nobody needs any more.
+func (f *follower) close() {
+	f.reap()
+	if f.c != nil {
+		f.c.Close()
+	}
+	if f.memory != nil {
+		f.memory.Close()
+	}
+	if f.base != nil {
+		f.base.close()
+	}
+	f.forget()
+}
+
+// forget takes away what an elastic run has left for other launchers.
+func (f *follower) forget() {
+	if f.folder != "" {
+		os.Remove(filepath.Join(f.folder, meetingFile))
+		os.RemoveAll(filepath.Join(f.folder, serverDir))
+	}
 }
 
 // process is the worker of this host that has a rank, nil when that is elsewhere. f.mu is held.
@@ -98,6 +154,12 @@ func (f *follower) hear(n cluster.News) {
 		if n.Joined.Want == nil && n.Joined.State != cluster.Ended {
 			f.w.say("joined: %s", n.Joined.Name)
 		}
+	case n.Want > 0:
+		if f.want > 0 && n.Want != f.want {
+			f.w.say("%d workers are wanted", n.Want)
+			f.scale(n.Want - len(f.members))
+		}
+		f.want = n.Want
 	case n.Formed != nil:
 		f.formed(n.Formed)
 	case n.Ended != nil:
@@ -175,7 +237,7 @@ const diedCode = -1
 
 // check closes done when all have ended. f.mu is held.
 func (f *follower) check() {
-	if f.finished || len(f.members) > 0 || len(f.procs) < f.local && !f.closing {
+	if f.finished || len(f.members) > 0 || f.members == nil && len(f.procs) == 0 || len(f.procs) < f.local && !f.closing {
 		return
 	}
 	for _, p := range f.procs {
@@ -243,6 +305,11 @@ func (f *follower) follow(failed bool) {
 			}
 		}
 		cluster.Kill(f.procs)
+		for _, m := range f.members {
+			if cluster.KillMember(*m) {
+				f.w.say("%s did not end within %v and was killed", m.Name, grace)
+			}
+		}
 		f.members = nil // whoever is elsewhere and silent is not waited for
 		f.clock.Go(func() {
 			cluster.Reap(f.procs, grace, f.clock)
@@ -284,6 +351,7 @@ func (f *follower) ended(p *cluster.Process) {
 			if !f.elastic || f.end != nil {
 				f.follow(!f.interrupted && f.end == nil)
 			}
+			f.replace(p.Rank)
 		}
 	}
 	f.check()

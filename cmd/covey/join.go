@@ -108,7 +108,7 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 			fmt.Fprintf(c.ErrOrStderr(), "the run is done\n")
 		}
 		return nil
-	case errors.Is(err, errLeft):
+	case errors.Is(err, errLeft), errors.Is(err, cluster.ErrSpare):
 		m.Fail(err, exitDone)
 		if !launched {
 			fmt.Fprintf(c.ErrOrStderr(), "%v\n", err)

@@ -22,53 +22,30 @@ const (
 	grace    = 4 * time.Second // for the others to end when one has failed
 )
 
-// launch runs the workers as processes and follows them to their end.
+// launch runs the workers as processes and follows them to their end, or takes those up that another launcher has left.
 func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *watcher) (*ending, error) {
-	clock := comm.RealClock()
 	over, end := context.WithCancel(context.Background())
 	defer end()
-	dir := ""
-	if o.elastic {
-		dir = filepath.Join(j.Run, serverDir)
-	}
-	b, err := o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName(j.Run), dir, func(text string) { w.say("%s", text) })
+	f := o.follower(over, w)
+	taken, err := o.takeUp(ctx, j, f)
 	if err != nil {
 		return nil, err
 	}
-	defer b.close()
-	local := j.Workers - o.join
-	var memory *os.File
-	if j.Transport == job.Shm {
-		if memory, err = shm.Create(local, shm.Options{}); err != nil {
-			return nil, j.Errorf("transport", "%w", err)
-		}
-		defer memory.Close()
-	}
-	f := &follower{w: w, clock: clock, over: over, base: b, args: append([]string{"join", b.address(), "--run", b.run}, o.reach.args()...),
-		memory: memory, local: local, elastic: o.elastic,
-		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script, o.done), still: map[int]context.CancelFunc{}, done: make(chan struct{})}
-	if f.c, err = cluster.Coordinate(ctx, b.store, clock, f.hear); err != nil {
-		return nil, err
-	}
-	defer f.c.Close()
-	wait := startUp
-	if o.join > 0 {
-		wait = joinWait
-	}
-	run := cluster.Run{Job: j.YAML(), Places: j.Places(), Resume: from, Local: local, Faults: o.script.String(), Done: o.done,
-		Limits: cluster.Limits{Min: o.min, Max: o.max, Wait: wait, Patience: j.Timeout}, Elastic: o.elastic, Orphan: o.orphan}
-	if err := f.c.Start(ctx, run, j.Workers); err != nil {
-		return nil, err
-	}
-	defer f.reap()
-	defer onSignals(f.interrupt)()
-	for r := range local {
-		if err := f.spawn(r); err != nil {
+	if !taken {
+		f = o.follower(over, w)
+		if err := o.start(ctx, j, from, f); err != nil {
+			f.close()
 			return nil, err
 		}
 	}
-	if o.join > 0 {
-		w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(b))
+	defer f.close()
+	defer onSignals(f.interrupt)()
+	if !taken {
+		for r := range f.local {
+			if err := f.spawn(r); err != nil {
+				return nil, err
+			}
+		}
 	}
 	select {
 	case <-f.done:
@@ -84,18 +61,123 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 	return ending, nil
 }
 
+func (o *trainOptions) follower(over context.Context, w *watcher) *follower {
+	return &follower{w: w, clock: comm.RealClock(), over: over, elastic: o.elastic, restarts: o.restarts,
+		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script, o.done), still: map[int]context.CancelFunc{}, done: make(chan struct{})}
+}
+
+// start makes the run's meeting place and writes down what the run is.
+func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *follower) (err error) {
+	dir := ""
+	if o.elastic {
+		dir = filepath.Join(j.Run, serverDir)
+		os.RemoveAll(dir) // of a launcher that is gone, and its workers too
+	}
+	warn := func(text string) { f.w.say("%s", text) }
+	if f.base, err = o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName(j.Run), dir, warn); err != nil {
+		return err
+	}
+	b := f.base
+	f.local = j.Workers - o.join
+	if j.Transport == job.Shm {
+		if f.memory, err = shm.Create(f.local, shm.Options{}); err != nil {
+			return j.Errorf("transport", "%w", err)
+		}
+	}
+	f.args = o.workerArgs(b)
+	if f.c, err = cluster.Coordinate(ctx, b.store, f.clock, f.hear); err != nil {
+		return err
+	}
+	wait := startUp
+	if o.join > 0 {
+		wait = joinWait
+	}
+	run := cluster.Run{Job: j.YAML(), Places: j.Places(), Resume: from, Local: f.local, Faults: o.script.String(), Done: o.done,
+		Limits: cluster.Limits{Min: o.min, Max: o.max, Meet: wait, Wait: o.wait, Patience: j.Timeout}, Elastic: o.elastic, Orphan: o.orphan}
+	if o.elastic {
+		f.folder = j.Run
+		if err := b.save(j.Run); err != nil {
+			return err
+		}
+	}
+	if o.join > 0 {
+		f.w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(b))
+	}
+	return f.c.Start(ctx, run, j.Workers)
+}
+
+// workerArgs is the command line of a worker that is started here.
+func (o *trainOptions) workerArgs(b *base) []string {
+	return append([]string{"join", b.address(), "--run", b.Run}, o.reach.args()...)
+}
+
+// takeUp finds the workers of a run whose launcher is gone, when there are any, and follows them from now on.
+func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (bool, error) {
+	if o.resume == "" {
+		return false, nil
+	}
+	at, err := loadMeeting(j.Run)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	creds, err := o.reach.creds.load()
+	if err != nil {
+		return false, err
+	}
+	f.base, f.elastic = &base{meeting: at}, true // others do not leave word of where they meet
+	if at.Embedded {
+		f.base.server, err = cluster.Serve(cluster.ServerConfig{Listen: at.Servers[0], Token: at.Token, TLS: creds, Dir: filepath.Join(j.Run, serverDir),
+			Warn: func(text string) { f.w.say("%s", text) }})
+		if err != nil {
+			return false, usagef("%s has a launcher that may still run: %w", j.Run, err)
+		}
+	}
+	leave := func(err error) (bool, error) {
+		f.base.close()
+		return false, err
+	}
+	a, err := o.reach.access(at.Servers, at.Token)
+	if err != nil {
+		return leave(err)
+	}
+	look, cancel := f.clock.WithTimeout(ctx, lookFor)
+	defer cancel()
+	if f.base.store, err = cluster.Open(look, a, at.Run, f.clock); err != nil {
+		return leave(nil) // nothing is left of it
+	}
+	if f.c, err = cluster.Coordinate(ctx, f.base.store, f.clock, f.hear); err != nil {
+		return leave(err)
+	}
+	run, living := f.c.Living(look)
+	if run == nil || living == 0 {
+		f.c.Close()
+		f.c = nil
+		f.forget()
+		return leave(nil)
+	}
+	f.w.say("%s of %s are at work: following them", count(living, "worker"), j.Run)
+	f.folder, f.args = j.Run, o.workerArgs(f.base)
+	return true, nil
+}
+
+// lookFor is how long workers that a launcher has left are looked for: some beats of theirs.
+const lookFor = 4 * time.Second
+
 // serverDir is where in a run folder the server inside its launcher keeps what it knows.
 const serverDir = "cluster"
 
 func (o *trainOptions) invitation(b *base) string {
 	run := ""
 	if b.server == nil {
-		run = " --run " + b.run
+		run = " --run " + b.Run
 	}
-	if b.token == "" {
+	if b.Token == "" {
 		return fmt.Sprintf("covey join %s%s --tls DIR", b.address(), run)
 	}
-	return fmt.Sprintf("%s=%s covey join %s%s", cluster.EnvToken, b.token, b.address(), run)
+	return fmt.Sprintf("%s=%s covey join %s%s", cluster.EnvToken, b.Token, b.address(), run)
 }
 
 // result is what the run came to.

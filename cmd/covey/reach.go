@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,9 +64,39 @@ func (r *reach) args() []string {
 type base struct {
 	server *cluster.Server // nil: it is somebody else's
 	store  cluster.Store
-	addrs  []string // of the server, for who joins
-	run    string   // its name there
-	token  string
+	meeting
+}
+
+// meeting is where a run's workers meet: what an elastic run leaves in its folder, for who looks for it.
+type meeting struct {
+	Servers  []string `json:"servers"`
+	Run      string   `json:"run"` // its name there
+	Token    string   `json:"token,omitempty"`
+	Embedded bool     `json:"embedded,omitempty"` // the server is inside the launcher
+}
+
+// meetingFile is the file of that in a run folder. Who can read it can join the run.
+const meetingFile = "meeting.json"
+
+func (p meeting) save(folder string) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(folder, meetingFile)
+	os.Remove(path)
+	return os.WriteFile(path, append(b, '\n'), 0o600)
+}
+
+func loadMeeting(folder string) (p meeting, err error) {
+	b, err := os.ReadFile(filepath.Join(folder, meetingFile))
+	if err == nil {
+		err = json.Unmarshal(b, &p)
+	}
+	if err == nil && (len(p.Servers) == 0 || p.Run == "") {
+		err = fmt.Errorf("%s names no servers", filepath.Join(folder, meetingFile))
+	}
+	return p, err
 }
 
 // meetingPlace makes, or takes up again, a run's meeting place. dir is where a server inside this process keeps what it knows;
@@ -75,23 +106,18 @@ func (r *reach) meetingPlace(ctx context.Context, listen, token, run, dir string
 	if err != nil {
 		return nil, err
 	}
-	b := &base{addrs: r.servers(), run: run, token: token}
-	if len(b.addrs) == 0 {
-		if b.token == "" {
-			b.token = cluster.NewToken()
+	b := &base{meeting: meeting{Servers: r.servers(), Run: run, Token: token}}
+	if len(b.Servers) == 0 {
+		if b.Token == "" && creds == nil { // else certificates say who may
+			b.Token = cluster.NewToken()
 		}
-		asked := b.token
-		if creds != nil && token == "" {
-			asked = "" // certificates say who may
-			b.token = ""
-		}
-		b.server, err = cluster.Serve(cluster.ServerConfig{Listen: listen, Token: asked, TLS: creds, Dir: dir, Warn: warn})
+		b.server, err = cluster.Serve(cluster.ServerConfig{Listen: listen, Token: b.Token, TLS: creds, Dir: dir, Warn: warn})
 		if err != nil {
 			return nil, &usageError{err}
 		}
-		b.addrs = []string{b.server.Addr()}
+		b.Servers, b.Embedded = []string{b.server.Addr()}, true
 	}
-	a, err := r.access(b.addrs, b.token)
+	a, err := r.access(b.Servers, b.Token)
 	if err == nil {
 		var cancel context.CancelFunc
 		ctx, cancel = comm.RealClock().WithTimeout(ctx, startUp)
@@ -115,7 +141,7 @@ func (b *base) close() {
 }
 
 // address is what who joins is told.
-func (b *base) address() string { return strings.Join(b.addrs, ",") }
+func (p meeting) address() string { return strings.Join(p.Servers, ",") }
 
 // runName is what a run is called on a server: its folder's name, and something that no other run has.
 func runName(folder string) string {

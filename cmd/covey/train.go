@@ -39,11 +39,13 @@ type trainOptions struct {
 	max    int
 	orphan time.Duration
 
-	elastic bool // the run goes on when workers are lost
-	faults  string
-	script  fault.Script
-	done    int  // the step of the checkpoint to go on from
-	made    bool // the run folder was not there before
+	restarts int           // of workers of this host that die
+	wait     time.Duration // for workers to come, when fewer than min are left
+	elastic  bool          // the run goes on when workers are lost
+	faults   string
+	script   fault.Script
+	done     int  // the step of the checkpoint to go on from
+	made     bool // the run folder was not there before
 }
 
 func trainCommand() *cobra.Command {
@@ -77,6 +79,8 @@ script says that drives covey sim, too. Links are named by ranks: 0-3, or 3-* fo
 	c.Flags().IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere with covey join")
 	c.Flags().IntVar(&o.min, "min-workers", 0, "go on while so many workers are left (default: all of them, or the run ends)")
 	c.Flags().IntVar(&o.max, "max-workers", 0, "let others join while it runs, up to so many (default: --workers)")
+	c.Flags().DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for others when fewer than --min-workers are left")
+	c.Flags().IntVar(&o.restarts, "restarts", 0, "in a run that goes on without them, how many workers that die here are started anew")
 	c.Flags().DurationVar(&o.orphan, "orphan-grace", 30*time.Second, "how long workers go on without this launcher, before they save and end")
 	o.reach.addFlags(c)
 	c.Flags().StringVar(&o.faults, "faults", "", "file of faults that are to happen: a line each, as in kill 3 at step 120")
@@ -191,6 +195,8 @@ func (o *trainOptions) limits(j *job.Job) error {
 		return usagef("--min-workers %d of %d workers: expected 1 to %d", o.min, j.Workers, j.Workers)
 	case o.max < j.Workers:
 		return usagef("--max-workers %d of %d workers: expected %d or more", o.max, j.Workers, j.Workers)
+	case o.wait <= 0:
+		return usagef("--wait %v: expected a time, as in 30s", o.wait)
 	case o.orphan <= 0:
 		return usagef("--orphan-grace %v: expected a time, as in 30s", o.orphan)
 	case !o.elastic:
