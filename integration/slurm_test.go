@@ -21,11 +21,10 @@ import (
 	"github.com/covey-ml/covey/cluster/place"
 )
 
-// slurmCluster is a Slurm of one node: its own munged, slurmctld and slurmd on ports of their own, beside whatever the host has.
+// slurmCluster is a Slurm on this host: its own munged, slurmctld and slurmd on ports of their own, beside whatever the host has.
 type slurmCluster struct {
-	dir  string
-	node string
-	env  []string // what its commands need
+	dir string
+	env []string // what its commands need
 }
 
 const (
@@ -33,8 +32,9 @@ const (
 	slurmStep  = 2 * time.Minute // for a command that has no deadline of its own
 )
 
-// slurm starts a cluster of one node that claims eight processors, whatever the host has, and ends it with the test.
-func slurm(t *testing.T) *slurmCluster {
+// slurm starts a cluster of nodes node1, node2 and so on, all on this host, and ends it with the test. Each claims eight processors,
+// whatever the host has. The host's resolver does not know those names.
+func slurm(t *testing.T, nodes int) *slurmCluster {
 	t.Helper()
 	for _, program := range []string{"munged", "slurmctld", "slurmd", "srun"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -51,23 +51,22 @@ func slurm(t *testing.T) *slurmCluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &slurmCluster{dir: dir, node: short, env: append(os.Environ(), "SLURM_CONF="+filepath.Join(dir, "slurm.conf"))}
+	s := &slurmCluster{dir: dir, env: append(os.Environ(), "SLURM_CONF="+filepath.Join(dir, "slurm.conf"))}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	key := make([]byte, 1024)
 	rand.Read(key)
-	ports := freePorts(t, 2)
+	ports := freePorts(t, 1+nodes)
 	conf := fmt.Sprintf(`ClusterName=covey
 SlurmctldHost=%[2]s(127.0.0.1)
 SlurmctldPort=%[3]d
-SlurmdPort=%[4]d
 AuthType=auth/munge
 AuthInfo=socket=%[1]s/munge.sock
 CredType=cred/munge
 SlurmUser=root
 StateSaveLocation=%[1]s/state
-SlurmdSpoolDir=%[1]s/spool
+SlurmdSpoolDir=%[1]s/spool-%%n
 SlurmctldPidFile=%[1]s/slurmctld.pid
-SlurmdPidFile=%[1]s/slurmd.pid
+SlurmdPidFile=%[1]s/slurmd-%%n.pid
 # A container has no cgroups to give, and fewer processors than tasks.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -77,11 +76,14 @@ SlurmdParameters=config_overrides
 MpiDefault=none
 ReturnToService=2
 KillWait=10
-NodeName=%[2]s NodeAddr=127.0.0.1 CPUs=8
+MailProg=/bin/true
 PartitionName=test Nodes=ALL Default=YES State=UP MaxTime=INFINITE
-`, dir, short, ports[0], ports[1])
+`, dir, short, ports[0])
+	for i, port := range ports[1:] {
+		conf += fmt.Sprintf("NodeName=node%d NodeHostname=%s NodeAddr=127.0.0.1 Port=%d CPUs=8\n", i+1, short, port)
+	}
 	for _, err := range []error{
-		os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "state"), 0o755), os.Mkdir(filepath.Join(dir, "spool"), 0o755),
+		os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "state"), 0o755),
 		os.WriteFile(filepath.Join(dir, "munge.key"), key, 0o600), os.WriteFile(filepath.Join(dir, "slurm.conf"), []byte(conf), 0o644),
 	} {
 		if err != nil {
@@ -96,11 +98,14 @@ PartitionName=test Nodes=ALL Default=YES State=UP MaxTime=INFINITE
 		return err == nil
 	}, munged)
 	control := s.daemon(t, "slurmctld", "-D", "-c", "-f", in("slurm.conf"))
-	node := s.daemon(t, "slurmd", "-D", "-f", in("slurm.conf"))
-	s.until(t, "the node is idle", func() bool {
-		out, _ := s.command(context.Background(), "sinfo", "-h", "-o", "%T").Output()
-		return strings.TrimSpace(string(out)) == "idle"
-	}, munged, control, node)
+	daemons := []*daemon{munged, control}
+	for i := range nodes {
+		daemons = append(daemons, s.daemon(t, "slurmd", "-D", "-f", in("slurm.conf"), "-N", fmt.Sprintf("node%d", i+1)))
+	}
+	s.until(t, "all nodes are idle", func() bool {
+		out, _ := s.command(context.Background(), "sinfo", "-h", "-N", "-o", "%T").Output()
+		return strings.TrimSpace(string(out)) == strings.TrimSpace(strings.Repeat("idle\n", nodes))
+	}, daemons...)
 	return s
 }
 
@@ -233,7 +238,7 @@ func rankOf(p *place.Place) int {
 }
 
 // printEnv has a shell print its environment for placesOf: the variables of launchers alone, on lines of their own.
-const printEnv = `env | grep -E '^(SLURM|PMI|PMIX|OMPI|MPI|COVEY|MASTER|RANK|WORLD)[A-Za-z_]*=' | sed "s/^/ENV $$ /"`
+const printEnv = `env | grep -E '^(SLURMD?|PMI|PMIX|OMPI|MPI|COVEY|MASTER|RANK|WORLD)[A-Za-z_]*=' | sed "s/^/ENV $$ /"`
 
 // checkPlaces expects ranks 0 to n-1 of n on this host, which agree on where rank 0 is.
 func checkPlaces(t *testing.T, launcher string, n int, all []*place.Place) {
@@ -253,8 +258,8 @@ func checkPlaces(t *testing.T, launcher string, n int, all []*place.Place) {
 
 // The rig works: a step's tasks run, and each finds its place; what is no task finds none.
 func TestSlurmPlaces(t *testing.T) {
-	s := slurm(t)
-	if out := s.run(t, "srun", "-n", "4", "hostname"); strings.Count(out, s.node) != 4 {
+	s := slurm(t, 1)
+	if out := s.run(t, "srun", "-n", "4", "hostname"); strings.Count(out, "\n") != 4 {
 		t.Fatalf("srun -n 4 hostname: %q", out)
 	}
 	out := s.run(t, "srun", "-n", "4", "sh", "-c", printEnv)
@@ -285,9 +290,35 @@ func TestSlurmPlaces(t *testing.T) {
 	}
 }
 
+// On two nodes, rank 0 is on the first, and the tasks of each are counted.
+func TestSlurmPlacesOnTwoNodes(t *testing.T) {
+	s := slurm(t, 2)
+	all := placesOf(t, s.run(t, "srun", "-N", "2", "-n", "3", "--distribution=block", "sh", "-c", printEnv))
+	if len(all) != 3 || slices.Contains(all, nil) {
+		t.Fatalf("places %v", all)
+	}
+	for r, want := range []place.Place{{LocalRank: 0, LocalSize: 2, Host: "node1"}, {LocalRank: 1, LocalSize: 2, Host: "node1"}, {LocalRank: 0, LocalSize: 1, Host: "node2"}} {
+		want.Launcher, want.Rank, want.Size, want.Address, want.Port, want.Job = place.Slurm, r, 3, "node1", all[0].Port, all[0].Job
+		if *all[r] != want {
+			t.Errorf("got  %+v\nwant %+v", *all[r], want)
+		}
+	}
+	// A step of fewer nodes than the job has its own first.
+	script := filepath.Join(s.dir, "script")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nsrun -n 2 -N 1 -w node2 sh -c '"+strings.ReplaceAll(printEnv, "'", `'\''`)+"'\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.run(t, "sbatch", "-W", "-N", "2", "--ntasks-per-node=2", "-o", filepath.Join(s.dir, "printed"), script)
+	text, err := os.ReadFile(filepath.Join(s.dir, "printed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkPlaces(t, place.Slurm, 2, placesOf(t, string(text)))
+}
+
 // mpirun of Open MPI and of MPICH, alone and within a Slurm job, whose variables their processes have, too.
 func TestMPIPlaces(t *testing.T) {
-	s := slurm(t)
+	s := slurm(t, 1)
 	for launcher, args := range map[string][]string{
 		place.OpenMPI: {"mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n", "3", "sh", "-c", printEnv},
 		place.MPICH:   {"mpiexec.hydra", "-n", "3", "sh", "-c", printEnv},
