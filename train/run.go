@@ -223,7 +223,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		return said, atStep(r.step+1, r.diverged(err))
 	}
 	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) { // in a quiet step this worker's own, which would be everybody's
-		return said, &DivergedError{Step: r.step + 1, Loss: said.Loss, Last: r.lastSave}
+		return said, r.divergedAt(r.step + 1, said.Loss)
 	}
 	r.books.commit(r.epoch)
 	r.step++
@@ -447,5 +447,5 @@ func (r *run) finite() error {
 	if vec.Finite(r.w.X) && (!ok || c.Finite()) {
 		return nil
 	}
-	return &DivergedError{Step: r.step, Loss: math.NaN(), Last: r.lastSave}
+	return r.divergedAt(r.step, math.NaN())
 }

@@ -58,3 +58,9 @@ func (r *run) endSaves(ctx context.Context) {
 		r.toldSave(CheckpointInfo{Step: r.saved, Path: ckpt.StepDir(r.c.Checkpoints, r.saved), Err: fmt.Errorf("not done after %v: %w", saveGrace, err)})
 	}
 }
+
+// divergedAt says that training has, and which checkpoint is the last good one: the one under way may be.
+func (r *run) divergedAt(step int, loss float64) error {
+	r.endSaves(context.Background())
+	return &DivergedError{Step: step, Loss: loss, Last: r.lastSave}
+}
