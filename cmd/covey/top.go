@@ -3,16 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/ops"
 	"github.com/covey-ml/covey/ops/top"
 )
@@ -29,36 +24,52 @@ type topOptions struct {
 	urls  []string
 	token string // file
 	once  bool
-	creds credentials
+	run   joinOptions // how a run's server is reached
 }
 
 func topCommand() *cobra.Command {
 	o := &topOptions{}
 	c := &cobra.Command{
-		Use:   "top --ops URL...",
+		Use:   "top HOST:PORT | --ops URL...",
 		Short: "Watch the workers of a run",
 		Long: `Show who takes part in a run, how fast each worker is, where its time goes and whom the others wait
 for, drawn anew each second; q ends it. Rates are those of the last steps. Where standard output is no
 terminal, or with --once, it is printed once.
+
+It asks the run's server, the one that covey join is given, or with --ops the workers themselves.
 ` + exitHelp,
-		Example: `  covey top --ops 127.0.0.1:9090,127.0.0.1:9091
+		Example: `  COVEY_TOKEN=... covey top 127.0.0.1:7000
+  covey top 10.0.0.1:4222,10.0.0.2:4222 --run digits-1 --tls certs/
+  covey top --ops 127.0.0.1:9090,127.0.0.1:9091
   covey top --ops https://node1:9090 --ops https://node2:9090 --tls certs/ --once`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0 && len(o.urls) == 0:
+				return usagef("whose? name the server of a run, as for covey join, or workers with --ops")
+			case len(args) > 1, len(args) == 1 && len(o.urls) > 0:
+				return usagef("one run at a time: either its server or its workers, with --ops")
+			}
+			return nil
+		},
+		RunE: func(c *cobra.Command, args []string) error { return o.show(c, args) },
 	}
 	c.Flags().SortFlags = false
 	c.Flags().StringSliceVar(&o.urls, "ops", nil, "where workers show their numbers (covey train --ops): URLs, or HOST:PORT")
 	c.Flags().StringVar(&o.token, "ops-token", "", "file with the token that they ask for (default: $"+ops.EnvToken+")")
 	c.Flags().BoolVar(&o.once, "once", false, "print what there is, once")
-	o.creds.addFlags(c)
+	c.Flags().StringVar(&o.run.run, "run", "", "which run of that server (default: the only one)")
+	c.Flags().StringVar(&o.run.token, "token", os.Getenv(cluster.EnvToken), "the run's token, on loopback (default: $"+cluster.EnvToken+")")
+	o.run.reach.addFlags(c)
+	c.Flags().MarkHidden("nats") // it is the argument
+	c.Flags().Lookup("token").DefValue = ""
 	return c
 }
 
 // source tells what it hears of a run until ctx ends, or once all that there is. It returns nil when it has heard anything.
 type source func(ctx context.Context, once bool, tell func(top.News)) error
 
-func (o *topOptions) run(c *cobra.Command) error {
-	from, err := o.source()
+func (o *topOptions) show(c *cobra.Command, args []string) error {
+	from, err := o.source(args)
 	if err != nil {
 		return err
 	}
@@ -76,15 +87,23 @@ func (o *topOptions) run(c *cobra.Command) error {
 }
 
 // source is where the command line says that news comes from.
-func (o *topOptions) source() (source, error) {
-	if len(o.urls) == 0 {
-		return nil, usagef("whose? name workers with --ops, by the addresses at which covey train --ops has them show their numbers")
+func (o *topOptions) source(args []string) (source, error) {
+	if len(args) == 1 {
+		o.run.wait = reachFor
+		return func(ctx context.Context, once bool, tell func(top.News)) error {
+			store, err := o.run.open(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			return attendTop(ctx, store, once, listenFor, tell)
+		}, nil
 	}
 	token, err := readToken(o.token)
 	if err != nil {
 		return nil, err
 	}
-	creds, err := o.creds.load()
+	creds, err := o.run.reach.creds.load()
 	if err != nil {
 		return nil, err
 	}
@@ -208,141 +227,4 @@ func quitKeys(in io.Reader, quit func()) {
 			return
 		}
 	}
-}
-
-// answerTime is how long a worker may take to say how it is.
-const answerTime = 3 * time.Second
-
-// endpoints is the source that asks each worker once a second.
-func endpoints(addrs []string, token string, creds *tls.Config) (source, error) {
-	scheme := "http://"
-	if creds != nil {
-		scheme = "https://"
-	}
-	var all []*endpoint
-	seen := map[string]bool{}
-	client := &http.Client{Timeout: answerTime, Transport: &http.Transport{TLSClientConfig: creds, MaxResponseHeaderBytes: 16 << 10, MaxIdleConnsPerHost: 1},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("it sends us elsewhere") }}
-	for _, a := range addrs {
-		full := a
-		if !strings.Contains(a, "://") {
-			full = scheme + a
-		}
-		u, err := url.Parse(full)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
-			return nil, usagef("--ops %s: expected a URL or HOST:PORT, as in http://127.0.0.1:9090", a)
-		}
-		if u.Scheme == "https" && creds == nil {
-			return nil, usagef("--ops %s: https needs this host's certificates, as --tls DIR", a)
-		}
-		if u.Path = strings.TrimSuffix(u.Path, "/"); !strings.HasSuffix(u.Path, "/status") {
-			u.Path += "/status"
-		}
-		if !seen[u.String()] {
-			seen[u.String()] = true
-			all = append(all, &endpoint{name: u.Host, url: u.String(), token: token, client: client})
-		}
-	}
-	return func(ctx context.Context, once bool, tell func(top.News)) error {
-		defer client.CloseIdleConnections()
-		errs := make([]error, len(all))
-		var asked sync.WaitGroup
-		for i, e := range all {
-			asked.Go(func() { errs[i] = e.watch(ctx, once, tell) })
-		}
-		asked.Wait()
-		for _, err := range errs {
-			if err == nil {
-				return nil
-			}
-		}
-		return fmt.Errorf("no worker answers: %w", errs[0])
-	}, nil
-}
-
-// endpoint is a worker that is asked how it is.
-type endpoint struct {
-	name, url, token string
-	client           *http.Client
-}
-
-// watch returns nil when the worker has answered at least once.
-func (e *endpoint) watch(ctx context.Context, once bool, tell func(top.News)) error {
-	tell(top.News{Joined: &top.Joined{ID: e.url, Name: e.name}})
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	answered := false
-	for {
-		s, err := e.ask(ctx)
-		if ctx.Err() == nil || err == nil {
-			if err == nil {
-				answered = true
-				tell(top.News{Status: &top.Told{ID: e.url, Status: s}})
-			} else {
-				tell(top.News{Lost: &top.Lost{ID: e.url, Why: err.Error(), May: true}})
-			}
-		}
-		if once && err != nil {
-			return fmt.Errorf("%s: %w", e.name, err)
-		}
-		if once {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			if answered {
-				return nil
-			}
-			return context.Cause(ctx)
-		}
-	}
-}
-
-// barely is an error without what the reader of a worker's line knows: which address that is.
-func barely(err error) error {
-	var (
-		about *url.Error
-		how   *net.OpError
-		call  *os.SyscallError
-	)
-	if errors.As(err, &about) {
-		if about.Timeout() {
-			return fmt.Errorf("no answer within %v", answerTime)
-		}
-		err = about.Err
-	}
-	if errors.As(err, &how) && how.Op == "dial" {
-		err = how.Err
-	}
-	if errors.As(err, &call) {
-		err = call.Err
-	}
-	return err
-}
-
-// ask returns the worker's status.
-func (e *endpoint) ask(ctx context.Context) (ops.Status, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.url, nil)
-	if err != nil {
-		return ops.Status{}, err
-	}
-	if e.token != "" {
-		req.Header.Set("Authorization", "Bearer "+e.token)
-	}
-	r, err := e.client.Do(req)
-	if err != nil {
-		return ops.Status{}, barely(err)
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(r.Body, 64<<10+1))
-	switch {
-	case err != nil:
-		return ops.Status{}, err
-	case r.StatusCode == http.StatusUnauthorized:
-		return ops.Status{}, fmt.Errorf("it does not know our token: give its token as --ops-token FILE, or in %s", ops.EnvToken)
-	case r.StatusCode != http.StatusOK:
-		return ops.Status{}, fmt.Errorf("it answers %s: is it a worker's --ops address?", r.Status)
-	}
-	return ops.ParseStatus(b)
 }

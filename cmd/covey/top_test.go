@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/ops"
 	"github.com/covey-ml/covey/train"
@@ -63,13 +68,135 @@ func TestTopAsksWorkers(t *testing.T) {
 		"--ops " + addrs[0]: "it does not know our token",
 		"--ops ftp://x":     "expected a URL or HOST:PORT",
 		"--ops https://x":   "https needs this host's certificates",
-		"":                  "name workers with --ops",
+		"":                  "name the server of a run",
 		"--ops " + addrs[0] + " --ops-token /no/such":            "no such file",
 		"--ops http://" + addrs[0] + "/no --ops-token " + secret: "it answers 404",
 	} {
 		if text, err := look(strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("covey top %s: %v, expected %q\n%s", args, err, want, text)
 		}
+	}
+}
+
+// A run of two workers on a server of its own, one of which dies, and what covey top makes of it.
+func TestTopAttendsRun(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	clock, token := comm.RealClock(), cluster.NewToken()
+	server, err := cluster.Serve(cluster.ServerConfig{Listen: "127.0.0.1:0", Token: token, Warn: func(text string) { t.Log(text) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	access := cluster.Access{Servers: []string{server.Addr()}, Token: token}
+	store, err := cluster.Create(ctx, access, "digits-1", clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	coordinator, err := cluster.Coordinate(ctx, store, clock, func(cluster.News) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer coordinator.Close()
+	run := cluster.Run{Local: 2, Limits: cluster.Limits{Min: 1, Max: 2, Wait: time.Minute, Patience: time.Minute}, Elastic: true, Orphan: time.Minute}
+	if err := coordinator.Start(ctx, run, 2); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer cancel()
+	met := make(chan struct{}, 2)
+	for r := range 2 {
+		m := ops.NewMeter("runs/digits", clock, ops.Limits{})
+		all.Go(func() {
+			s, err := cluster.Open(ctx, access, "digits-1", clock)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			w, err := cluster.Join(ctx, s, cluster.Joining{Want: r}, clock)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer w.Close()
+			g, err := w.Next(ctx, fmt.Sprintf("127.0.0.1:%d", 1+r), 0, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			m.Sit(ops.Seat{Generation: g.Number, Rank: g.Rank(w.ID), Workers: 2})
+			e := m.Events(train.Events{})
+			e.Start(train.StartInfo{Steps: 4000})
+			e.Step(train.StepInfo{Step: 41, Epoch: 2, Samples: 64, Loss: 0.25})
+			met <- struct{}{}
+			m.Tell(ctx, clock, func(s ops.Status) { w.Event(map[string]any{"status": s}) })
+		})
+	}
+	for range 2 {
+		select {
+		case <-met:
+		case <-ctx.Done():
+			t.Fatal("the workers have not met")
+		}
+	}
+	seen, err := (&joinOptions{token: token, wait: time.Minute}).open(ctx, server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer seen.Close()
+	v := &topView{began: time.Now()}
+	if err := attendTop(ctx, seen, true, time.Minute, v.tell); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := v.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"runs/digits · generation 1 · 2 workers\n", "step 41 of 4,000", "   0  ", "   1  ", "process", "generation 1 of 2 workers: "} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+}
+
+// What a run's launcher hears, as covey top takes it.
+func TestNewsOfARun(t *testing.T) {
+	var v topView
+	ended := 0
+	a := &attending{tell: v.tell, names: map[string]string{}, silent: map[string]bool{}, end: func() { ended++ }}
+	seat := func(id string) cluster.Seat { return cluster.Seat{ID: id, Name: "node-" + id} }
+	say := func(id, event string) { a.hear(cluster.News{Event: &cluster.Said{ID: id, Event: []byte(event)}}) }
+	for _, id := range []string{"a", "b", "c"} {
+		a.hear(cluster.News{Joined: &cluster.Member{ID: id, Name: "node-" + id}})
+	}
+	a.hear(cluster.News{Formed: &cluster.Generation{Number: 1, Seats: []cluster.Seat{seat("a"), seat("b"), seat("c")}, Why: "all are there"}})
+	say("a", `{"status":{"state":"training","rank":0,"workers":3,"generation":1,"step":7,"steps":9}}`)
+	say("b", `{"status":{"state":"training","rank":-5}}`) // which no worker says
+	say("b", `{"step":{"Step":3}}`)
+	say("b", `no JSON`)
+	a.hear(cluster.News{Ended: &cluster.Member{ID: "b", Error: "killed by signal 9", Code: 1}})
+	a.hear(cluster.News{Ended: &cluster.Member{ID: "c"}})
+	a.hear(cluster.News{Formed: &cluster.Generation{Number: 2, Seats: []cluster.Seat{seat("a")}, Why: "b is gone", Gone: []cluster.Loss{{ID: "b", How: "connection reset"}}}})
+	if ended != 0 {
+		t.Error("it ends before the run")
+	}
+	a.hear(cluster.News{Report: []byte(`{"stopped":true}`)})
+	a.hear(cluster.News{Report: []byte(`{"stopped":true}`)})
+	var out strings.Builder
+	if err := v.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"generation 2 · 1 worker · the run was stopped", "step 7 of 9", "node-b  ended", "node-c  done", "rank 1 (node-b): killed by signal 9",
+		"generation 2 of 1 worker: b is gone", "node-b: connection reset"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	if ended != 1 {
+		t.Errorf("it ended %d times", ended)
 	}
 }
 
