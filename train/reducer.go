@@ -71,7 +71,7 @@ func (r *run) codec() (d time.Duration) {
 // diverged turns what a reducer says of numbers that cannot be encoded into what users know it as.
 func (r *run) diverged(err error) error {
 	if errors.Is(err, reduce.ErrNotFinite) {
-		return r.divergedAt(r.step + 1, math.NaN())
+		return r.divergedAt(r.step+1, math.NaN())
 	}
 	return err
 }

@@ -223,7 +223,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		return said, atStep(r.step+1, r.diverged(err))
 	}
 	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) { // in a quiet step this worker's own, which would be everybody's
-		return said, r.divergedAt(r.step + 1, said.Loss)
+		return said, r.divergedAt(r.step+1, said.Loss)
 	}
 	r.books.commit(r.epoch)
 	r.step++
