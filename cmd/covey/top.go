@@ -30,22 +30,24 @@ type topOptions struct {
 func topCommand() *cobra.Command {
 	o := &topOptions{}
 	c := &cobra.Command{
-		Use:   "top HOST:PORT | --ops URL...",
+		Use:   "top RUN | HOST:PORT | --ops URL...",
 		Short: "Watch the workers of a run",
 		Long: `Show who takes part in a run, how fast each worker is, where its time goes and whom the others wait
 for, drawn anew each second; q ends it. Rates are those of the last steps. Where standard output is no
 terminal, or with --once, it is printed once.
 
-It asks the run's server, the one that covey join is given, or with --ops the workers themselves.
+It asks the server of a run: of a folder's, while that was started with --min-workers or --max-workers, or
+of the address that covey join is given. With --ops it asks the workers themselves.
 ` + exitHelp,
-		Example: `  COVEY_TOKEN=... covey top 127.0.0.1:7000
+		Example: `  covey top runs/mnist-mlp-1
+  COVEY_TOKEN=... covey top 127.0.0.1:7000
   covey top 10.0.0.1:4222,10.0.0.2:4222 --run digits-1 --tls certs/
   covey top --ops 127.0.0.1:9090,127.0.0.1:9091
   covey top --ops https://node1:9090 --ops https://node2:9090 --tls certs/ --once`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0 && len(o.urls) == 0:
-				return usagef("whose? name the server of a run, as for covey join, or workers with --ops")
+				return usagef("whose? name a run folder, the server of a run as for covey join, or workers with --ops")
 			case len(args) > 1, len(args) == 1 && len(o.urls) > 0:
 				return usagef("one run at a time: either its server or its workers, with --ops")
 			}
@@ -89,9 +91,8 @@ func (o *topOptions) show(c *cobra.Command, args []string) error {
 // source is where the command line says that news comes from.
 func (o *topOptions) source(args []string) (source, error) {
 	if len(args) == 1 {
-		o.run.wait = reachFor
 		return func(ctx context.Context, once bool, tell func(top.News)) error {
-			store, err := o.run.open(ctx, args[0])
+			store, err := o.open(ctx, args[0])
 			if err != nil {
 				return err
 			}

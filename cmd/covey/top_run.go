@@ -5,16 +5,52 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/ops"
 	"github.com/covey-ml/covey/ops/top"
+	"github.com/covey-ml/covey/spec"
 )
 
 // reachFor is how long a run's server is looked for.
 const reachFor = 5 * time.Second
+
+// open reaches the run of a folder, or of a server.
+func (o *topOptions) open(ctx context.Context, where string) (cluster.Store, error) {
+	if st, err := os.Stat(where); err != nil || !st.IsDir() {
+		if _, _, bad := net.SplitHostPort(where); bad != nil && !strings.Contains(where, ",") && errors.Is(err, os.ErrNotExist) {
+			if near := spec.NearestPath(where); near != "" {
+				return nil, usagef("%s is not there: did you mean %s?", where, near)
+			}
+			return nil, usagef("%s is neither a run folder nor the HOST:PORT of a server", where)
+		}
+		o.run.wait = reachFor
+		return o.run.open(ctx, where)
+	}
+	at, err := loadMeeting(where)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, usagef("%s is not the folder of a run that is under way and was started with --min-workers or --max-workers; covey inspect %s shows what it holds", where, where)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a, err := o.run.reach.access(at.Servers, at.Token)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, reachFor)
+	defer cancel()
+	store, err := cluster.Open(ctx, a, at.Run, comm.RealClock())
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("%s: %w", where, err)}
+	}
+	return store, nil
+}
 
 // listenFor is how long covey top --once waits for the workers to say how they are, which they do once a second.
 const listenFor = 2500 * time.Millisecond

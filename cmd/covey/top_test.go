@@ -68,7 +68,7 @@ func TestTopAsksWorkers(t *testing.T) {
 		"--ops " + addrs[0]: "it does not know our token",
 		"--ops ftp://x":     "expected a URL or HOST:PORT",
 		"--ops https://x":   "https needs this host's certificates",
-		"":                  "name the server of a run",
+		"":                  "name a run folder",
 		"--ops " + addrs[0] + " --ops-token /no/such":            "no such file",
 		"--ops http://" + addrs[0] + "/no --ops-token " + secret: "it answers 404",
 	} {
@@ -99,7 +99,7 @@ func TestTopAttendsRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer coordinator.Close()
-	run := cluster.Run{Local: 2, Limits: cluster.Limits{Min: 1, Max: 2, Wait: time.Minute, Patience: time.Minute}, Elastic: true, Orphan: time.Minute}
+	run := cluster.Run{Local: 2, Limits: cluster.Limits{Min: 1, Max: 2, Meet: time.Minute, Wait: time.Minute, Patience: time.Minute}, Elastic: true, Orphan: time.Minute}
 	if err := coordinator.Start(ctx, run, 2); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,20 @@ func TestTopAttendsRun(t *testing.T) {
 			t.Fatal("the workers have not met")
 		}
 	}
-	seen, err := (&joinOptions{token: token, wait: time.Minute}).open(ctx, server.Addr())
+	folder := filepath.Join(t.TempDir(), "digits")
+	if err := os.Mkdir(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	o := &topOptions{}
+	for where, want := range map[string]string{folder: "not the folder of a run that is under way", folder[:len(folder)-1]: "did you mean " + folder, "nothing-like-it": "neither a run folder nor"} {
+		if _, err := o.open(ctx, where); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, expected %q", where, err, want)
+		}
+	}
+	if err := (meeting{Servers: access.Servers, Token: token, Run: "digits-1"}).save(folder); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := o.open(ctx, folder)
 	if err != nil {
 		t.Fatal(err)
 	}
