@@ -176,6 +176,28 @@ func (m *Meter) Events(next train.Events) train.Events {
 func (m *Meter) start(i train.StartInfo) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.begin(i)
+}
+
+// regrouped takes the start of a generation after the run's first, which a worker that has come since hears first.
+func (m *Meter) regrouped(i train.GenerationInfo) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.n.began {
+		m.n.regroups++
+	}
+	m.begin(train.StartInfo{Step: i.Step, Steps: i.Steps, StepsPerEpoch: i.StepsPerEpoch, Books: i.Books})
+	m.note(fmt.Sprintf("generation %d of %d workers goes on after step %d: %s", i.Number, i.Workers, i.Step, i.Why))
+	for _, text := range i.Gone {
+		m.note(text)
+	}
+	for _, text := range i.Notes {
+		m.note(text)
+	}
+}
+
+// begin is that steps come. m.mu is held.
+func (m *Meter) begin(i train.StartInfo) {
 	now := m.clock.Now()
 	if !m.n.began {
 		m.n.began, m.n.first = true, now
@@ -234,20 +256,6 @@ func (m *Meter) saved(i train.CheckpointInfo) {
 		return
 	}
 	m.n.saved, m.n.savedOnce = i.Step, true
-}
-
-func (m *Meter) regrouped(i train.GenerationInfo) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.n.regroups++
-	m.n.mark = m.clock.Now()
-	m.note(fmt.Sprintf("generation %d of %d workers goes on after step %d: %s", i.Number, i.Workers, i.Step, i.Why))
-	for _, text := range i.Gone {
-		m.note(text)
-	}
-	for _, text := range i.Notes {
-		m.note(text)
-	}
 }
 
 // note keeps a text. m.mu is held, as in all that follows.

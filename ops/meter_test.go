@@ -293,14 +293,23 @@ func TestReady(t *testing.T) {
 	m.Stand("rank 0 is gone: killed")
 	check(false, "rank 0 is gone")
 	m.Sit(ops.Seat{Generation: 2, Rank: 0, Workers: 2})
-	e.Start(train.StartInfo{Step: 6, Steps: 100})
-	e.Generation(train.GenerationInfo{Number: 2, Workers: 2, Step: 6, Why: "rank 0 was lost", Gone: []string{"a, process 7: killed"}})
+	e.Generation(train.GenerationInfo{StartInfo: train.StartInfo{Step: 6, Steps: 100}, Number: 2, Workers: 2, Why: "rank 0 was lost", Gone: []string{"a, process 7: killed"}})
 	check(true, "generation 2, rank 0, step 6")
 	if v := value(t, page(t, m), "covey_regroups_total", "rank", "0"); v != 1 {
 		t.Errorf("%v regroups", v)
 	}
 	m.End("the run is over")
 	check(false, "the run is over")
+
+	late := ops.NewMeter("r", c, ops.Limits{}) // of a worker that comes when others train already
+	late.Sit(ops.Seat{Generation: 2, Rank: 1, Workers: 2})
+	late.Events(train.Events{}).Generation(train.GenerationInfo{StartInfo: train.StartInfo{Step: 6, Steps: 100}, Number: 2, Workers: 2})
+	if ok, why := late.Ready(); !ok {
+		t.Errorf("a worker that came later is not ready: %s", why)
+	}
+	if all := page(t, late); value(t, all, "covey_regroups_total") != 0 || value(t, all, "covey_step") != 6 {
+		t.Errorf("%v", all)
+	}
 }
 
 // What was sent before the first step, and after the last, is in the books that other events bring. None of it is counted
