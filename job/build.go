@@ -28,6 +28,7 @@ import (
 const (
 	Inproc = "inproc"
 	Shm    = "shm"
+	MPI    = "mpi"
 	TCP    = "tcp"
 
 	AllReduce = "allreduce"

@@ -50,7 +50,7 @@ type Job struct {
 	Compress  Rules         `help:"how sums are compressed, as in topk:0.01+ef or powersgd:2+ef, for all segments or by their names, as in \"bias: none; *: powersgd:4+ef\" (default: not; covey train --help lists the choices)"`
 	Adapt     string        `help:"choose how to compress, in buckets of what size and, with --strategy local, how often to talk from measured times, while training: auto, or arms such as \"none; bf16; topk:0.01+ef price=1.2 bucket=256KiB K=4\" (default: not)"`
 	Workers   int           `help:"workers" default:"2" least:"1" most:"1000000"`
-	Transport string        `help:"how workers talk: inproc (goroutines of one process, which all end when one crashes), shm (processes, shared memory) or tcp (default: shm; inproc for one worker, newton and lbfgs)" choices:"inproc shm tcp"`
+	Transport string        `help:"how workers talk: inproc (goroutines of one process, which all end when one crashes), shm (processes, shared memory), tcp or mpi (processes that mpirun starts) (default: shm; inproc for one worker, newton and lbfgs)" choices:"inproc shm tcp mpi"`
 	Algorithm Choice        `help:"all-reduce algorithm: auto, direct, doubling, gather, tree, ring, torus:rows=R, hierarchical:hosts=H, shared or native (the transport's own, where it has one)" default:"auto"`
 	Costs     string        `help:"what messages cost, by which algorithms are chosen: a file that covey probe wrote (default: what the transport costs on a typical machine)"`
 	Bucket    spec.Bytes    `help:"bytes of gradient that are reduced in one go while the backward pass still runs (default: by what the transport costs)"`

@@ -84,7 +84,7 @@ func FuzzParse(f *testing.F) {
 func TestFill(t *testing.T) {
 	for text, want := range map[string]string{
 		"model: mlpp":                              `job.yaml:1: model: unknown model "mlpp": did you mean "mlp"?`,
-		"transport: tpc":                           `job.yaml:1: transport: unknown transport "tpc": did you mean "tcp"? (inproc, shm, tcp)`,
+		"transport: tpc":                           `job.yaml:1: transport: unknown transport "tpc": did you mean "tcp"? (inproc, shm, tcp, mpi)`,
 		"workers: 0":                               "job.yaml:1: workers: 0 is too few",
 		"batch: -1":                                "job.yaml:1: batch: -1 is too few",
 		"batch: 3\nworkers: 4":                     "job.yaml:1: batch: 3 samples cannot be cut into 4 microshards",

@@ -29,7 +29,7 @@ func inspectCommand() *cobra.Command {
   covey inspect model.safetensors`,
 		Args: exactly("a run folder, a checkpoint folder or a .safetensors file", 1),
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := findPlace(args[0])
+			p, err := findTarget(args[0])
 			if err != nil {
 				return err
 			}
@@ -81,7 +81,7 @@ type checkpointView struct {
 	Report   string        `json:"report_weights_sha256,omitempty"` // of the run that ended at this step
 }
 
-func inspectCheckpoint(p place) (view, error) {
+func inspectCheckpoint(p target) (view, error) {
 	c, err := ckpt.Load(p.checkpoint)
 	if err != nil {
 		return nil, corrupt(err)

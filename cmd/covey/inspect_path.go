@@ -13,45 +13,45 @@ import (
 	"github.com/covey-ml/covey/train"
 )
 
-// place is what a path given to inspect or predict turns out to be: one of the three is set, but that a checkpoint of a
+// target is what a path given to inspect or predict turns out to be: one of the three is set, but that a checkpoint of a
 // run folder has its run, too.
-type place struct {
+type target struct {
 	run        string // folder with job.yaml
 	checkpoint string // folder with manifest.json
 	file       string // .safetensors
 }
 
-// findPlace tells run folders, checkpoint folders and tensor files apart by what they hold.
-func findPlace(path string) (place, error) {
+// findTarget tells run folders, checkpoint folders and tensor files apart by what they hold.
+func findTarget(path string) (target, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		if near := spec.NearestPath(path); errors.Is(err, fs.ErrNotExist) && near != "" {
-			return place{}, usagef("%s is not there: did you mean %s?", path, near)
+			return target{}, usagef("%s is not there: did you mean %s?", path, near)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return place{}, usagef("%s is not there", path)
+			return target{}, usagef("%s is not there", path)
 		}
-		return place{}, &usageError{err}
+		return target{}, &usageError{err}
 	}
 	if !st.IsDir() {
 		switch base := filepath.Base(path); {
 		case base == ckpt.ManifestFile:
-			return checkpointPlace(filepath.Dir(path)), nil
+			return checkpointTarget(filepath.Dir(path)), nil
 		case base == jobFile, base == train.MetricsFile:
-			return place{run: filepath.Dir(path)}, nil
+			return target{run: filepath.Dir(path)}, nil
 		case strings.HasSuffix(base, ".safetensors"):
-			return place{file: path}, nil
+			return target{file: path}, nil
 		}
-		return place{}, usagef("%s is no run folder, checkpoint folder or .safetensors file", path)
+		return target{}, usagef("%s is no run folder, checkpoint folder or .safetensors file", path)
 	}
 	switch {
 	case holds(path, ckpt.ManifestFile), holds(path, ckpt.ModelFile), holds(path, ckpt.StateFile):
-		return checkpointPlace(path), nil
+		return checkpointTarget(path), nil
 	case holds(path, jobFile), holds(path, "checkpoints"):
-		return place{run: path}, nil
+		return target{run: path}, nil
 	}
 	if steps, _ := filepath.Glob(filepath.Join(path, "step-*", ckpt.ManifestFile)); len(steps) > 0 {
-		return place{}, usagef("%s holds checkpoints: name one of them, or the run folder %s", path, filepath.Dir(path))
+		return target{}, usagef("%s holds checkpoints: name one of them, or the run folder %s", path, filepath.Dir(path))
 	}
 	if runs, _ := filepath.Glob(filepath.Join(path, "*", jobFile)); len(runs) > 0 {
 		newest, at := "", int64(0)
@@ -60,9 +60,9 @@ func findPlace(path string) (place, error) {
 				newest, at = filepath.Dir(r), st.ModTime().UnixNano()
 			}
 		}
-		return place{}, usagef("%s holds %s: name one of them, such as %s, the newest", path, count(len(runs), "run"), newest)
+		return target{}, usagef("%s holds %s: name one of them, such as %s, the newest", path, count(len(runs), "run"), newest)
 	}
-	return place{}, usagef("%s is no run folder (it lacks %s) and no checkpoint folder (it lacks %s)", path, jobFile, ckpt.ManifestFile)
+	return target{}, usagef("%s is no run folder (it lacks %s) and no checkpoint folder (it lacks %s)", path, jobFile, ckpt.ManifestFile)
 }
 
 func holds(dir, name string) bool {
@@ -70,9 +70,9 @@ func holds(dir, name string) bool {
 	return err == nil
 }
 
-// checkpointPlace finds the run that a checkpoint folder is in.
-func checkpointPlace(dir string) place {
-	p := place{checkpoint: dir}
+// checkpointTarget finds the run that a checkpoint folder is in.
+func checkpointTarget(dir string) target {
+	p := target{checkpoint: dir}
 	if abs, err := filepath.Abs(dir); err == nil {
 		if parent := filepath.Dir(abs); filepath.Base(parent) == "checkpoints" && holds(filepath.Dir(parent), jobFile) {
 			p.run = filepath.Dir(parent)

@@ -116,7 +116,7 @@ func TestInspectStateOfWorkers(t *testing.T) {
 	if err := ckpt.Save(dir, c); err != nil {
 		t.Fatal(err)
 	}
-	v, err := inspectCheckpoint(place{checkpoint: dir})
+	v, err := inspectCheckpoint(target{checkpoint: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/cluster/place"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/train"
-	"github.com/covey-ml/covey/vec"
 )
 
 // joinOptions is one worker process: started by covey train, or by hand.
@@ -26,6 +26,7 @@ type joinOptions struct {
 	wait  time.Duration
 	run   string
 	reach reach
+	place *place.Place // that a launcher of another kind gave this process; nil: there is none
 }
 
 func joinCommand() *cobra.Command {
@@ -66,6 +67,9 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 		return err
 	}
 	launched := want >= 0
+	if o.place != nil {
+		want = o.place.Rank
+	}
 	store, err := o.open(ctx, addr)
 	if err != nil {
 		return err
@@ -83,7 +87,8 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 	defer m.Close()
 	w := &worker{m: m, o: o, clock: clock, gens: &generations{m: m, reach: &o.reach, host: store.Host(), clock: clock}}
 	w.gens.rank.Store(-1)
-	if !launched {
+	alone := !launched && o.place == nil
+	if alone {
 		fmt.Fprintf(c.ErrOrStderr(), "joined\n")
 	}
 	defer onSignals(func(again bool) { w.signal(ctx, again, cancel) })()
@@ -104,20 +109,20 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 	switch {
 	case err == nil:
 		m.Fail(nil, exitDone)
-		if !launched {
+		if alone {
 			fmt.Fprintf(c.ErrOrStderr(), "the run is done\n")
 		}
 		return nil
 	case errors.Is(err, errLeft), errors.Is(err, cluster.ErrSpare):
 		m.Fail(err, exitDone)
-		if !launched {
+		if alone {
 			fmt.Fprintf(c.ErrOrStderr(), "%v\n", err)
 		}
 		return nil
 	case errors.Is(err, cluster.ErrCalledOff):
 		err = &saidError{err, exitInterrupted}
 	}
-	if told := m.Fail(err, exitCode(err)) == nil; told && launched {
+	if told := m.Fail(err, exitCode(err)) == nil; told && !alone {
 		return &saidError{err, exitCode(err)} // the launcher tells the user
 	}
 	return err
@@ -175,10 +180,13 @@ func (w *worker) train(ctx context.Context) error {
 		j.Test = w.o.test
 	}
 	local := run.Local
-	if os.Getenv(cluster.EnvRank) == "" {
+	switch {
+	case w.o.place != nil:
+		local = max(1, w.o.place.LocalSize)
+	case os.Getenv(cluster.EnvRank) == "":
 		local = 1
 	}
-	vec.SetThreads(j.ComputeThreads(local))
+	threads(j, local)
 	tr, test, err := j.Open(ctx)
 	if err != nil {
 		return err

@@ -74,7 +74,15 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 		os.RemoveAll(dir) // of a launcher that is gone, and its workers too
 	}
 	warn := func(text string) { f.w.say("%s", text) }
-	if f.base, err = o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName(j.Run), dir, warn); err != nil {
+	token, name, here := os.Getenv(cluster.EnvToken), runName(j.Run), j.Workers-o.join
+	if o.place != nil {
+		if name, here = placedRun(o.place), max(1, o.place.LocalSize); token == "" && o.reach.creds.dir == "" {
+			if token, err = placedToken(o.place); err != nil {
+				return err
+			}
+		}
+	}
+	if f.base, err = o.reach.meetingPlace(ctx, o.listen, token, name, dir, warn); err != nil {
 		return err
 	}
 	b := f.base
@@ -89,10 +97,10 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 		return err
 	}
 	wait := startUp
-	if o.join > 0 {
+	if o.join > 0 && o.place == nil {
 		wait = joinWait
 	}
-	run := cluster.Run{Job: j.YAML(), Places: j.Places(), Resume: from, Local: f.local, Faults: o.script.String(), Done: o.done,
+	run := cluster.Run{Job: j.YAML(), Places: j.Places(), Resume: from, Local: here, Faults: o.script.String(), Done: o.done,
 		Limits: cluster.Limits{Min: o.min, Max: o.max, Meet: wait, Wait: o.wait, Patience: j.Timeout}, Elastic: o.elastic, Orphan: o.orphan}
 	if o.elastic {
 		f.folder = j.Run
@@ -100,7 +108,7 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 			return err
 		}
 	}
-	if o.join > 0 {
+	if o.join > 0 && o.place == nil {
 		f.w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(b))
 	}
 	return f.c.Start(ctx, run, j.Workers)

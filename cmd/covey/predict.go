@@ -104,7 +104,7 @@ func (o *predictOptions) run(c *cobra.Command, path string) error {
 	note := func(format string, args ...any) {
 		fmt.Fprintf(c.ErrOrStderr(), "covey predict: "+format+"\n", args...)
 	}
-	p, err := findPlace(path)
+	p, err := findTarget(path)
 	if err != nil {
 		return err
 	}

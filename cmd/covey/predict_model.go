@@ -32,7 +32,7 @@ type learned struct {
 
 // load puts the model of a run's last whole checkpoint, or of a given one, together. It says which damaged ones it
 // passed over.
-func load(p place, warn func(format string, args ...any)) (*learned, error) {
+func load(p target, warn func(format string, args ...any)) (*learned, error) {
 	if p.file != "" {
 		return nil, usagef("%s holds tensors alone: name the checkpoint folder %s, which says what they are of", p.file, filepath.Dir(p.file))
 	}

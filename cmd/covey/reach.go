@@ -144,14 +144,16 @@ func (b *base) close() {
 func (p meeting) address() string { return strings.Join(p.Servers, ",") }
 
 // runName is what a run is called on a server: its folder's name, and something that no other run has.
-func runName(folder string) string {
-	name := strings.Map(func(c rune) rune {
+func runName(folder string) string { return runNamed(filepath.Base(folder), "-"+cluster.NewID()[:6]) }
+
+// runNamed makes a name out of what servers take.
+func runNamed(name, end string) string {
+	return strings.Map(func(c rune) rune {
 		if c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
 			return c
 		}
 		return '-'
-	}, filepath.Base(folder))
-	return fmt.Sprintf("%.40s-%.6s", name, cluster.NewID())
+	}, fmt.Sprintf("%.40s%.60s", name, end))
 }
 
 // join reaches a run as a worker that was started by a launcher or by hand.

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/cluster/place"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/fault"
 	"github.com/covey-ml/covey/job"
@@ -23,7 +24,6 @@ import (
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/train"
-	"github.com/covey-ml/covey/vec"
 )
 
 // trainOptions is one call of covey train.
@@ -42,6 +42,7 @@ type trainOptions struct {
 	restarts int           // of workers of this host that die
 	wait     time.Duration // for workers to come, when fewer than min are left
 	elastic  bool          // the run goes on when workers are lost
+	place    *place.Place  // that a launcher of another kind gave this process; nil: there is none
 	faults   string
 	script   fault.Script
 	done     int  // the step of the checkpoint to go on from
@@ -120,8 +121,24 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
+	at, err := startedAs()
+	if err != nil {
+		return err
+	}
+	if at != nil {
+		if err := o.placed(j, at); err != nil {
+			return err
+		}
+		if at.Rank > 0 && j.Transport != job.MPI {
+			return o.joinPlaced(c, at)
+		}
+	}
+	o.place = at
 	if err := j.Fill(); err != nil {
 		return err
+	}
+	if at == nil && j.Transport == job.MPI {
+		return usagef("--transport mpi is for processes that mpirun starts, as in mpirun -n 4 covey train")
 	}
 	if o.join < 0 || o.join >= j.Workers {
 		return usagef("--join %d of %d workers: at least one runs here, as rank 0", o.join, j.Workers)
@@ -141,13 +158,19 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	if err := o.checkFaults(j, from); err != nil {
 		return err
 	}
-	if err := o.folder(j); err != nil {
+	silent := at != nil && at.Rank > 0 // the first says it all
+	if silent {
+		j.Run = ""
+	} else if err := o.folder(j); err != nil {
 		return err
 	}
-	watch := newWatcher(c.ErrOrStderr(), o.quiet)
+	watch := newWatcher(c.ErrOrStderr(), o.quiet || silent)
 	launch := o.launch
-	if j.Transport == job.Inproc {
+	switch j.Transport {
+	case job.Inproc:
 		launch = o.goroutines
+	case job.MPI:
+		launch = o.overMPI
 	}
 	end, err := launch(c.Context(), j, from, watch)
 	watch.end()
@@ -160,6 +183,9 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 			}
 		}
 		return err
+	}
+	if silent {
+		return nil
 	}
 	if err := end.save(filepath.Join(j.Run, reportFile)); err != nil {
 		watch.say("the report could not be saved: %v", err)
@@ -330,8 +356,15 @@ func (o *trainOptions) clear(j *job.Job) {
 	}
 }
 
-// goroutines trains in this process.
+// goroutines trains in this process, which has all workers.
 func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, w *watcher) (*ending, error) {
+	return o.inProcess(ctx, j, from, w, j.Workers, func(ctx context.Context, conf train.Config) (*train.Report, error) {
+		return train.Local(ctx, j.Workers, j.Timeout, conf)
+	})
+}
+
+// inProcess trains as f does, in this process. here is how many workers the host has.
+func (o *trainOptions) inProcess(ctx context.Context, j *job.Job, from string, w *watcher, here int, f func(context.Context, train.Config) (*train.Report, error)) (*ending, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var stop atomic.Bool
@@ -346,7 +379,7 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 			w.say("interrupted: saving a checkpoint (again to end at once)")
 		}
 	})()
-	vec.SetThreads(j.ComputeThreads(j.Workers))
+	threads(j, here)
 	tr, test, err := j.Open(ctx)
 	if err != nil {
 		return nil, err
@@ -361,13 +394,13 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 	if err != nil {
 		return nil, err
 	}
-	conf.Ahead = j.Ahead(j.Workers)
+	conf.Ahead = j.Ahead(max(1, here))
 	conf.Dir, conf.Resume, conf.Events, conf.Stop = j.Run, from, w.events(), stop.Load
 	saveJob(&conf, j, cancel)
 	books := newFaultBooks(o.script, o.done)
 	o.around(&conf, j, books)
 	w.job(summaryOf(j, tr, test))
-	rep, err := train.Local(ctx, j.Workers, j.Timeout, conf)
+	rep, err := f(ctx, conf)
 	err = placed(j, err)
 	stopped := errors.Is(err, train.ErrStopped)
 	if err != nil && !stopped {

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/cluster/place"
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/comm/mpi"
+	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/train"
+	"github.com/covey-ml/covey/vec"
+)
+
+// A launcher of another kind (srun, mpirun, torchrun, Kubernetes) starts covey train as often as there are to be workers. Its
+// environment says which of them a process is: the first has the server and the run folder, and a worker as its child; the
+// others join it.
+
+// startedAs reads the environment. It returns nil for a process that nobody but a user started.
+func startedAs() (*place.Place, error) {
+	p, err := place.Detect(os.Getenv)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	if p == nil || p.Size == 1 {
+		return nil, nil
+	}
+	return p, nil
+}
+
+// placed fits the job and the options to the place that this process was given.
+func (o *trainOptions) placed(j *job.Job, p *place.Place) error {
+	if j.Given("workers") && j.Workers != p.Size {
+		return usagef("%s started %d processes, and the job has %d workers: leave out workers, or start as many", p.Launcher, p.Size, j.Workers)
+	}
+	if o.join > 0 {
+		return usagef("--join goes with covey train as you start it yourself: %s started %d processes, all of which take part", p.Launcher, p.Size)
+	}
+	j.Workers = p.Size
+	if j.Transport == job.MPI {
+		return nil
+	}
+	if j.Given("transport") && j.Transport != job.TCP {
+		return usagef("--transport %s with processes that %s started: they talk over %s, or %s", j.Transport, p.Launcher, job.TCP, job.MPI)
+	}
+	j.Transport = job.TCP
+	o.join = p.Size - 1
+	if o.reach.nats == "" {
+		o.listen = net.JoinHostPort("", strconv.Itoa(p.Port))
+		if at := net.JoinHostPort(p.Address, strconv.Itoa(p.Port)); cluster.Loopback(at) {
+			o.listen = at
+		}
+	}
+	return nil
+}
+
+// joinPlaced takes part as one of the others.
+func (o *trainOptions) joinPlaced(c *cobra.Command, p *place.Place) error {
+	token, err := placedToken(p)
+	if err != nil {
+		return err
+	}
+	at := net.JoinHostPort(p.Address, strconv.Itoa(p.Port))
+	run := ""
+	if o.reach.nats != "" {
+		at, run = o.reach.nats, placedRun(p)
+	}
+	join := &joinOptions{token: token, wait: startUp, run: run, reach: o.reach, place: p}
+	return join.join(c, at)
+}
+
+// placedRun is what the processes call their run, on a server that has others too.
+func placedRun(p *place.Place) string { return runNamed(p.Launcher, "-"+p.Job) }
+
+// placedToken is the token of the run of a launcher's processes: COVEY_TOKEN, or what they make of the launcher's name for them
+// and a secret of their user's that stays on his machines.
+func placedToken(p *place.Place) (string, error) {
+	if token := os.Getenv(cluster.EnvToken); token != "" {
+		return token, nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", usagef("%w: set %s to a secret of your own, the same for all processes", err, cluster.EnvToken)
+	}
+	secret, err := userSecret(filepath.Join(dir, "covey", "secret"))
+	if err != nil {
+		return "", usagef("%w: set %s to a secret of your own, the same for all processes", err, cluster.EnvToken)
+	}
+	h := hmac.New(sha256.New, secret)
+	fmt.Fprintf(h, "%s %s %s %d", p.Launcher, p.Job, p.Address, p.Port)
+	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+// userSecret reads the secret in a file, and makes it if it is not there. Several processes may do so at the same time.
+func userSecret(path string) ([]byte, error) {
+	const size = 32
+	if b, err := os.ReadFile(path); err == nil && len(b) == size {
+		return b, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "secret-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	b := make([]byte, size)
+	rand.Read(b)
+	if _, err := f.Write(b); err != nil {
+		f.Close()
+		return nil, err
+	}
+	if err := f.Close(); err != nil {
+		return nil, err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) { // whole, and never over another's
+		return nil, err
+	}
+	b, err = os.ReadFile(path)
+	if err == nil && len(b) != size {
+		err = fmt.Errorf("%s does not hold a secret of %d bytes: remove it", path, size)
+	}
+	return b, err
+}
+
+// overMPI trains as one of the processes that mpirun started, which talk over its library. Only the first has a report.
+func (o *trainOptions) overMPI(ctx context.Context, j *job.Job, from string, w *watcher) (*ending, error) {
+	if o.elastic {
+		return nil, usagef("--min-workers and --max-workers need --transport tcp: MPI ends all processes when one is lost")
+	}
+	g, err := mpi.Init(j.Timeout)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	end, err := o.inMPI(ctx, j, from, w, g)
+	g.Close()
+	if err != nil { // the others hear it from the group; mpirun ends them if not
+		return nil, err
+	}
+	return end, mpi.Finalize()
+}
+
+func (o *trainOptions) inMPI(ctx context.Context, j *job.Job, from string, w *watcher, g comm.Group) (*ending, error) {
+	hosts := mpi.Hosts(g)
+	here := 0
+	for _, h := range hosts {
+		if h == hosts[g.Rank()] {
+			here++
+		}
+	}
+	return o.inProcess(ctx, j, from, w, here, func(ctx context.Context, conf train.Config) (*train.Report, error) {
+		conf.Hosts = comm.HostsOf(hosts)
+		if g.Rank() > 0 {
+			conf.Events = train.Events{}
+		}
+		return train.Run(ctx, g, conf)
+	})
+}
+
+// threads says how many threads each of so many workers of this host computes on.
+func threads(j *job.Job, here int) { vec.SetThreads(j.ComputeThreads(max(1, here))) }
