@@ -94,7 +94,7 @@ func (j *Job) Fill() error {
 	if j.Transport == TCP && string(j.Algorithm) == comm.Shared.String() {
 		return j.Errorf("algorithm", "shared needs workers that share memory, and over tcp they do not: use auto")
 	}
-	if string(j.Algorithm) == comm.Native.String() {
+	if string(j.Algorithm) == comm.Native.String() && j.Transport != MPI {
 		return j.Errorf("algorithm", "native needs a transport that sums by itself, and %s does not: use auto", j.Transport)
 	}
 	return nil
