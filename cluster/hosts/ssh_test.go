@@ -161,10 +161,24 @@ func TestHalfACommand(t *testing.T) {
 	}
 	for given, want := range map[string]string{"": "", "EA=1\nEB=": "", "EA=1\nAecho\nAran\n": "", "EA=1\nAecho\nAran\n\n": "ran\n", "Aecho\nA\nA-\n\n": " -\n"} {
 		cmd := exec.Command(argv[0], argv[1:]...)
-		cmd.Stdin = strings.NewReader(given)
-		out, err := cmd.Output()
-		if string(out) != want || (err == nil) != (want != "") {
-			t.Errorf("after %q: %q, %v", given, out, err)
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(stdin, given); err != nil {
+			t.Fatal(err)
+		}
+		if want == "" {
+			stdin.Close() // a whole command would be ended by it
+		}
+		err = cmd.Wait()
+		if out.String() != want || (err == nil) != (want != "") {
+			t.Errorf("after %q: %q, %v", given, out.String(), err)
 		}
 	}
 }
