@@ -13,15 +13,20 @@ type View struct {
 	Now     time.Duration
 	Since   time.Duration // when the deciding member began to wait
 	Limits  Limits
-	Want    int         // how many workers there should be
-	Current *Generation // nil before the first
+	Want    int           // how many workers there should be
+	Orphan  time.Duration // how long workers go on that cannot reach the store
+	Current *Generation   // nil before the first
 	Members []Seen
 }
+
+// size is how many workers there should be, within the limits.
+func (v *View) size() int { return max(v.Limits.Min, min(v.Want, v.Limits.Max)) }
 
 // Seen is a member's record and how long ago, by the clock of who saw it, it was new.
 type Seen struct {
 	Member
-	Ago time.Duration // since it last said anything
+	Ago   time.Duration // since it last said anything
+	Stood time.Duration // since it first said what it says: its state, where it listens, what it has
 }
 
 // Decision is whether the next generation can be formed, and why.
@@ -46,12 +51,12 @@ const (
 // newcomers, until there are as many as wanted. It is a function of what is seen, so that all who see the same decide the
 // same, and depends on no clock but through v.
 func Decide(v View) Decision {
-	kept, gone, wait := survivors(v)
+	kept, gone, since, wait := survivors(v)
 	if wait.Why != "" {
 		return wait
 	}
 	fresh := newcomers(v)
-	want := min(v.Want, v.Limits.Max)
+	want := v.size()
 	seats := kept
 	if len(seats) > want {
 		for _, s := range seats[want:] {
@@ -64,7 +69,7 @@ func Decide(v View) Decision {
 			seats = append(seats, m)
 		}
 	}
-	until := v.Since + v.Limits.Wait
+	until := max(v.Since, since) + v.Limits.Wait
 	if v.Current == nil {
 		until = v.Since + v.Limits.Meet
 	}
@@ -86,95 +91,154 @@ func Decide(v View) Decision {
 	return Decision{Next: next, Why: next.Why}
 }
 
-// survivors are the members of the current generation that go on, and those that do not. wait says why that is not known yet.
-func survivors(v View) (kept []Seat, gone []Loss, wait Decision) {
+// A member of the current generation stands in one of these ways towards it.
+type standing int
+
+const (
+	atWork  standing = iota // it trains, or has yet to take its seat
+	goesOn                  // it waits for the next generation, with the state of this one
+	silent                  // so did it, and has not been heard of since
+	gaveUp                  // it waits for the next generation without a state
+	ended                   // for good
+	unknown                 // nothing is known of it
+)
+
+// stands says how the member of a seat does.
+func stands(v View, s Seat, m Seen, ok bool) standing {
+	switch {
+	case !ok:
+		return unknown
+	case m.State == Ended:
+		return ended
+	case m.State == Ready && m.Was == v.Current.Number && m.Ago < expiry:
+		return goesOn
+	case m.State == Ready && m.Was == v.Current.Number:
+		return silent
+	case m.State == Ready && m.Addr != s.Addr:
+		return gaveUp
+	}
+	return atWork
+}
+
+// survivors are the members of the current generation that go on, and those that do not. since is when the generation broke;
+// wait says why it is not known yet who goes on.
+func survivors(v View) (kept []Seat, gone []Loss, since time.Duration, wait Decision) {
 	if v.Current == nil {
-		return nil, nil, wait
+		return nil, nil, 0, wait
 	}
 	seen := map[string]Seen{}
 	for _, m := range v.Members {
 		seen[m.ID] = m
 	}
-	lost := accused(v, seen)
-	ready := 0
-	for _, s := range v.Current.Seats {
-		if m, ok := seen[s.ID]; ok && m.State == Ready && m.Was == v.Current.Number {
-			ready++
-		}
+	since, broken := brokeAt(v, seen)
+	if !broken {
+		return nil, nil, 0, Decision{Why: fmt.Sprintf("generation %d is at work", v.Current.Number)}
 	}
+	lost := accused(v, seen)
 	for _, s := range v.Current.Seats {
 		m, ok := seen[s.ID]
 		loss, accused := lost[s.ID]
-		hold := func(d time.Duration, why string) {
-			if until := v.Since + d; v.Now < until && (wait.Until == 0 || until < wait.Until) {
+		hold := func(until time.Duration, why string) {
+			if v.Now < until && (wait.Until == 0 || until < wait.Until) {
 				wait = Decision{Why: s.Name + " " + why, Until: until}
 			}
 		}
-		switch {
-		case !ok:
+		switch stands(v, s, m, ok) {
+		case unknown:
 			gone = append(gone, Loss{ID: s.ID, How: "nothing is known of it any more"})
-		case m.State == Ended:
-			how := cmp.Or(m.Error, "it ended")
-			gone = append(gone, Loss{ID: s.ID, How: how})
-		case m.State == Ready && m.Was == v.Current.Number && m.Ago < expiry:
+		case ended:
+			gone = append(gone, Loss{ID: s.ID, How: cmp.Or(m.Error, "it ended")})
+		case goesOn:
 			if accused && loss.cut {
 				gone = append(gone, loss.Loss)
 				continue
 			}
 			kept = append(kept, Seat{ID: s.ID, Addr: m.Addr, Host: s.Host, Name: s.Name, Kept: true, Local: s.Local})
-		case m.State == Ready && m.Was == v.Current.Number:
+		case silent:
 			gone = append(gone, Loss{ID: s.ID, Stalled: true, How: fmt.Sprintf("it has not been heard of for %v", expiry)})
-		case m.State == Ready: // it has given up what it had, and comes as a newcomer
+		case gaveUp: // it comes as a newcomer
 			gone = append(gone, Loss{ID: s.ID, How: "it lost its state"})
-		case accused:
-			gone = append(gone, loss.Loss)
-			hold(settle, "may not be lost")
-		default:
+		case atWork:
+			if accused {
+				gone = append(gone, loss.Loss)
+				hold(loss.at+settle, "may not be lost")
+				continue
+			}
 			gone = append(gone, Loss{ID: s.ID, Stalled: true, How: fmt.Sprintf("it did not stop within %v", v.Limits.Patience)})
-			hold(v.Limits.Patience, "is still at work")
+			hold(max(v.Since, since)+v.Limits.Patience, "is still at work")
 		}
 	}
-	return kept, gone, wait
+	return kept, gone, since, wait
+}
+
+// brokeAt tells since when the current generation cannot do another step, because one of its members does not take part any
+// more. While all do, nobody may form another one, who only waits outside: there would be two that train. Of members that
+// nobody hears of this is known once they have been out of reach for longer than they may go on.
+func brokeAt(v View, seen map[string]Seen) (since time.Duration, broken bool) {
+	for _, s := range v.Current.Seats {
+		m, ok := seen[s.ID]
+		at := v.Now - m.Stood
+		switch stands(v, s, m, ok) {
+		case unknown:
+			at = 0
+		case atWork:
+			if at = v.Now - m.Ago + v.Orphan + expiry; v.Now < at {
+				continue
+			}
+		}
+		if !broken || at < since {
+			since, broken = at, true
+		}
+	}
+	return since, broken
 }
 
 // accusation is what is held against a member.
 type accusation struct {
 	Loss
-	cut bool // it is there, and one of the others does not reach it: of the two this one has to go
+	at  time.Duration // since when
+	cut bool          // it is there, and one of the others does not reach it: of the two this one has to go
 }
 
-// accused lists whom ready members of the current generation have lost. Of two that are both ready and do not reach each other,
-// one has to go, or they would fail again: the one that more members have lost, and of equals the later in rank.
+// accused lists whom members of the current generation have lost that go on. Of two that both go on and do not reach each
+// other, one has to go, or they would fail again: the one that more members have lost, and of equals the later in rank. Who
+// waited for somebody that is lost itself could not answer either, and has an excuse.
 func accused(v View, seen map[string]Seen) map[string]accusation {
 	all := map[string]accusation{}
 	by := map[string]int{}
 	rank := map[string]int{}
+	there := map[string]bool{}
 	for r, s := range v.Current.Seats {
 		rank[s.ID] = r
-	}
-	goesOn := func(id string) bool {
-		m, ok := seen[id]
-		return ok && m.State == Ready && m.Was == v.Current.Number && m.Ago < expiry
+		m, ok := seen[s.ID]
+		there[s.ID] = stands(v, s, m, ok) == goesOn
 	}
 	for _, s := range v.Current.Seats {
-		if !goesOn(s.ID) {
+		if !there[s.ID] {
 			continue
 		}
+		at := v.Now - seen[s.ID].Stood
 		for _, l := range seen[s.ID].Lost {
 			if _, ok := rank[l.ID]; ok && l.ID != s.ID {
 				by[l.ID]++
-				if _, told := all[l.ID]; !told {
-					all[l.ID] = accusation{Loss: l}
+				if a, told := all[l.ID]; !told {
+					all[l.ID] = accusation{Loss: l, at: at}
+				} else if at < a.at {
+					a.at = at
+					all[l.ID] = a
 				}
 			}
 		}
 	}
+	excused := func(id string) bool {
+		return slices.ContainsFunc(seen[id].Lost, func(l Loss) bool { return !there[l.ID] })
+	}
 	for _, s := range v.Current.Seats {
-		if !goesOn(s.ID) {
+		if !there[s.ID] {
 			continue
 		}
 		for _, l := range seen[s.ID].Lost {
-			if !l.Stalled || !goesOn(l.ID) || all[s.ID].cut || all[l.ID].cut {
+			if !l.Stalled || l.ID == s.ID || !there[l.ID] || all[s.ID].cut || all[l.ID].cut || excused(l.ID) {
 				continue
 			}
 			out := l.ID
@@ -194,9 +258,18 @@ func accused(v View, seen map[string]Seen) map[string]accusation {
 func newcomers(v View) (all []Seat) {
 	var ready []Seen
 	for _, m := range v.Members {
-		if m.State == Ready && m.Ago < expiry && (v.Current == nil || m.Was != v.Current.Number) {
-			ready = append(ready, m)
+		if m.State != Ready || m.Ago >= expiry {
+			continue
 		}
+		if g := v.Current; g != nil {
+			if m.Was == g.Number {
+				continue
+			}
+			if r := g.Rank(m.ID); r >= 0 && g.Seats[r].Addr == m.Addr { // it has yet to take the seat that it has
+				continue
+			}
+		}
+		ready = append(ready, m)
 	}
 	rank := func(m Seen) int {
 		if m.Want == nil {
@@ -268,7 +341,7 @@ func Due(v View) (bool, string) {
 	if v.Current == nil {
 		return false, ""
 	}
-	want := min(v.Want, v.Limits.Max)
+	want := v.size()
 	size := len(v.Current.Seats)
 	staying := size
 	for _, m := range v.Members {

@@ -72,7 +72,8 @@ type notice struct {
 type heard struct {
 	Member
 	at    time.Duration
-	again bool // it was heard of before
+	from  time.Duration // since when it says what it says, but for its beats
+	again bool          // it was heard of before
 }
 
 // watch follows the store until ctx ends.
@@ -106,7 +107,15 @@ func (n *notice) take(e Entry) {
 		case member:
 			var m Member
 			if json.Unmarshal(e.Value, &m) == nil && m.ID == id {
-				n.members[id] = &heard{m, n.clock.Now(), n.members[id] != nil}
+				h := &heard{Member: m, at: n.clock.Now()}
+				h.from = h.at
+				if old := n.members[id]; old != nil {
+					h.again = true
+					if old.State == m.State && old.Was == m.Was && old.Addr == m.Addr {
+						h.from = old.from
+					}
+				}
+				n.members[id] = h
 			}
 		case e.Key == keyGeneration:
 			var g Generation
@@ -135,14 +144,14 @@ func (n *notice) take(e Entry) {
 func (n *notice) view(since time.Duration) View {
 	v := View{Now: n.clock.Now(), Since: since, Want: n.want, Current: n.current}
 	if n.run != nil {
-		v.Limits = n.run.Limits
+		v.Limits, v.Orphan = n.run.Limits, n.run.Orphan
 	}
 	if n.store.Silent() > 0 {
 		n.back = v.Now
 	}
 	for _, id := range slices.Sorted(maps.Keys(n.members)) {
 		m := n.members[id]
-		v.Members = append(v.Members, Seen{m.Member, v.Now - max(m.at, n.back)}) // while the store is away nobody is silent
+		v.Members = append(v.Members, Seen{m.Member, v.Now - max(m.at, n.back), v.Now - m.from}) // while the store is away nobody is silent
 	}
 	return v
 }

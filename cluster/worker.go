@@ -25,6 +25,7 @@ type Worker struct {
 	see   *notice
 	end   context.CancelFunc
 	due   atomic.Pointer[string] // why members should stop for another generation; nil: they should not
+	in    atomic.Uint64          // the generation that it takes part in
 
 	mu sync.Mutex
 	me Member
@@ -104,7 +105,11 @@ func Join(ctx context.Context, store Store, j Joining, clock comm.Clock) (*Worke
 
 // look keeps up to date whether another generation is due. n.mu is held.
 func (w *Worker) look(n *notice) {
-	if due, why := Due(n.view(0)); due {
+	due, why := Due(n.view(0))
+	if g, in := n.current, w.in.Load(); g != nil && in > 0 && g.Number > in { // the others have given this worker up
+		due, why = true, fmt.Sprintf("generation %d has taken the place of generation %d", g.Number, in)
+	}
+	if due {
 		w.due.Store(&why)
 	} else {
 		w.due.Store(nil)
@@ -179,6 +184,9 @@ func (w *Worker) Next(ctx context.Context, addr string, was uint64, lost []Loss)
 		w.see.mu.Lock()
 		v, revision := w.see.view(since), w.see.revision
 		stopped, ended := w.see.stop, w.see.ended
+		if w.see.end != nil && (v.Current == nil || v.Current.Number != was) { // the run is done, and this worker knows nothing of it
+			stopped = true
+		}
 		w.see.mu.Unlock()
 		if ended != nil {
 			return nil, ended
@@ -188,6 +196,7 @@ func (w *Worker) Next(ctx context.Context, addr string, was uint64, lost []Loss)
 		}
 		if g := v.Current; g != nil && g.Number > after {
 			if r := g.Rank(w.ID); r >= 0 && g.Seats[r].Addr == addr {
+				w.in.Store(g.Number)
 				return g, w.insist(ctx, func(m *Member) { m.State, m.Lost = Busy, nil })
 			}
 			if slices.ContainsFunc(g.Gone, func(l Loss) bool { return l.ID == w.ID && l.Spare }) {
@@ -231,8 +240,9 @@ func (w *Worker) Next(ctx context.Context, addr string, was uint64, lost []Loss)
 	}
 }
 
-// insist changes this worker's record, and tries again while the store is out of reach.
+// insist changes this worker's record, and tries again while the store is out of reach, or does not write.
 func (w *Worker) insist(ctx context.Context, f func(*Member)) error {
+	since := w.clock.Now()
 	for {
 		err := w.say(ctx, f)
 		if err == nil {
@@ -243,6 +253,9 @@ func (w *Worker) insist(ctx context.Context, f func(*Member)) error {
 		}
 		if err := w.Orphaned(); err != nil {
 			return err
+		}
+		if d := w.clock.Now() - since; d > w.Run.Orphan+soon {
+			return fmt.Errorf("%w: %w", &OrphanedError{d}, err)
 		}
 		if err := w.clock.Sleep(ctx, turn); err != nil {
 			return err
