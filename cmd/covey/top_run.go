@@ -64,7 +64,12 @@ func attendTop(ctx context.Context, store cluster.Store, once bool, wait time.Du
 		defer cancel()
 	}
 	enough := make(chan struct{})
-	a := &attending{tell: tell, once: once, names: map[string]string{}, silent: map[string]bool{}, end: func() { close(enough) }}
+	began := time.Now()
+	heard := func(n top.News) {
+		n.Before = time.Since(began) < time.Second // all that a store holds comes at once
+		tell(n)
+	}
+	a := &attending{tell: heard, once: once, names: map[string]string{}, silent: map[string]bool{}, end: func() { close(enough) }}
 	c, err := cluster.Coordinate(ctx, store, comm.RealClock(), a.hear)
 	if err != nil {
 		return err

@@ -334,7 +334,11 @@ func (d *drawing) events() []Line {
 	}
 	lines := []Line{{}}
 	for _, e := range d.s.events {
-		lines = append(lines, Line{fmt.Sprintf("%9s ago  %s", short(d.now-e.at), ops.Clean(e.text)), Plain})
+		when := short(d.now-e.at) + " ago"
+		if e.before {
+			when = "earlier"
+		}
+		lines = append(lines, Line{fmt.Sprintf("%13s  %s", when, ops.Clean(e.text)), Plain})
 	}
 	return lines
 }

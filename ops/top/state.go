@@ -14,9 +14,10 @@ import (
 	"github.com/covey-ml/covey/ops"
 )
 
-// News is what has been heard of a run: one field beside At is set.
+// News is what has been heard of a run: one field beside At and Before is set.
 type News struct {
 	At     time.Duration // when it was heard, on the watcher's clock
+	Before bool          // it happened before the watcher came
 	Joined *Joined       // a worker is there for the first time
 	Formed *Formed       // a generation was formed
 	Status *Told         // a worker says how it stands
@@ -87,8 +88,14 @@ type point struct {
 }
 
 type event struct {
-	at   time.Duration
-	text string
+	at     time.Duration
+	before bool // at the latest
+	text   string
+}
+
+// seconds is a duration that a worker tells, within reason.
+func seconds(s float64) time.Duration {
+	return time.Duration(math.Max(0, math.Min(s, 1e9)) * float64(time.Second))
 }
 
 // Take takes one piece of news in.
@@ -103,11 +110,11 @@ func (s *State) Take(n News) {
 			return
 		}
 		w.name = n.Joined.Name
-		if s.Generation > 0 {
-			s.event(n.At, w.title()+" has joined")
+		if s.Generation > 0 && w.rank < 0 {
+			s.event(n, w.title()+" has joined")
 		}
 	case n.Formed != nil:
-		s.form(n.At, n.Formed)
+		s.form(n)
 	case n.Status != nil:
 		if w := s.worker(n.Status.ID); w != nil {
 			s.status(n.At, w, n.Status.Status)
@@ -118,14 +125,17 @@ func (s *State) Take(n News) {
 			return
 		}
 		if w.lost == "" && !n.Lost.Well && !w.done() && (w.said || !n.Lost.May) {
-			s.event(n.At, w.title()+": "+n.Lost.Why)
+			s.event(n, w.title()+": "+n.Lost.Why)
 		}
 		w.lost, w.gone, w.well = n.Lost.Why, !n.Lost.May, n.Lost.Well
 	case n.Over != "":
 		if s.Over == "" {
-			s.event(n.At, n.Over)
+			s.event(n, n.Over)
 		}
 		s.Over = n.Over
+		for _, w := range s.workers { // whose last word may be older
+			w.well = w.well || w.lost == ""
+		}
 	}
 }
 
@@ -147,7 +157,8 @@ func (w *worker) title() string {
 	return w.name
 }
 
-func (s *State) form(at time.Duration, f *Formed) {
+func (s *State) form(n News) {
+	f := n.Formed
 	if f.Number <= s.Generation {
 		return
 	}
@@ -160,9 +171,9 @@ func (s *State) form(at time.Duration, f *Formed) {
 			w.name, w.rank = seat.Name, r
 		}
 	}
-	s.event(at, fmt.Sprintf("generation %d of %s: %s", f.Number, count(len(f.Seats), "worker"), f.Why))
+	s.event(n, fmt.Sprintf("generation %d of %s: %s", f.Number, count(len(f.Seats), "worker"), f.Why))
 	for _, g := range f.Gone {
-		s.event(at, g)
+		s.event(n, g)
 	}
 }
 
@@ -180,7 +191,7 @@ func (s *State) status(at time.Duration, w *worker, t ops.Status) {
 	w.said, w.now, w.heard = true, t, at
 	if w.lost != "" && !w.gone {
 		if before {
-			s.event(at, w.title()+" is back")
+			s.event(News{At: at}, w.title()+" is back")
 		}
 		w.lost = ""
 	}
@@ -193,12 +204,12 @@ func (s *State) status(at time.Duration, w *worker, t ops.Status) {
 	for _, n := range t.Notes {
 		if n.At > w.notes {
 			w.notes = n.At
-			s.event(at, n.Text)
+			s.event(News{At: at - seconds(t.At-n.At)}, n.Text)
 		}
 	}
 	if t.Generation > s.Generation { // where nobody tells of generations
 		if s.Generation > 0 && len(t.Notes) == 0 {
-			s.event(at, fmt.Sprintf("generation %d of %s", t.Generation, count(t.Workers, "worker")))
+			s.event(News{At: at}, fmt.Sprintf("generation %d of %s", t.Generation, count(t.Workers, "worker")))
 		}
 		s.Generation = t.Generation
 	}
@@ -223,16 +234,16 @@ func (s *State) loss(step int, loss float64) {
 }
 
 // event keeps a text, once when several workers say the same.
-func (s *State) event(at time.Duration, text string) {
+func (s *State) event(n News, text string) {
 	for _, e := range s.events[max(0, len(s.events)-mostEvents/2):] {
-		if e.text == text && at-e.at < time.Minute {
+		if e.text == text && n.At-e.at < time.Minute {
 			return
 		}
 	}
 	if len(s.events) == mostEvents {
 		s.events = append(s.events[:0], s.events[1:]...)
 	}
-	s.events = append(s.events, event{at, text})
+	s.events = append(s.events, event{n.At, n.Before, text})
 }
 
 // pace is a worker's rates over its window, or since it began when no more is known.

@@ -302,6 +302,17 @@ func TestWhoComesAndGoes(t *testing.T) {
 	check("done", "node-a: connection refused", "node-a is back")
 }
 
+func TestWhatWasBeforeHasNoAge(t *testing.T) {
+	s := &State{}
+	s.Take(News{At: time.Second, Before: true, Formed: &Formed{Number: 3, Seats: []Joined{{"a", "node-a"}}, Why: "node-b is gone"}})
+	s.Take(News{At: time.Second, Before: true, Joined: &Joined{"a", "node-a"}}) // it had its seat already: that is no news
+	s.Take(News{At: 100 * time.Second, Status: &Told{"a", ops.Status{State: ops.Training, Generation: 3, Workers: 1, At: 50, Notes: []ops.Note{{At: 20, Text: "disk full"}}}}})
+	got := text(Render(s, 110*time.Second, Size{100, 0}))
+	if !strings.HasSuffix(got, "\n      earlier  generation 3 of 1 worker: node-b is gone\n      40s ago  disk full\n") {
+		t.Errorf("drawn\n%s", got)
+	}
+}
+
 func TestTheLossCurveKeepsItsEnds(t *testing.T) {
 	s := &State{}
 	for i := range 10_000 {
