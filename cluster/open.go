@@ -19,13 +19,15 @@ func Open(ctx context.Context, a Access, run string, clock comm.Clock) (Store, e
 		return nil, err
 	}
 	for {
-		name := run
+		name, err := run, error(nil)
+		try, done := clock.WithTimeout(ctx, soon)
 		if name == "" {
-			name, err = s.only(ctx)
+			name, err = s.only(try)
 		}
 		if err == nil {
-			err = s.bucket(ctx, name, 0)
+			err = s.bucket(try, name, 0)
 		}
+		done()
 		if err == nil {
 			return s, nil
 		}
@@ -48,7 +50,9 @@ func Create(ctx context.Context, a Access, run string, clock comm.Clock) (Store,
 		replicas = 1 // of two, both would be needed
 	}
 	for {
-		err := s.bucket(ctx, run, replicas)
+		try, done := clock.WithTimeout(ctx, soon) // servers that have no leader yet do not answer, and would not later
+		err := s.bucket(try, run, replicas)
+		done()
 		if err == nil {
 			return s, nil
 		}

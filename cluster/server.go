@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/covey-ml/covey/comm"
 )
 
 // ServerConfig is how a server of this process works.
@@ -31,8 +35,9 @@ type ServerConfig struct {
 
 // Server is a NATS server inside this process.
 type Server struct {
-	s    *server.Server
-	temp string
+	s       *server.Server
+	refused *Refusals
+	temp    string
 }
 
 // handshake is how long a stranger may take to say who it is.
@@ -54,12 +59,12 @@ func Serve(c ServerConfig) (*Server, error) {
 		ServerName: c.Name, Host: host, Port: port, NoSigs: true, DontListen: false,
 		JetStream: true, StoreDir: c.Dir, JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 30,
 		MaxPayload: maxValue + 4096, MaxPending: 8 << 20, AuthTimeout: handshake.Seconds(), MaxControlLine: 4096, WriteDeadline: 10 * time.Second,
-		DisableShortFirstPing: true, NoSystemAccount: true, MaxTracedMsgLen: 64,
+		DisableShortFirstPing: true, NoSystemAccount: len(c.Peers) == 0, MaxTracedMsgLen: 64, // the servers of a cluster need that account
 	}
 	if port == 0 {
 		o.Port = server.RANDOM_PORT
 	}
-	sv := &Server{}
+	sv := &Server{refused: NewRefusals(comm.RealClock(), c.Warn)}
 	if c.Dir == "" {
 		if sv.temp, err = os.MkdirTemp("", "covey-nats-"); err != nil {
 			return nil, err
@@ -82,6 +87,7 @@ func Serve(c ServerConfig) (*Server, error) {
 	}
 	if len(c.Peers) > 0 {
 		if err := joinCluster(o, c); err != nil {
+			sv.remove()
 			return nil, err
 		}
 	}
@@ -89,7 +95,7 @@ func Serve(c ServerConfig) (*Server, error) {
 		sv.remove()
 		return nil, err
 	}
-	sv.s.SetLogger(&logger{warn: c.Warn}, false, false)
+	sv.s.SetLogger(&logger{sv.refused}, false, false)
 	sv.s.Start()
 	if !sv.s.ReadyForConnections(startServer) {
 		sv.Close()
@@ -125,16 +131,40 @@ func joinCluster(o *server.Options, c ServerConfig) error {
 	if c.TLS == nil && !Loopback(c.Route) {
 		return fmt.Errorf("listening on %s, beyond loopback, needs certificates: make them with covey ca and give --tls DIR", c.Route)
 	}
-	o.Cluster = server.ClusterOpts{Name: "covey", Host: host, Port: port}
-	if c.TLS != nil {
-		o.Cluster.TLSConfig, o.Cluster.TLSTimeout = c.TLS.Clone(), handshake.Seconds()
+	switch {
+	case c.Name == "":
+		return errors.New("a server of a cluster needs a name that no other one has")
+	case c.Dir == "":
+		return errors.New("a server of a cluster needs a folder: with what it promised forgotten, it would promise it to others")
+	case port == 0:
+		return fmt.Errorf("listening for other servers on %s: give a port, by which they know it", c.Route)
 	}
+	o.Cluster = server.ClusterOpts{Name: "covey", Host: host, Port: port, AuthTimeout: handshake.Seconds()}
+	var user *url.Userinfo
+	if c.TLS != nil {
+		o.Cluster.TLSConfig, o.Cluster.TLSTimeout = c.TLS.Clone(), handshake.Seconds() // asks for a certificate on both sides
+	} else {
+		o.Cluster.Username, o.Cluster.Password = "covey", routeSecret(c.Token)
+		user = url.UserPassword(o.Cluster.Username, o.Cluster.Password)
+	}
+	// Itself, too: the servers take the number of routes for that of the cluster's members until all have met.
+	o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", Host: c.Route, User: user})
 	for _, p := range c.Peers {
-		if o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", Host: p}); Loopback(p) != Loopback(c.Route) {
+		if _, _, err := net.SplitHostPort(p); err != nil {
+			return fmt.Errorf("%q is not the address of a server of the cluster: expected HOST:PORT", p)
+		}
+		if o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", Host: p, User: user}); Loopback(p) != Loopback(c.Route) {
 			return fmt.Errorf("%s and %s: the servers of a cluster are all on loopback, or none is", c.Route, p)
 		}
 	}
 	return nil
+}
+
+// routeSecret is what the servers of a cluster on loopback show each other. They do send it, unlike the token, which cannot be
+// found from it: what was heard between them opens the way between them and not that of a run.
+func routeSecret(token string) string {
+	sum := sha256.Sum256([]byte("covey route secret\x00" + token))
+	return hex.EncodeToString(sum[:])
 }
 
 // Addr is the address to join.
@@ -144,6 +174,7 @@ func (s *Server) Addr() string { return s.s.Addr().String() }
 func (s *Server) Close() {
 	s.s.Shutdown()
 	s.s.WaitForShutdown()
+	s.refused.Close()
 	s.remove()
 }
 
@@ -153,12 +184,15 @@ func (s *Server) remove() {
 	}
 }
 
-// logger passes on what a server warns of.
-type logger struct{ warn func(string) }
+// logger passes on what a server warns of, in our words.
+type logger struct{ refused *Refusals }
 
 func (l *logger) say(format string, v ...any) {
-	if l.warn != nil {
-		l.warn(strings.TrimSpace(fmt.Sprintf(format, v...)))
+	line := strings.TrimSpace(fmt.Sprintf(format, v...))
+	if addr, why := refusal(line); addr != "" {
+		l.refused.Add(addr, why)
+	} else if !asMeant.MatchString(line) {
+		l.refused.Warn(why)
 	}
 }
 
