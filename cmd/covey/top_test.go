@@ -99,7 +99,7 @@ func TestTopAttendsRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer coordinator.Close()
-	run := cluster.Run{Local: 2, Limits: cluster.Limits{Min: 1, Max: 2, Meet: time.Minute, Meet: time.Minute, Wait: time.Minute, Patience: time.Minute}, Elastic: true, Orphan: time.Minute}
+	run := cluster.Run{Local: 2, Limits: cluster.Limits{Min: 1, Max: 2, Meet: time.Minute, Wait: time.Minute, Patience: time.Minute}, Elastic: true, Orphan: time.Minute}
 	if err := coordinator.Start(ctx, run, 2); err != nil {
 		t.Fatal(err)
 	}
