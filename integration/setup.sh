@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the integration tests need beyond Go: PyTorch, scikit-learn and safetensors as references, qemu-user to
-# run arm64 binaries, iproute2 and nftables for network namespaces that lose packets, toxiproxy, an S3 server, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
+# run arm64 binaries, iproute2 and nftables for network namespaces that lose packets, toxiproxy, an S3 server, Slurm and
+# OpenSSH, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
 set -euo pipefail
 
 need=()
@@ -8,6 +9,11 @@ have() { command -v "$1" >/dev/null 2>&1; }
 have qemu-aarch64 || need+=(qemu-user)
 have ip || need+=(iproute2)
 have nft || need+=(nftables)
+have srun && have slurmctld && have slurmd || need+=(slurm-client slurmctld slurmd)
+have munged || need+=(munge)
+have ssh && have ssh-keygen || need+=(openssh-client)
+[[ -x /usr/sbin/sshd ]] || need+=(openssh-server)
+have ps || need+=(procps)
 /usr/bin/python3 -c 'import torch, venv, ensurepip' 2>/dev/null || need+=(python3-torch python3-venv)
 if ((${#need[@]})); then
 	apt-get update -qq
