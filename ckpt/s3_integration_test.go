@@ -7,71 +7,17 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net"
-	"net/http"
-	"net/url"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/covey-ml/covey/internal/s3server"
 )
 
-// server starts an S3 gateway over a folder, with a bucket of the name "runs", and returns its URL.
-func server(t *testing.T) string {
-	t.Helper()
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	tool := filepath.Join(cache, "covey-tools", "versitygw")
-	if _, err := os.Stat(tool); err != nil {
-		t.Fatalf("%v: integration/setup.sh installs it", err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	at := l.Addr().String()
-	l.Close()
-	root, side := t.TempDir(), t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, "runs"), 0o777); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(tool, "--port", at, "--access", "covey", "--secret", "a secret of the test", "--quiet", "posix", "--sidecar", side, root)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("the server says\n%s", log.String())
-		}
-		opened.mu.Lock()
-		defer opened.mu.Unlock()
-		opened.all = nil
-	})
-	t.Setenv("AWS_ACCESS_KEY_ID", "covey")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "a secret of the test")
-	for end := time.Now().Add(30 * time.Second); ; {
-		r, err := http.Get("http://" + at)
-		if err == nil {
-			r.Body.Close()
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no server in 30 seconds: %v\n%s", err, log.String())
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return "s3://runs/digits/a?region=us-east-1&endpoint=" + url.QueryEscape("http://"+at)
-}
+// server starts an S3 server and returns a run's URL there.
+func server(t *testing.T) string { return s3server.Start(t) + "&region=us-east-1" }
 
 // at is the bucket behind a URL.
 func at(t *testing.T, where string) (*bucket, string) {
