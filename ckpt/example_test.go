@@ -2,6 +2,7 @@ package ckpt_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 
@@ -63,4 +64,70 @@ func ExampleWrite() {
 	fmt.Println(tensors[0].Name, tensors[0].Type, tensors[0].Shape, meta)
 	// Output:
 	// bias F32 [2] map[made by:hand]
+}
+
+func ExampleWriter() {
+	run, err := os.MkdirTemp("", "run")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(run)
+
+	ctx := context.Background()
+	w, err := ckpt.NewWriter(ckpt.WriterConfig{Run: run, Keep: 2, Go: func(f func()) { go f() }})
+	if err != nil {
+		panic(err)
+	}
+	weights := []float32{1, 2, 3}
+	for step := 1; step <= 4; step++ {
+		weights[0]++ // training, which goes on while the checkpoint before is written
+		c := ckpt.Checkpoint{Manifest: ckpt.Manifest{Step: step}, Model: []ckpt.Tensor{ckpt.Float32s("w", nil, weights)}}
+		if err := w.Save(ctx, c); err != nil {
+			panic(err)
+		}
+	}
+	if err := w.Close(ctx); err != nil {
+		panic(err)
+	}
+	for _, s := range w.Done() {
+		fmt.Println("step", s.Step, "error", s.Err, "made room:", len(s.Removed))
+	}
+	// Output:
+	// step 1 error <nil> made room: 0
+	// step 2 error <nil> made room: 0
+	// step 3 error <nil> made room: 1
+	// step 4 error <nil> made room: 1
+}
+
+func ExampleDraft() {
+	run, err := os.MkdirTemp("", "run")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(run)
+
+	model := []ckpt.Tensor{ckpt.Float32s("table", []int{3, 2}, []float32{1, 2, 3, 4, 5, 6}), ckpt.Float32s("bias", nil, []float32{7, 8})}
+	draft, err := ckpt.Begin(ckpt.StepDir(run, 40)) // one worker, who tells the others
+	if err != nil {
+		panic(err)
+	}
+	var all []ckpt.Written
+	for i := range 3 { // each worker its part
+		written, err := draft.Write(ckpt.Part{Index: i, Of: 3, Model: ckpt.Cut(model, i, 3)})
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, written)
+	}
+	if err := draft.Commit(ckpt.Manifest{Step: 40, World: 3}, all...); err != nil { // the first again
+		panic(err)
+	}
+
+	back, err := ckpt.Load(draft.Dir)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(len(back.Files), "files;", back.Model[0].Name, back.Model[0].Shape, back.Model[1].Name, back.Model[1].Shape)
+	// Output:
+	// 6 files; table [3 2] bias [2]
 }

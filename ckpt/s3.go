@@ -81,7 +81,7 @@ func openS3(u *url.URL) (fsys, error) {
 	}
 	plain := &http.Client{Timeout: requestTimeout, Transport: transport(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	creds := credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
-		&credentials.IAM{Client: &http.Client{Timeout: 10 * time.Second, Transport: transport()}}})
+		&credentials.IAM{Client: &http.Client{Timeout: 3 * time.Second, Transport: transport()}}}) // which answers at once, or is not there
 	c, err := minio.New(e.Host, &minio.Options{Creds: creds, Secure: e.Scheme == "https", Transport: bounded{plain}, MaxRetries: attempts,
 		Region: cmp.Or(q.Get("region"), os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"))})
 	if err != nil {

@@ -85,9 +85,7 @@ func TestS3(t *testing.T) {
 		t.Fatal(err)
 	}
 	put(t, b, name+"/"+StateFile, []byte("not what was saved"))
-	opened.mu.Lock()
-	opened.all = nil // another process
-	opened.mu.Unlock()
+	forgetStores() // as another process
 	back, passed, err := Latest(run)
 	if err != nil || back != StepDir(run, 9) || len(passed) != 1 || !strings.Contains(passed[0].Error(), StateFile) {
 		t.Fatalf("Latest gave %s, %v, %v", back, passed, err)
@@ -236,11 +234,24 @@ func TestS3Refuses(t *testing.T) {
 	if err := Save(strings.Replace(StepDir(run, 1), "//runs", "//nowhere", 1), sample(1, 1)); err == nil || !strings.Contains(err.Error(), "there is no bucket nowhere") {
 		t.Errorf("no such bucket: %v", err)
 	}
-	opened.mu.Lock()
-	opened.all = nil
-	opened.mu.Unlock()
+	forgetStores()
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "another")
 	if err := Save(StepDir(run, 1), sample(1, 1)); err == nil || !strings.Contains(err.Error(), "step-1") || !strings.Contains(err.Error(), "signature") {
 		t.Errorf("a wrong secret: %v", err)
 	}
+	forgetStores()
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", t.TempDir())
+	if _, _, err := Latest(run); err == nil || !strings.Contains(err.Error(), "set AWS_ACCESS_KEY_ID") {
+		t.Errorf("no credentials: %v", err)
+	}
+}
+
+// forgetStores makes this process as one that has opened no store.
+func forgetStores() {
+	opened.mu.Lock()
+	defer opened.mu.Unlock()
+	opened.all = nil
 }
