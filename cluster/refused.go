@@ -39,8 +39,11 @@ func NewRefusals(clock comm.Clock, tell func(text string)) *Refusals {
 	return &Refusals{clock: clock, tell: tell, more: map[string]int{}}
 }
 
-// Add tells of one who was turned away. It is fast.
+// Add tells of one who was turned away. It is fast. What TLS and NATS call the reasons is put in our words.
 func (r *Refusals) Add(addr, why string) {
+	if ours := inWords(why); ours != "" {
+		why = ours
+	}
 	r.note("refused "+addr+": "+clean(why), clean(why), addr)
 }
 
@@ -166,11 +169,19 @@ func refusal(line string) (addr, why string) {
 	if m == nil {
 		return "", line
 	}
-	low := strings.ToLower(m[2])
-	for _, r := range reasons {
-		if strings.Contains(low, strings.ToLower(r.theirs)) {
-			return m[1], r.ours
-		}
+	if why := inWords(m[2]); why != "" {
+		return m[1], why
 	}
 	return "", m[1] + ": " + m[2]
+}
+
+// inWords is a reason in our words, empty when we have none for it.
+func inWords(why string) string {
+	why = strings.ToLower(why)
+	for _, r := range reasons {
+		if strings.Contains(why, strings.ToLower(r.theirs)) {
+			return r.ours
+		}
+	}
+	return ""
 }

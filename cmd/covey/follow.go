@@ -194,6 +194,9 @@ func (f *follower) event(s cluster.Said) {
 	}
 	f.w.take(e)
 	f.faults.take(e)
+	if e.Refused != "" {
+		f.w.say("%s", e.Refused)
+	}
 	if e.Still != nil {
 		f.stands(f.names[s.ID], *e.Still)
 	}

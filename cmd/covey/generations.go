@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"sync/atomic"
@@ -128,7 +129,9 @@ func (g *generations) connect(ctx context.Context, peers *tcp.Listener, rank com
 	if g.m.Run.Elastic {
 		setup = meetWait
 	}
-	return peers.Connect(ctx, rank, addrs, tcp.Config{Generation: g.current.Number, Secret: secret, Timeout: g.timeout, Setup: setup})
+	strangers := cluster.NewRefusals(g.clock, func(text string) { g.m.Event(event{Refused: fmt.Sprintf("worker %d: %s", rank, text)}) })
+	defer strangers.Close()
+	return peers.Connect(ctx, rank, addrs, tcp.Config{Generation: g.current.Number, Secret: secret, Timeout: g.timeout, Setup: setup, Refused: strangers.Add})
 }
 
 // lost is whom this worker lost in the generation that ended.

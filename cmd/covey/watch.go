@@ -30,6 +30,7 @@ type event struct {
 	Fault      *faulty.Fired         `json:"fault,omitempty"`      // from the worker that it concerns, as Still and Ended
 	Still      *standing             `json:"still,omitempty"`
 	Ended      *lastStep             `json:"ended,omitempty"`
+	Refused    string                `json:"refused,omitempty"` // who was turned away, from the worker whose door it was
 }
 
 // often is how often a step is told: five times a second is as fast as people read.

@@ -30,12 +30,15 @@ const (
 	lastWait  = 250 * time.Millisecond // this
 )
 
-// Config is what Connect needs to know beside ranks and addresses. It must be the same on every rank.
+// Config is what Connect needs to know beside ranks and addresses. It must be the same on every rank, but for Refused.
 type Config struct {
 	Generation uint64        // the group's number; peers of another are refused
 	Secret     []byte        // proves that a peer belongs to the group; at least MinSecret random bytes; never sent
 	Timeout    time.Duration // bounds every Send and Recv; 0 means DefaultTimeout
 	Setup      time.Duration // bounds Connect; 0 means DefaultSetup
+	// Refused hears of each stranger that was sent away while the group formed, from several goroutines; nil: nobody does. It is
+	// this rank's own, and must be fast.
+	Refused func(addr, why string)
 }
 
 // Listener is a worker's open door until its group is whole.
@@ -467,6 +470,9 @@ func (f *forming) greet(ctx context.Context, c *net.TCPConn) {
 	}
 	if err != nil && ctx.Err() == nil {
 		f.note(-1, nil, fmt.Errorf("%s: %w", c.RemoteAddr(), err), false)
+		if f.cfg.Refused != nil {
+			f.cfg.Refused(c.RemoteAddr().String(), err.Error())
+		}
 	}
 	hangUp(c)
 	stop()
