@@ -240,6 +240,37 @@ func (w *Worker) Next(ctx context.Context, addr string, was uint64, lost []Loss)
 	}
 }
 
+// GoneError says that a member of a generation ended before all had met.
+type GoneError struct{ Name, How string }
+
+func (e *GoneError) Error() string { return fmt.Sprintf("%s is gone before all had met: %s", e.Name, e.How) }
+
+// WhileThere returns a context that ends, with a *GoneError as its cause, when a member of a generation is known to have ended: the
+// others need not wait to meet it. Call end before Next.
+func (w *Worker) WhileThere(ctx context.Context, g *Generation) (met context.Context, end func()) {
+	met, cancel := context.WithCancelCause(ctx)
+	over := w.clock.Event()
+	w.clock.Go(func() {
+		defer over.Set()
+		for {
+			w.see.mu.Lock()
+			for _, s := range g.Seats {
+				if m := w.see.members[s.ID]; m != nil && m.State == Ended {
+					cancel(&GoneError{s.Name, m.Error})
+				}
+			}
+			w.see.mu.Unlock()
+			if w.see.wait(met, 0) != nil {
+				return
+			}
+		}
+	})
+	return met, func() {
+		cancel(nil)
+		over.Wait(context.Background())
+	}
+}
+
 // insist changes this worker's record, and tries again while the store is out of reach, or does not write.
 func (w *Worker) insist(ctx context.Context, f func(*Member)) error {
 	since := w.clock.Now()

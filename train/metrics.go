@@ -50,6 +50,8 @@ type metrics struct {
 	f   *os.File
 	w   *bufio.Writer
 	buf []byte
+	// each says that a line is written at once: who writes may be killed, and another goes on where it stood.
+	each bool
 }
 
 func openMetrics(r *run) (*metrics, error) {
@@ -67,7 +69,7 @@ func openMetrics(r *run) (*metrics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &metrics{f: f, w: bufio.NewWriter(f)}, nil
+	return &metrics{f: f, w: bufio.NewWriter(f), each: r.kept != nil}, nil
 }
 
 // keepUntil drops the lines of steps that the resumed run will do again, and a last line that was cut off.
@@ -139,6 +141,9 @@ func (m *metrics) step(s StepInfo) {
 	b = strconv.AppendInt(b, sum.Expected, 10)
 	m.buf = append(b, '}', '\n')
 	m.w.Write(m.buf)
+	if m.each {
+		m.w.Flush()
+	}
 }
 
 func (m *metrics) epoch(e EpochInfo) {
