@@ -32,5 +32,10 @@ if [[ ! -x $tools/versitygw ]]; then
 	CGO_ENABLED=0 GOBIN="$tools" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 fi
 
+# NATS servers as their makers build them.
+if [[ ! -x $tools/nats-server ]]; then
+	CGO_ENABLED=0 GOBIN="$tools" go install github.com/nats-io/nats-server/v2@v2.15.2
+fi
+
 # The systems that Covey is compared with, and the Python with scikit-learn and safetensors that internal/python looks for.
 "$(dirname "$0")/../bench/peers/setup.sh" products allreduce-shm
