@@ -18,6 +18,7 @@ import (
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/plan"
 	"github.com/covey-ml/covey/vec"
+	"github.com/covey-ml/covey/worker"
 )
 
 // benchTask is what the workers of a measurement are told: a collective, a job whose steps are timed, or messages.
@@ -104,7 +105,7 @@ func (o *benchOptions) launch(c *cobra.Command, n int, task benchTask, tell func
 	defer cancel(nil)
 	task.Timeout = o.timeout
 	if o.transport == job.Inproc {
-		defer onSignals(func(again bool) {
+		defer worker.OnSignals(func(again bool) {
 			cancel(&saidError{errors.New("interrupted"), exitInterrupted})
 			if again {
 				os.Exit(exitInterrupted)
@@ -162,7 +163,7 @@ func (o *benchOptions) processes(ctx context.Context, cancel context.CancelCause
 		return err
 	}
 	defer cluster.Reap(procs, grace, clock)
-	defer onSignals(func(bool) {
+	defer worker.OnSignals(func(bool) {
 		cancel(&saidError{errors.New("interrupted"), exitInterrupted})
 		cluster.Kill(procs)
 	})()
@@ -323,52 +324,36 @@ func benchWorkerCommand() *cobra.Command {
 }
 
 func (o *benchWorker) work(c *cobra.Command, addr string) error {
-	ctx, cancel := context.WithCancelCause(c.Context())
-	defer cancel(nil)
-	clock := comm.RealClock()
 	o.token = os.Getenv(cluster.EnvToken)
-	want, id, err := started()
+	j, err := o.joining()
 	if err != nil {
 		return err
 	}
-	store, err := o.open(ctx, addr)
+	launched := j.Rank >= 0
+	m, end, err := o.member(c.Context(), addr, j, launched)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	met, done := clock.WithTimeout(ctx, joinWait)
-	m, err := cluster.Join(met, store, cluster.Joining{ID: id, Want: want}, clock)
-	done()
-	if err != nil {
-		if want >= 0 && errors.Is(err, cluster.ErrCalledOff) {
-			return &saidError{err, exitUsage} // the launcher knows why
-		}
-		return &usageError{err}
-	}
-	defer m.Close()
-	m.WatchStop(ctx, func(cause error) { cancel(&saidError{cause, exitInterrupted}) })
-	gens := &generations{m: m, reach: &o.reach, host: store.Host(), clock: clock}
-	gens.rank.Store(-1)
+	defer end()
+	ctx, off := m.Watch(c.Context(), false)
+	defer off()
 	var task benchTask
-	if err = json.Unmarshal(m.Run.Job, &task); err == nil {
-		local := m.Run.Local
-		if want < 0 {
+	if err = json.Unmarshal(m.Worker.Run.Job, &task); err == nil {
+		local := m.Worker.Run.Local
+		if !launched {
 			local = 1
 		}
-		gens.timeout = task.Timeout
-		err = task.run(ctx, func() (comm.Group, error) {
-			gen, err := gens.Next(ctx, nil)
-			return gen.Group, err
-		}, local, 1, func(row any) {
-			if gens.rank.Load() == 0 {
+		m.Timeout = task.Timeout
+		err = task.run(ctx, func() (comm.Group, error) { return m.Meet(ctx) }, local, 1, func(row any) {
+			if m.First() {
 				m.Sure(row)
 			}
 		})
 	}
 	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+		err = &saidError{context.Cause(ctx), exitInterrupted}
 	}
-	if told := m.Fail(err, exitCode(err)) == nil; told && err != nil && want >= 0 {
+	if told := m.Fail(err, exitCode(err)) == nil; told && err != nil && launched {
 		return &saidError{err, exitCode(err)}
 	}
 	return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/worker"
 )
 
 // stall is how long a mirror may send nothing before the next one is tried.
@@ -50,7 +51,7 @@ earlier call left unfinished is continued, and nothing gets its name before its 
 			}
 			ctx, cancel := context.WithCancelCause(c.Context())
 			defer cancel(nil)
-			defer onSignals(func(bool) {
+			defer worker.OnSignals(func(bool) {
 				cancel(&codedError{errors.New("interrupted; the same command goes on where it stopped"), exitInterrupted})
 			})()
 			client := &http.Client{Transport: &impatient{http.DefaultTransport, stall}}

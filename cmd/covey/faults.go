@@ -102,8 +102,8 @@ func (o *trainOptions) around(conf *train.Config, j *job.Job, books *faultBooks)
 }
 
 // faulty puts the faults that the run is to have around a worker's group.
-func (w *worker) faulty(g comm.Group, j *job.Job) (comm.Group, error) {
-	run := w.m.Run
+func (w *joined) faulty(g comm.Group, j *job.Job) (comm.Group, error) {
+	run := w.m.Worker.Run
 	if run.Faults == "" {
 		return g, nil
 	}
@@ -125,8 +125,8 @@ func (w *worker) faulty(g comm.Group, j *job.Job) (comm.Group, error) {
 }
 
 // lastStep returns what tells the launcher, in a run with faults, how far this worker has come.
-func (w *worker) lastStep(conf *train.Config) (tell func()) {
-	if w.m.Run.Faults == "" {
+func (w *joined) lastStep(conf *train.Config) (tell func()) {
+	if w.m.Worker.Run.Faults == "" {
 		return func() {}
 	}
 	began := w.clock.Now()

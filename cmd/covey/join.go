@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/train"
+	"github.com/covey-ml/covey/worker"
 )
 
 // joinOptions is one worker process: started by covey train, or by hand.
@@ -59,53 +59,39 @@ the path that the job names, or at --data; it is checked to be the same data.` +
 }
 
 func (o *joinOptions) join(c *cobra.Command, addr string) error {
-	ctx, cancel := context.WithCancelCause(c.Context())
-	defer cancel(nil)
-	clock := comm.RealClock()
-	want, id, err := started()
+	j, err := o.joining()
 	if err != nil {
 		return err
 	}
-	launched := want >= 0
-	if o.place != nil {
-		want = o.place.Rank
+	launched := j.Rank >= 0
+	if j.Writer = launched; o.place != nil {
+		j.Rank = o.place.Rank
 	}
-	store, err := o.open(ctx, addr)
+	m, end, err := o.member(c.Context(), addr, j, launched)
 	if err != nil {
 		return err
 	}
-	defer store.Close()
-	met, done := clock.WithTimeout(ctx, joinWait)
-	m, err := cluster.Join(met, store, cluster.Joining{ID: id, Want: want, Writer: launched}, clock)
-	done()
-	if err != nil {
-		if launched && errors.Is(err, cluster.ErrCalledOff) {
-			return &saidError{err, exitUsage} // the launcher knows why
-		}
-		return &usageError{err}
-	}
-	defer m.Close()
-	w := &worker{m: m, o: o, clock: clock, gens: &generations{m: m, reach: &o.reach, host: store.Host(), clock: clock}}
-	w.gens.rank.Store(-1)
+	defer end()
 	alone := !launched && o.place == nil
 	if alone {
 		fmt.Fprintf(c.ErrOrStderr(), "joined\n")
 	}
-	defer onSignals(func(again bool) { w.signal(ctx, again, cancel) })()
-	m.WatchStop(ctx, func(cause error) {
-		w.stop.Store(true)
-		if w.training.Load() {
-			return
-		}
-		cancel(&saidError{cause, exitInterrupted})
-		if launched { // and if it hangs in something that hears of no context, there is nothing to save
-			time.AfterFunc(grace, func() { os.Exit(exitInterrupted) })
-		}
-	})
+	ctx, off := m.Watch(c.Context(), true)
+	defer off()
+	if launched { // if it hangs in something that hears of no context, there is nothing to save
+		context.AfterFunc(ctx, func() {
+			var told *worker.InterruptedError
+			if errors.As(context.Cause(ctx), &told) {
+				time.AfterFunc(grace, func() { os.Exit(exitInterrupted) })
+			}
+		})
+	}
+	w := &joined{m: m, o: o, clock: comm.RealClock()}
 	err = w.train(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+	var told *worker.InterruptedError
 	switch {
 	case err == nil:
 		m.Fail(nil, exitDone)
@@ -113,13 +99,13 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 			fmt.Fprintf(c.ErrOrStderr(), "the run is done\n")
 		}
 		return nil
-	case errors.Is(err, errLeft), errors.Is(err, cluster.ErrSpare):
+	case errors.Is(err, worker.ErrLeft), errors.Is(err, cluster.ErrSpare):
 		m.Fail(err, exitDone)
 		if alone {
 			fmt.Fprintf(c.ErrOrStderr(), "%v\n", err)
 		}
 		return nil
-	case errors.Is(err, cluster.ErrCalledOff):
+	case errors.As(err, &told), errors.Is(err, cluster.ErrCalledOff):
 		err = &saidError{err, exitInterrupted}
 	}
 	if told := m.Fail(err, exitCode(err)) == nil; told && !alone {
@@ -128,43 +114,50 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 	return err
 }
 
-// worker is a process's part in a run.
-type worker struct {
-	m        *cluster.Worker
-	o        *joinOptions
-	clock    comm.Clock
-	gens     *generations
-	stop     atomic.Bool
-	training atomic.Bool
+// joining is as what a launcher of ours started this process: rank -1 when none did.
+func (o *joinOptions) joining() (j worker.Joining, err error) {
+	if j.Rank, j.ID, err = started(); err != nil {
+		return j, err
+	}
+	if j.Shm, err = shmFile(); err != nil {
+		return j, err
+	}
+	j.Wait = joinWait
+	j.TLS, err = o.reach.creds.load()
+	return j, err
 }
 
-// signal is what an interrupt means: in an elastic run that can do without this worker, that it leaves, else that all stop.
-func (w *worker) signal(ctx context.Context, again bool, cancel context.CancelCauseFunc) {
-	if again || !w.training.Load() {
-		w.stop.Store(true)
-		cancel(&saidError{errors.New("interrupted"), exitInterrupted})
-		return
+// member joins the run at an address.
+func (o *joinOptions) member(ctx context.Context, addr string, j worker.Joining, launched bool) (m *worker.Member, end func(), err error) {
+	store, err := o.open(ctx, addr)
+	if err != nil {
+		return nil, nil, err
 	}
-	if !w.m.Run.Elastic {
-		w.stop.Store(true)
-		return
-	}
-	w.gens.leaving.Store(true)
-	w.m.Leave()
-	w.clock.Go(func() {
-		if w.clock.Sleep(ctx, grace) == nil {
-			if due, _ := w.m.Due(); !due {
-				w.stop.Store(true)
-			}
+	if m, err = worker.Join(ctx, store, j); err != nil {
+		store.Close()
+		if launched && errors.Is(err, cluster.ErrCalledOff) {
+			return nil, nil, &saidError{err, exitUsage} // the launcher knows why
 		}
-	})
+		return nil, nil, &usageError{err}
+	}
+	return m, func() {
+		m.Close()
+		store.Close()
+	}, nil
+}
+
+// joined is a process's part in a run.
+type joined struct {
+	m     *worker.Member
+	o     *joinOptions
+	clock comm.Clock
 }
 
 // train reads the job and the data, and trains with the others, in one generation or many.
-func (w *worker) train(ctx context.Context) error {
+func (w *joined) train(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	run := w.m.Run
+	run := w.m.Worker.Run
 	j, err := job.Parse(jobFile, run.Job)
 	if err != nil {
 		return err
@@ -195,19 +188,17 @@ func (w *worker) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.gens.timeout = j.Timeout
-	w.gens.around = func(g comm.Group) (comm.Group, error) { return w.faulty(g, j) }
-	conf.Stop, conf.Ahead = w.stop.Load, j.Ahead(local)
-	if run.Elastic {
-		conf.Regroup = func() bool { due, _ := w.m.Due(); return due }
-	}
+	w.m.Timeout = j.Timeout
+	w.m.Around = func(g comm.Group) (comm.Group, error) { return w.faulty(g, j) }
+	w.m.Refused = func(text string) { w.m.Event(event{Refused: text}) }
+	conf.Ahead = j.Ahead(local)
 	if os.Getenv(cluster.EnvRank) != "" {
 		conf.Dir, conf.Resume = j.Run, run.Resume
 	}
-	conf.Events = w.first(eventsTo(func(e event) { w.m.Event(e) }))
+	conf.Events = w.m.Firsts(eventsTo(func(e event) { w.m.Event(e) }))
 	start := conf.Events.Start
 	conf.Events.Start = func(i train.StartInfo) {
-		if w.gens.rank.Load() == 0 && conf.Dir != "" {
+		if w.m.First() && conf.Dir != "" {
 			w.m.Event(event{Job: summaryOf(j, tr, test)})
 			if err := writeJob(j); err != nil {
 				cancel(fmt.Errorf("the job could not be saved: %w", err))
@@ -217,17 +208,14 @@ func (w *worker) train(ctx context.Context) error {
 		start(i)
 	}
 	ended := w.lastStep(&conf)
-	rep, err := w.run(ctx, conf)
+	rep, err := w.m.Train(ctx, conf)
 	ended()
 	err = placed(j, err)
 	stopped := errors.Is(err, train.ErrStopped)
 	if err != nil && !stopped {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		return err
 	}
-	first := w.gens.rank.Load() == 0
+	first := w.m.First()
 	if !first && !run.Elastic {
 		return err
 	}
@@ -239,54 +227,6 @@ func (w *worker) train(ctx context.Context) error {
 		return fmt.Errorf("covey train, which started this run, is gone; the run is %s", how)
 	}
 	return err
-}
-
-// run trains: in one generation, or in as many as it takes.
-func (w *worker) run(ctx context.Context, conf train.Config) (*train.Report, error) {
-	if w.m.Run.Elastic {
-		w.training.Store(true)
-		return train.Elastic(ctx, w.gens, conf)
-	}
-	gen, err := w.gens.Next(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer gen.Group.Close()
-	w.training.Store(true)
-	conf.Hosts = gen.Hosts
-	return train.Run(ctx, gen.Group, conf)
-}
-
-// first lets events through while this worker is the first of its generation.
-func (w *worker) first(e train.Events) train.Events {
-	is := func() bool { return w.gens.rank.Load() == 0 }
-	return train.Events{
-		Start: func(i train.StartInfo) {
-			if is() {
-				e.Start(i)
-			}
-		},
-		Step: func(i train.StepInfo) {
-			if is() {
-				e.Step(i)
-			}
-		},
-		Epoch: func(i train.EpochInfo) {
-			if is() {
-				e.Epoch(i)
-			}
-		},
-		Checkpoint: func(i train.CheckpointInfo) {
-			if is() {
-				e.Checkpoint(i)
-			}
-		},
-		Generation: func(i train.GenerationInfo) {
-			if is() {
-				e.Generation(i)
-			}
-		},
-	}
 }
 
 // shmFile is the descriptor of the memory that this process shares with others, -1 when there is none.

@@ -14,6 +14,7 @@ import (
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/comm/shm"
 	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/worker"
 )
 
 const (
@@ -39,7 +40,7 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 		}
 	}
 	defer f.close()
-	defer onSignals(f.interrupt)()
+	defer worker.OnSignals(f.interrupt)()
 	if !taken {
 		for r := range f.local {
 			if err := f.spawn(r); err != nil {

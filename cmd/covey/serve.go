@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/worker"
 )
 
 // serveOptions is one call of covey serve.
@@ -74,7 +75,7 @@ func (o *serveOptions) run(c *cobra.Command) error {
 	}
 	defer s.Close()
 	end := make(chan struct{}, 1)
-	defer onSignals(func(bool) {
+	defer worker.OnSignals(func(bool) {
 		select {
 		case end <- struct{}{}:
 		default:

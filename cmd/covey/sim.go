@@ -21,6 +21,7 @@ import (
 	"github.com/covey-ml/covey/network"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/vec"
+	"github.com/covey-ml/covey/worker"
 )
 
 // simOptions is one call of covey sim.
@@ -137,7 +138,7 @@ func (o *simOptions) simulate(ctx context.Context, j *job.Job, net *network.Netw
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var stop atomic.Bool
-	defer onSignals(func(again bool) {
+	defer worker.OnSignals(func(again bool) {
 		stop.Store(true)
 		if again || !w.started() {
 			cancel(&saidError{errors.New("interrupted"), exitInterrupted})

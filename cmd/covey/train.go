@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,6 +22,7 @@ import (
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/train"
+	"github.com/covey-ml/covey/worker"
 )
 
 // trainOptions is one call of covey train.
@@ -368,7 +367,7 @@ func (o *trainOptions) inProcess(ctx context.Context, j *job.Job, from string, w
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var stop atomic.Bool
-	defer onSignals(func(again bool) {
+	defer worker.OnSignals(func(again bool) {
 		stop.Store(true)
 		switch {
 		case again:
@@ -445,32 +444,4 @@ func writeJob(j *job.Job) error {
 		return err
 	}
 	return os.Rename(tmp, path)
-}
-
-// onSignals calls f at each interrupt, termination or end of the terminal, again telling whether it is not the first,
-// until the returned function is called. Meanwhile, that nobody reads the progress any more does not end the process.
-func onSignals(f func(again bool)) (off func()) {
-	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // else it was started with nohup
-		signal.Notify(ch, syscall.SIGHUP)
-	}
-	unread := make(chan os.Signal, 1)
-	signal.Notify(unread, syscall.SIGPIPE)
-	quit := make(chan struct{})
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case <-ch:
-				f(n > 0)
-			case <-quit:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(ch)
-		signal.Stop(unread)
-		close(quit)
-	}
 }

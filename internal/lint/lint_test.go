@@ -32,6 +32,7 @@ var rooms = []string{
 	"strategy",
 	"cluster",
 	"train", "job",
+	"worker",
 	"ops",
 	"bench", "plan",
 	"cmd", "examples", "internal", "integration",

@@ -1,4 +1,4 @@
-package main
+package worker
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/cluster"
@@ -16,39 +15,23 @@ import (
 	"github.com/covey-ml/covey/train"
 )
 
-// generations gives a worker its groups: it takes its place in the next generation, and meets the others there. It implements
-// train.Generations.
-type generations struct {
-	m       *cluster.Worker
-	reach   *reach
-	host    string // this host's address, where it listens for the others
-	clock   comm.Clock
-	timeout time.Duration                        // of the groups
-	around  func(comm.Group) (comm.Group, error) // what goes around each; nil: nothing
+// generations gives a worker its groups: it takes its place in the next generation, and meets the others there.
+type generations struct{ *Member }
 
-	rank    atomic.Int32 // in the generation under way
-	leaving atomic.Bool
-	current *cluster.Generation
-}
-
-// errLeft says that this worker left a run that goes on.
-var errLeft = errors.New("it left, as asked")
-
-// meetWait is how long the workers of a new generation may take to meet: they all are there.
-const meetWait = 10 * time.Second
+var _ train.Generations = (*generations)(nil)
 
 // Next implements train.Generations.
 func (g *generations) Next(ctx context.Context, ended error) (train.Generation, error) {
 	for {
 		if g.leaving.Load() {
-			return train.Generation{}, errLeft
+			return train.Generation{}, ErrLeft
 		}
 		gen, group, err := g.next(ctx, ended)
 		if err == nil {
 			return gen, nil
 		}
 		var peer *comm.PeerError
-		if !g.m.Run.Elastic || g.current == nil || !errors.As(err, &peer) || ctx.Err() != nil {
+		if !g.Worker.Run.Elastic || g.current == nil || !errors.As(err, &peer) || ctx.Err() != nil {
 			return train.Generation{}, err
 		}
 		if group != nil {
@@ -60,18 +43,11 @@ func (g *generations) Next(ctx context.Context, ended error) (train.Generation, 
 
 func (g *generations) next(ctx context.Context, ended error) (train.Generation, comm.Group, error) {
 	var none train.Generation
-	fd, err := shmFile()
-	if err != nil {
-		return none, nil, err
-	}
 	var peers *tcp.Listener
 	listens := ""
-	if fd < 0 {
-		creds, err := g.reach.creds.load()
-		if err != nil {
-			return none, nil, err
-		}
-		if peers, err = tcp.Listen(ctx, net.JoinHostPort(g.host, "0"), creds); err != nil {
+	if g.shm < 0 {
+		var err error
+		if peers, err = tcp.Listen(ctx, net.JoinHostPort(g.host, "0"), g.tls); err != nil {
 			return none, nil, err
 		}
 		defer peers.Close()
@@ -81,27 +57,20 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 	if g.current != nil {
 		was = g.current.Number
 	}
-	gen, err := g.m.Next(ctx, listens, was, g.lost(ended))
+	gen, err := g.Worker.Next(ctx, listens, was, g.lost(ended))
 	if err != nil {
 		return none, nil, err
 	}
 	before := g.current
 	g.current = gen
-	rank := comm.Rank(gen.Rank(g.m.ID))
+	rank := comm.Rank(gen.Rank(g.ID))
 	g.rank.Store(int32(rank))
-	var group comm.Group
-	if fd >= 0 {
-		f := os.NewFile(uintptr(fd), "shm")
-		defer f.Close()
-		group, err = shm.Attach(f, rank, startUp, g.timeout)
-	} else {
-		group, err = g.connect(ctx, peers, rank)
-	}
+	group, err := g.connect(ctx, peers, rank)
 	if err != nil {
 		return none, nil, err
 	}
-	if g.around != nil {
-		if group, err = g.around(group); err != nil {
+	if g.Around != nil {
+		if group, err = g.Around(group); err != nil {
 			return none, group, err
 		}
 	}
@@ -116,7 +85,17 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 	return out, group, nil
 }
 
+// connect meets the others of the current generation, peers being where it listens for them; nil where they share memory.
 func (g *generations) connect(ctx context.Context, peers *tcp.Listener, rank comm.Rank) (comm.Group, error) {
+	timeout := g.Timeout
+	if timeout <= 0 {
+		timeout = time.Minute
+	}
+	if peers == nil {
+		f := os.NewFile(uintptr(g.shm), "shm")
+		defer f.Close()
+		return shm.Attach(f, rank, startUp, timeout)
+	}
 	secret, err := g.current.Key()
 	if err != nil {
 		return nil, err
@@ -126,12 +105,16 @@ func (g *generations) connect(ctx context.Context, peers *tcp.Listener, rank com
 		addrs[r] = s.Addr
 	}
 	setup := startUp
-	if g.m.Run.Elastic {
+	if g.Worker.Run.Elastic { // they all are there
 		setup = meetWait
 	}
-	strangers := cluster.NewRefusals(g.clock, func(text string) { g.m.Event(event{Refused: fmt.Sprintf("worker %d: %s", rank, text)}) })
-	defer strangers.Close()
-	return peers.Connect(ctx, rank, addrs, tcp.Config{Generation: g.current.Number, Secret: secret, Timeout: g.timeout, Setup: setup, Refused: strangers.Add})
+	c := tcp.Config{Generation: g.current.Number, Secret: secret, Timeout: timeout, Setup: setup}
+	if g.Refused != nil {
+		strangers := cluster.NewRefusals(g.clock, func(text string) { g.Refused(fmt.Sprintf("worker %d: %s", rank, text)) })
+		defer strangers.Close()
+		c.Refused = strangers.Add
+	}
+	return peers.Connect(ctx, rank, addrs, c)
 }
 
 // lost is whom this worker lost in the generation that ended.
@@ -141,7 +124,7 @@ func (g *generations) lost(ended error) []cluster.Loss {
 		return nil
 	}
 	seat := g.current.Seats[peer.Rank]
-	if seat.ID == g.m.ID {
+	if seat.ID == g.ID {
 		return nil
 	}
 	return []cluster.Loss{{ID: seat.ID, Stalled: errors.Is(ended, comm.ErrTimeout), How: peer.Cause.Error()}}
