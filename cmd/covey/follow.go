@@ -33,6 +33,7 @@ type follower struct {
 	mu          sync.Mutex
 	procs       []*cluster.Process
 	members     map[string]*cluster.Member // that have joined and not ended
+	met         bool                       // some have
 	names       map[string]int             // by ID, the rank in the newest generation that had it
 	current     *cluster.Generation
 	interrupted bool
@@ -150,7 +151,7 @@ func (f *follower) hear(n cluster.News) {
 		if f.members == nil {
 			f.members = map[string]*cluster.Member{}
 		}
-		f.members[n.Joined.ID] = n.Joined
+		f.members[n.Joined.ID], f.met = n.Joined, true
 		if n.Joined.Want == nil && n.Joined.State != cluster.Ended {
 			f.w.say("joined: %s", n.Joined.Name)
 		}
@@ -240,7 +241,7 @@ const diedCode = -1
 
 // check closes done when all have ended. f.mu is held.
 func (f *follower) check() {
-	if f.finished || len(f.members) > 0 || f.members == nil && len(f.procs) == 0 || len(f.procs) < f.local && !f.closing {
+	if f.finished || len(f.members) > 0 || !f.met && len(f.procs) == 0 || len(f.procs) < f.local && !f.closing {
 		return
 	}
 	for _, p := range f.procs {
