@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +26,8 @@ type Worker struct {
 	due   atomic.Pointer[string] // why members should stop for another generation; nil: they should not
 	in    atomic.Uint64          // the generation that it takes part in
 
-	mu sync.Mutex
-	me Member
+	pen chan struct{} // who has it may change me, and has written it down when it gives it back
+	me  Member
 }
 
 // Joining is who joins.
@@ -68,7 +67,7 @@ func Join(ctx context.Context, store Store, j Joining, clock comm.Clock) (*Worke
 		j.ID = NewID()
 	}
 	host, _ := os.Hostname()
-	w := &Worker{ID: j.ID, store: store, clock: clock, me: Member{ID: j.ID, Name: fmt.Sprintf("%s, process %d", host, os.Getpid()),
+	w := &Worker{ID: j.ID, store: store, clock: clock, pen: make(chan struct{}, 1), me: Member{ID: j.ID, Name: fmt.Sprintf("%s, process %d", host, os.Getpid()),
 		Host: HostID(), Writer: j.Writer, State: Busy, PID: os.Getpid()}}
 	if j.Want >= 0 {
 		w.me.Want = &j.Want
@@ -131,12 +130,16 @@ func (w *Worker) live(ctx context.Context) {
 
 // say changes this worker's record.
 func (w *Worker) say(ctx context.Context, f func(*Member)) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	f(&w.me)
-	w.me.Beat++
 	ctx, cancel := w.clock.WithTimeout(ctx, soon)
 	defer cancel()
+	select {
+	case w.pen <- struct{}{}:
+		defer func() { <-w.pen }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	f(&w.me)
+	w.me.Beat++
 	return putJSON(ctx, w.store, keyMember+w.ID, w.me)
 }
 
