@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
@@ -104,11 +103,4 @@ func (r *run) announce() {
 		gen := r.kept.generation
 		e.Generation(GenerationInfo{StartInfo: start, Number: gen.Number, Workers: r.g.Size(), Why: gen.Why, Gone: gen.Gone})
 	}
-}
-
-func leaves(ids []int) string {
-	if len(ids) == 1 {
-		return fmt.Sprintf("microshard %d", ids[0])
-	}
-	return fmt.Sprintf("microshards %d to %d", ids[0], ids[len(ids)-1])
 }

@@ -351,7 +351,7 @@ func TestElasticMethods(t *testing.T) {
 				}
 			}
 			killed := slices.ContainsFunc(told, func(g train.GenerationInfo) bool { return len(g.Gone) > 0 && g.Step > 0 })
-			if killed && (m.compress != "" && strings.Contains(m.compress, "ef") || m.method != "") && !strings.Contains(notes, "lost with its worker") {
+			if killed && (m.compress != "" && strings.Contains(m.compress, "ef") || m.method != "") && !strings.Contains(notes, "lost with their worker") {
 				t.Errorf("%s: nothing was said to be lost: %+v", label, told)
 			}
 		}
