@@ -246,7 +246,9 @@ func (w *Worker) Next(ctx context.Context, addr string, was uint64, lost []Loss)
 // GoneError says that a member of a generation ended before all had met.
 type GoneError struct{ Name, How string }
 
-func (e *GoneError) Error() string { return fmt.Sprintf("%s is gone before all had met: %s", e.Name, e.How) }
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("%s is gone before all had met: %s", e.Name, e.How)
+}
 
 // WhileThere returns a context that ends, with a *GoneError as its cause, when a member of a generation is known to have ended: the
 // others need not wait to meet it. Call end before Next.
