@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -265,7 +266,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	n := tr.Len()
 	if j.Strategy == Direct {
 		return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: min(n, max(directShards, j.Workers)), Epochs: 1,
-			Seed: j.Seed, Keep: j.Keep, Extra: j.extra(tr), Strategy: func() strategy.Strategy { return direct.New() }}, nil
+			Seed: j.Seed, Keep: j.Keep, Checkpoints: j.Checkpoints, Extra: j.extra(tr), Strategy: func() strategy.Strategy { return direct.New() }}, nil
 	}
 	if j.Solves() {
 		return j.solverConfig(m, tr, test)
@@ -301,7 +302,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
-		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Costs: j.Costs, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep,
+		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Costs: j.Costs, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep, Checkpoints: j.Checkpoints,
 		Strategy: made, Extra: j.extra(tr),
 	}
 	return c, j.divide(&c)
@@ -343,6 +344,9 @@ var memory = func() float64 {
 func (j *Job) extra(tr data.Dataset) map[string]any {
 	return map[string]any{"model": j.Model, "data": data.SchemaOf(tr), "samples": tr.Len()}
 }
+
+// SavedAt is where the checkpoints of the job's run are.
+func (j *Job) SavedAt() string { return cmp.Or(j.Checkpoints, j.Run) }
 
 // ComputeThreads is how many threads a worker computes with when so many share this host.
 func (j *Job) ComputeThreads(local int) int {

@@ -58,9 +58,10 @@ type Job struct {
 	Threads   int           `help:"compute threads a worker (default: the cores divided by the workers on this host)" least:"0" most:"1024"`
 	Timeout   time.Duration `help:"longest wait for another worker" default:"30s"`
 
-	Run  string `help:"folder for what the run leaves (default: a new one under runs/)"`
-	Save int    `help:"steps between checkpoints (default: one an epoch)" least:"0"`
-	Keep int    `help:"checkpoints to keep" default:"3" least:"1"`
+	Run         string `help:"folder for what the run leaves (default: a new one under runs/)"`
+	Save        int    `help:"steps between checkpoints (default: one an epoch)" least:"0"`
+	Keep        int    `help:"checkpoints to keep" default:"3" least:"1"`
+	Checkpoints string `help:"where checkpoints go: a folder, or s3://BUCKET/PREFIX of a covey that was built with -tags s3 (default: the run's folder)"`
 
 	where     map[string]string // key -> who set it, for errors
 	simulated bool

@@ -68,7 +68,7 @@ func (o *trainOptions) checkFaults(j *job.Job, from string) (err error) {
 		}
 	}
 	if from != "" {
-		all, err := ckpt.List(o.resume)
+		all, err := ckpt.List(j.SavedAt())
 		if err != nil {
 			return err
 		}

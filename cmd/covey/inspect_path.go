@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/spec"
 	"github.com/covey-ml/covey/train"
 )
@@ -85,3 +87,11 @@ func checkpointTarget(dir string) target {
 func corrupt(err error) error { return &codedError{err, exitData} }
 
 func corruptf(format string, args ...any) error { return corrupt(fmt.Errorf(format, args...)) }
+
+// savedAt is where the checkpoints of a run folder's run are: there, unless its job says elsewhere.
+func savedAt(run string) string {
+	if j, err := job.Load(filepath.Join(run, jobFile)); err == nil {
+		return cmp.Or(j.Checkpoints, run)
+	}
+	return run
+}

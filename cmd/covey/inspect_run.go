@@ -48,7 +48,7 @@ func inspectRun(dir string) (view, error) {
 	for _, k := range job.Keys() {
 		v.Job[k.Name] = v.job.Get(k.Name)
 	}
-	all, err := ckpt.List(dir)
+	all, err := ckpt.List(savedAt(dir))
 	if err != nil {
 		return nil, err
 	}

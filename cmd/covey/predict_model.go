@@ -38,7 +38,7 @@ func load(p target, warn func(format string, args ...any)) (*learned, error) {
 	}
 	dir := p.checkpoint
 	if dir == "" {
-		latest, passed, err := ckpt.Latest(p.run)
+		latest, passed, err := ckpt.Latest(savedAt(p.run))
 		for _, e := range passed {
 			warn("passed over a damaged checkpoint: %v", e)
 		}
@@ -88,7 +88,7 @@ func load(p target, warn func(format string, args ...any)) (*learned, error) {
 }
 
 func hasCheckpoints(run string) bool {
-	all, err := ckpt.List(run)
+	all, err := ckpt.List(savedAt(run))
 	return err == nil && len(all) > 0
 }
 

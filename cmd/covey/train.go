@@ -46,6 +46,8 @@ type trainOptions struct {
 	script   fault.Script
 	done     int  // the step of the checkpoint to go on from
 	made     bool // the run folder was not there before
+
+	restarted bool // resume was not asked for: the folder held a run
 }
 
 func trainCommand() *cobra.Command {
@@ -116,11 +118,14 @@ func choicesHelp() string {
 var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "shard", "algorithm", "costs", "epochs", "steps", "save", "keep", "data", "test"}
 
 func (o *trainOptions) run(c *cobra.Command, args []string) error {
-	j, from, err := o.job(c, args)
+	at, err := startedAs()
 	if err != nil {
 		return err
 	}
-	at, err := startedAs()
+	if at != nil && at.Rank == 0 {
+		o.again(c, args)
+	}
+	j, from, err := o.job(c, args)
 	if err != nil {
 		return err
 	}
@@ -177,7 +182,7 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 		if !watch.started() {
 			o.clear(j)
 		} else if exitCode(err) == exitLost {
-			if all, _ := ckpt.List(j.Run); len(all) > 0 {
+			if all, _ := ckpt.List(j.SavedAt()); len(all) > 0 {
 				err = fmt.Errorf("%w\ngo on after step %d with: covey train --resume %s", err, all[len(all)-1].Step, j.Run)
 			}
 		}
@@ -237,12 +242,32 @@ func (o *trainOptions) limits(j *job.Job) error {
 	return nil
 }
 
+// again goes on with the run folder that is named, if it holds a run: what starts processes anew starts them with the same words.
+func (o *trainOptions) again(c *cobra.Command, args []string) {
+	folder := ""
+	if len(args) == 1 {
+		if j, err := job.Load(args[0]); err == nil {
+			folder = j.Run
+		}
+	}
+	if c.Flags().Changed("run") {
+		folder = o.keys["run"].text
+	}
+	if folder == "" || o.resume != "" {
+		return
+	}
+	if _, err := os.Stat(filepath.Join(folder, jobFile)); err == nil {
+		o.resume, o.restarted = folder, true
+		fmt.Fprintf(c.ErrOrStderr(), "%s holds a run: going on with it\n", folder)
+	}
+}
+
 // job puts file and flags together. from is the checkpoint to go on with, or "".
 func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from string, err error) {
 	switch {
 	case o.resume == "" && c.Flags().Changed("resume"):
 		return nil, "", usagef("--resume names no run folder")
-	case o.resume != "" && len(args) > 0:
+	case o.resume != "" && len(args) > 0 && !o.restarted:
 		return nil, "", usagef("--resume goes on with the run folder's own job: leave out %s", args[0])
 	case o.resume != "":
 		if j, err = job.Load(filepath.Join(o.resume, jobFile)); err != nil {
@@ -250,11 +275,11 @@ func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from st
 		}
 		j.Run = o.resume
 		var passed []error
-		from, passed, err = ckpt.Latest(o.resume)
+		from, passed, err = ckpt.Latest(j.SavedAt())
 		for _, p := range passed {
 			fmt.Fprintf(c.ErrOrStderr(), "covey train: passed over a checkpoint: %v\n", p)
 		}
-		all, _ := ckpt.List(o.resume)
+		all, _ := ckpt.List(j.SavedAt())
 		switch {
 		case errors.Is(err, ckpt.ErrNone) && len(all) == 0:
 			fmt.Fprintf(c.ErrOrStderr(), "%s has no checkpoint yet: starting at step 1\n", o.resume)
@@ -269,6 +294,9 @@ func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from st
 		}
 	default:
 		j = &job.Job{}
+	}
+	if o.restarted { // what it was started with is in the folder
+		return j, from, nil
 	}
 	if o.resume != "" {
 		for _, name := range o.keys.given(c) {
@@ -304,6 +332,9 @@ func (o *trainOptions) folder(j *job.Job) error {
 	if o.resume != "" {
 		return nil
 	}
+	if err := o.checkpoints(j); err != nil {
+		return err
+	}
 	if j.Run != "" {
 		for _, file := range []string{jobFile, "checkpoints"} {
 			if _, err := os.Stat(filepath.Join(j.Run, file)); err == nil {
@@ -336,6 +367,24 @@ func (o *trainOptions) folder(j *job.Job) error {
 			return &usageError{err}
 		}
 	}
+}
+
+// checkpoints checks a place of their own for a new run's checkpoints.
+func (o *trainOptions) checkpoints(j *job.Job) error {
+	if j.Checkpoints == "" {
+		return nil
+	}
+	if p, err := filepath.Abs(j.Checkpoints); err == nil && !ckpt.Remote(j.Checkpoints) {
+		j.Checkpoints = p
+	}
+	all, err := ckpt.List(j.Checkpoints)
+	switch {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return j.Errorf("checkpoints", "%w", err)
+	case len(all) > 0:
+		return usagef("--checkpoints %s holds those of a run already: go on with that with --resume and its run folder, or name another place", j.Checkpoints)
+	}
+	return nil
 }
 
 // longestName bounds what a run folder takes over of the data's name; file systems stop at 255 bytes.
