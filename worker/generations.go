@@ -31,7 +31,8 @@ func (g *generations) Next(ctx context.Context, ended error) (train.Generation, 
 			return gen, nil
 		}
 		var peer *comm.PeerError
-		if !g.Worker.Run.Elastic || g.current == nil || !errors.As(err, &peer) || ctx.Err() != nil {
+		var gone *cluster.GoneError
+		if !g.Worker.Run.Elastic || g.current == nil || !errors.As(err, &peer) && !errors.As(err, &gone) || ctx.Err() != nil {
 			return train.Generation{}, err
 		}
 		if group != nil {
@@ -114,7 +115,14 @@ func (g *generations) connect(ctx context.Context, peers *tcp.Listener, rank com
 		defer strangers.Close()
 		c.Refused = strangers.Add
 	}
-	return peers.Connect(ctx, rank, addrs, c)
+	met, end := g.WhileThere(ctx, g.current)
+	group, err := peers.Connect(met, rank, addrs, c)
+	end()
+	var gone *cluster.GoneError
+	if err != nil && errors.As(context.Cause(met), &gone) {
+		return nil, gone
+	}
+	return group, err
 }
 
 // lost is whom this worker lost in the generation that ended.
