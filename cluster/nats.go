@@ -38,12 +38,13 @@ type natsStore struct {
 	mu    sync.Mutex
 	lost  time.Duration // when the server went out of reach
 	away  bool
-	local string // see Host
+	local string        // see Host
+	epoch chan struct{} // closed when the server is in reach again
 }
 
 // connect reaches a server, trying again until ctx ends.
 func connect(ctx context.Context, a Access, clock comm.Clock) (*natsStore, error) {
-	s := &natsStore{clock: clock}
+	s := &natsStore{clock: clock, epoch: make(chan struct{})}
 	var servers []string
 	for _, at := range a.Servers {
 		if !strings.Contains(at, "://") {
@@ -166,6 +167,10 @@ func (s *natsStore) reach(there bool) {
 		return
 	}
 	s.away, s.lost = !there, s.clock.Now()
+	if there {
+		close(s.epoch)
+		s.epoch = make(chan struct{})
+	}
 }
 
 // Silent implements Store.
@@ -194,8 +199,39 @@ func (s *natsStore) Swap(ctx context.Context, key string, value []byte, revision
 	return err
 }
 
-// Watch implements Store.
+// Watch implements Store. A server that was started anew has forgotten who watches, which the client finds out after 10 to 20
+// seconds: too long to take nobody's silence for death. So who comes back to a server watches anew, and leaves out what it knows.
 func (s *natsStore) Watch(ctx context.Context, tell func(Entry), current func()) error {
+	known := uint64(0)
+	first := current
+	for {
+		s.mu.Lock()
+		epoch := s.epoch
+		s.mu.Unlock()
+		err := s.watch(ctx, epoch, func(e Entry) {
+			if e.Revision > known {
+				known = e.Revision
+				tell(e)
+			}
+		}, func() {
+			if first != nil {
+				first()
+				first = nil
+			}
+		})
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && (first != nil || s.nc.IsClosed()):
+			return err
+		case err != nil:
+			s.clock.Sleep(ctx, turn)
+		}
+	}
+}
+
+// watch is Watch until epoch ends.
+func (s *natsStore) watch(ctx context.Context, epoch chan struct{}, tell func(Entry), current func()) error {
 	w, err := s.kv.WatchAll(ctx)
 	if err != nil {
 		return err
@@ -212,6 +248,8 @@ func (s *natsStore) Watch(ctx context.Context, tell func(Entry), current func())
 			case e.Operation() == jetstream.KeyValuePut:
 				tell(Entry{e.Key(), e.Value(), e.Revision()})
 			}
+		case <-epoch:
+			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
