@@ -15,7 +15,8 @@ import (
 const (
 	startUp  = 2 * time.Minute // for workers that were started to come, and to read their data
 	meetWait = 10 * time.Second
-	grace    = 4 * time.Second // for a worker to leave, and for the others to end when one has
+	orphan   = 30 * time.Second // to go on without the server, and to wait for others when too few are left
+	grace    = 4 * time.Second  // for a worker to leave, and for the others to end when one has
 )
 
 // ErrLeft says that this worker left a run that goes on without it.

@@ -72,6 +72,11 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 		return err
 	}
 	defer end()
+	if worker.IsProgram(m.Worker.Run) {
+		err := usagef("the workers of that run are a program of their own: start it with %s=%s in its environment", worker.EnvJoin, addr)
+		m.Fail(err, exitUsage)
+		return err
+	}
 	alone := !launched && o.place == nil
 	if alone {
 		fmt.Fprintf(c.ErrOrStderr(), "joined\n")

@@ -77,9 +77,9 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 	warn := func(text string) { f.w.say("%s", text) }
 	token, name, here := os.Getenv(cluster.EnvToken), runName(j.Run), j.Workers-o.join
 	if o.place != nil {
-		if name, here = placedRun(o.place), max(1, o.place.LocalSize); token == "" && o.reach.creds.dir == "" {
-			if token, err = placedToken(o.place); err != nil {
-				return err
+		if name, here = worker.PlacedRun(o.place), max(1, o.place.LocalSize); token == "" && o.reach.creds.dir == "" {
+			if token, err = worker.Token(o.place); err != nil {
+				return &usageError{err}
 			}
 		}
 	}

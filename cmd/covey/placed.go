@@ -2,26 +2,17 @@ package main
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"net"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/cluster/place"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/comm/mpi"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/vec"
+	"github.com/covey-ml/covey/worker"
 )
 
 // A launcher of another kind (srun, mpirun, torchrun, Kubernetes) starts covey train as often as there are to be workers. Its
@@ -58,82 +49,23 @@ func (o *trainOptions) placed(j *job.Job, p *place.Place) error {
 	j.Transport = job.TCP
 	o.join = p.Size - 1
 	if o.reach.nats == "" {
-		o.listen = net.JoinHostPort("", strconv.Itoa(p.Port))
-		if at := net.JoinHostPort(p.Address, strconv.Itoa(p.Port)); cluster.Loopback(at) {
-			o.listen = at
-		}
+		o.listen = worker.Listen(p)
 	}
 	return nil
 }
 
 // joinPlaced takes part as one of the others.
 func (o *trainOptions) joinPlaced(c *cobra.Command, p *place.Place) error {
-	token, err := placedToken(p)
+	token, err := worker.Token(p)
 	if err != nil {
-		return err
+		return &usageError{err}
 	}
-	at := net.JoinHostPort(p.Address, strconv.Itoa(p.Port))
-	run := ""
+	at, run := worker.Address(p), ""
 	if o.reach.nats != "" {
-		at, run = o.reach.nats, placedRun(p)
+		at, run = o.reach.nats, worker.PlacedRun(p)
 	}
 	join := &joinOptions{token: token, wait: startUp, run: run, reach: o.reach, place: p}
 	return join.join(c, at)
-}
-
-// placedRun is what the processes call their run, on a server that has others too.
-func placedRun(p *place.Place) string { return runNamed(p.Launcher, "-"+p.Job) }
-
-// placedToken is the token of the run of a launcher's processes: COVEY_TOKEN, or what they make of the launcher's name for them
-// and a secret of their user's that stays on his machines.
-func placedToken(p *place.Place) (string, error) {
-	if token := os.Getenv(cluster.EnvToken); token != "" {
-		return token, nil
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", usagef("%w: set %s to a secret of your own, the same for all processes", err, cluster.EnvToken)
-	}
-	secret, err := userSecret(filepath.Join(dir, "covey", "secret"))
-	if err != nil {
-		return "", usagef("%w: set %s to a secret of your own, the same for all processes", err, cluster.EnvToken)
-	}
-	h := hmac.New(sha256.New, secret)
-	fmt.Fprintf(h, "%s %s %s %d", p.Launcher, p.Job, p.Address, p.Port)
-	return hex.EncodeToString(h.Sum(nil)[:16]), nil
-}
-
-// userSecret reads the secret in a file, and makes it if it is not there. Several processes may do so at the same time.
-func userSecret(path string) ([]byte, error) {
-	const size = 32
-	if b, err := os.ReadFile(path); err == nil && len(b) == size {
-		return b, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "secret-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.Remove(f.Name())
-	b := make([]byte, size)
-	rand.Read(b)
-	if _, err := f.Write(b); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) { // whole, and never over another's
-		return nil, err
-	}
-	b, err = os.ReadFile(path)
-	if err == nil && len(b) != size {
-		err = fmt.Errorf("%s does not hold a secret of %d bytes: remove it", path, size)
-	}
-	return b, err
 }
 
 // overMPI trains as one of the processes that mpirun started, which talk over its library. Only the first has a report.

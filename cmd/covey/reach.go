@@ -12,6 +12,7 @@ import (
 
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/worker"
 )
 
 // reach is how a run's server is reached: flags that all verbs share.
@@ -36,18 +37,7 @@ func (r *reach) access(servers []string, token string) (cluster.Access, error) {
 }
 
 // servers are those of --nats.
-func (r *reach) servers() []string {
-	var all []string
-	for s := range strings.SplitSeq(r.nats, ",") {
-		if s = strings.TrimSpace(s); s != "" {
-			if !strings.Contains(s, "://") {
-				s = "nats://" + s
-			}
-			all = append(all, s)
-		}
-	}
-	return all
-}
+func (r *reach) servers() []string { return worker.Servers(r.nats) }
 
 // args are the flags by which a process of this host reaches the same servers.
 func (r *reach) args() []string {
@@ -144,16 +134,8 @@ func (b *base) close() {
 func (p meeting) address() string { return strings.Join(p.Servers, ",") }
 
 // runName is what a run is called on a server: its folder's name, and something that no other run has.
-func runName(folder string) string { return runNamed(filepath.Base(folder), "-"+cluster.NewID()[:6]) }
-
-// runNamed makes a name out of what servers take.
-func runNamed(name, end string) string {
-	return strings.Map(func(c rune) rune {
-		if c == '-' || c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
-			return c
-		}
-		return '-'
-	}, fmt.Sprintf("%.40s%.60s", name, end))
+func runName(folder string) string {
+	return worker.RunName(filepath.Base(folder), "-"+cluster.NewID()[:6])
 }
 
 // join reaches a run as a worker that was started by a launcher or by hand.
