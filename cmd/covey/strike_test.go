@@ -87,10 +87,23 @@ func scriptStrike(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%v, want exit code %d:\n%s", cmd.ProcessState, code, &said)
 	}
 	for who, pid := range pids {
-		if syscall.Kill(pid, 0) == nil {
+		for until := time.Now().Add(time.Second); there(pid) && time.Now().Before(until); time.Sleep(time.Millisecond) {
+			// its standard error is closed a moment before it is gone
+		}
+		if there(pid) {
 			ts.Fatalf("%s (process %d) is still there:\n%s", who, pid, &said)
 		}
 	}
+}
+
+// there tells whether a process is there. Of one whose launcher was killed a zombie may stay, until whoever took it over looks.
+func there(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return false
+	}
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	_, state, ok := strings.Cut(string(stat), ") ")
+	return err != nil || !ok || !strings.HasPrefix(state, "Z")
 }
 
 // awaitCheckpoint waits until a run has saved one.
