@@ -47,18 +47,9 @@ func connect(ctx context.Context, a Access, clock comm.Clock) (*natsStore, error
 	s := &natsStore{clock: clock, epoch: make(chan struct{})}
 	var servers []string
 	for _, at := range a.Servers {
-		if !strings.Contains(at, "://") {
-			at = "nats://" + at
-		}
-		u, err := url.Parse(at)
-		if err != nil || u.Host == "" {
-			return nil, fmt.Errorf("%q is not the address of a NATS server: expected HOST:PORT or nats://HOST:PORT", at)
-		}
-		if u.Port() == "" {
-			u.Host = net.JoinHostPort(u.Hostname(), "4222")
-		}
-		if a.TLS == nil && !Loopback(u.Host) {
-			return nil, fmt.Errorf("joining %s, beyond loopback, needs certificates: make them with covey ca and give --tls DIR", u.Host)
+		u, err := address(at, a.TLS != nil)
+		if err != nil {
+			return nil, err
 		}
 		servers = append(servers, u.String())
 	}
@@ -106,6 +97,25 @@ func connect(ctx context.Context, a Access, clock comm.Clock) (*natsStore, error
 			return nil, fmt.Errorf("no run to join at %s: %w", strings.Join(a.Servers, ", "), err)
 		}
 	}
+}
+
+// address reads where a server is.
+func address(at string, secure bool) (*url.URL, error) {
+	full := at
+	if !strings.Contains(at, "://") {
+		full = "nats://" + at
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Hostname() == "" || u.Scheme != "nats" {
+		return nil, fmt.Errorf("%q is not the address of a NATS server: expected HOST:PORT or nats://HOST:PORT", at)
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), "4222")
+	}
+	if !secure && !Loopback(u.Host) {
+		return nil, fmt.Errorf("joining %s, beyond loopback, needs certificates: make them with covey ca and give --tls DIR", u.Host)
+	}
+	return u, nil
 }
 
 // refused is what it means when a server that is there does not let us in; nil when trying again may help.

@@ -320,7 +320,7 @@ func last0(w *world) (n int) {
 // However the network is cut, whoever dies, comes or leaves: there is one generation at a time that works, and when all is
 // mended everybody who has not given up is in it.
 func TestNoSplit(t *testing.T) {
-	n := 100
+	n := 60
 	if testing.Short() {
 		n = 20
 	}

@@ -106,7 +106,7 @@ func (n *notice) take(e Entry) {
 		switch id, member := strings.CutPrefix(e.Key, keyMember); {
 		case member:
 			var m Member
-			if json.Unmarshal(e.Value, &m) == nil && m.ID == id {
+			if json.Unmarshal(e.Value, &m) == nil && m.ID == id && id != "" {
 				h := &heard{Member: m, at: n.clock.Now()}
 				h.from = h.at
 				if old := n.members[id]; old != nil {

@@ -91,6 +91,10 @@ func Join(ctx context.Context, store Store, j Joining, clock comm.Clock) (*Worke
 			end()
 			return nil, fmt.Errorf("not let in: this run speaks version %d, the worker %d: use the same covey on all hosts", run.Version, version)
 		case known && run != nil:
+			if err := run.Limits.Check(); err != nil {
+				end()
+				return nil, err
+			}
 			w.Run = *run
 			clock.Go(func() { w.live(over) })
 			return w, nil
