@@ -393,7 +393,7 @@ func TestNatsRefuses(t *testing.T) {
 			}
 		}
 	}
-	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := cluster.Open(short, access(s), "another", comm.RealClock()); !errors.Is(err, cluster.ErrNoRun) {
 		t.Errorf("a run that is not there: %v", err)

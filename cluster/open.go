@@ -18,6 +18,7 @@ func Open(ctx context.Context, a Access, run string, clock comm.Clock) (Store, e
 	if err != nil {
 		return nil, err
 	}
+	var last error // said by a server, and not by the end of ctx
 	for {
 		name, err := run, error(nil)
 		try, done := clock.WithTimeout(ctx, soon)
@@ -31,9 +32,12 @@ func Open(ctx context.Context, a Access, run string, clock comm.Clock) (Store, e
 		if err == nil {
 			return s, nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		if clock.Sleep(ctx, turn) != nil {
 			s.Close()
-			return nil, fmt.Errorf("no run to join at %s: %w", strings.Join(a.Servers, ", "), err)
+			return nil, fmt.Errorf("no run to join at %s: %w", strings.Join(a.Servers, ", "), last)
 		}
 	}
 }
