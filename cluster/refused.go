@@ -41,9 +41,7 @@ func NewRefusals(clock comm.Clock, tell func(text string)) *Refusals {
 
 // Add tells of one who was turned away. It is fast. What TLS and NATS call the reasons is put in our words.
 func (r *Refusals) Add(addr, why string) {
-	if ours := inWords(why); ours != "" {
-		why = ours
-	}
+	why = cmp.Or(inWords(why, reasons), inWords(why, silences), why)
 	r.note("refused "+addr+": "+clean(why), clean(why), addr)
 }
 
@@ -137,8 +135,20 @@ func clean(text string) string {
 // ofPeer is how a NATS server begins a line about a connection.
 var ofPeer = regexp.MustCompile(`^(\S+:\d+) - [a-z_]+:\d+ - (?:"[^"]*" - )?(.*)$`)
 
-// reasons are a NATS server's words for turning somebody away, and ours. The first that fits is taken.
-var reasons = []struct{ theirs, ours string }{
+// inOurs is a reason in others' words and ours.
+type inOurs struct{ theirs, ours string }
+
+// silences are how a stranger's connection ends that came to nothing.
+var silences = []inOurs{
+	{"use of closed network connection", "others came before it said who it is"},
+	{"i/o timeout", "it did not say in time who it is"},
+	{"connection reset", "it hung up"},
+	{"broken pipe", "it hung up"},
+	{"EOF", "it hung up"},
+}
+
+// reasons are a NATS server's words, and those of TLS, for turning somebody away. The first that fits is taken.
+var reasons = []inOurs{
 	{"signed by unknown authority", "its certificate is of another CA"},
 	{"certificate has expired", "its certificate has expired, or is not valid yet"},
 	{"incompatible key usage", "its certificate is not for this side of a connection"},
@@ -169,16 +179,16 @@ func refusal(line string) (addr, why string) {
 	if m == nil {
 		return "", line
 	}
-	if why := inWords(m[2]); why != "" {
+	if why := inWords(m[2], reasons); why != "" {
 		return m[1], why
 	}
 	return "", m[1] + ": " + m[2]
 }
 
 // inWords is a reason in our words, empty when we have none for it.
-func inWords(why string) string {
+func inWords(why string, list []inOurs) string {
 	why = strings.ToLower(why)
-	for _, r := range reasons {
+	for _, r := range list {
 		if strings.Contains(why, strings.ToLower(r.theirs)) {
 			return r.ours
 		}

@@ -67,6 +67,16 @@ func TestRefusalsForMadeUpReasons(t *testing.T) {
 	}
 }
 
+func TestRefusalOfTheSilent(t *testing.T) {
+	var lines []string
+	r := NewRefusals(comm.RealClock(), func(text string) { lines = append(lines, text) })
+	defer r.Close()
+	r.Add("10.0.0.9:1", "read tcp 10.0.0.1:7->10.0.0.9:1: i/o timeout")
+	if len(lines) != 1 || lines[0] != "refused 10.0.0.9:1: it did not say in time who it is" {
+		t.Errorf("%q", lines)
+	}
+}
+
 func TestRefusalInWords(t *testing.T) {
 	for line, want := range map[string][2]string{
 		`127.0.0.1:50022 - cid:9 - authentication error`:                                                {"127.0.0.1:50022", "it does not hold the token"},

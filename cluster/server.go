@@ -24,7 +24,8 @@ type ServerConfig struct {
 	Token  string // who comes must hold it; empty: TLS says who may
 	TLS    *tls.Config
 	Dir    string // what it keeps; empty: a folder of its own, removed when it is closed
-	// Warn hears of who was not let in and of what else the server finds worth saying; nil: nobody does.
+	// Warn hears of who was not let in and of what else the server finds worth saying, from several goroutines; nil:
+	// nobody does.
 	Warn func(text string)
 	// Peers are the addresses at which the other servers of a cluster listen for each other, and Route that of this one; Name is
 	// its own. Without Peers it is alone.
@@ -35,9 +36,9 @@ type ServerConfig struct {
 
 // Server is a NATS server inside this process.
 type Server struct {
-	s       *server.Server
-	refused *Refusals
-	temp    string
+	s    *server.Server
+	log  logger
+	temp string
 }
 
 // handshake is how long a stranger may take to say who it is.
@@ -64,7 +65,7 @@ func Serve(c ServerConfig) (*Server, error) {
 	if port == 0 {
 		o.Port = server.RANDOM_PORT
 	}
-	sv := &Server{refused: NewRefusals(comm.RealClock(), c.Warn)}
+	sv := &Server{log: logger{refused: NewRefusals(comm.RealClock(), c.Warn), other: NewRefusals(comm.RealClock(), c.Warn)}}
 	if c.Dir == "" {
 		if sv.temp, err = os.MkdirTemp("", "covey-nats-"); err != nil {
 			return nil, err
@@ -95,7 +96,7 @@ func Serve(c ServerConfig) (*Server, error) {
 		sv.remove()
 		return nil, err
 	}
-	sv.s.SetLogger(&logger{sv.refused}, false, false)
+	sv.s.SetLogger(&sv.log, false, false)
 	sv.s.Start()
 	if !sv.s.ReadyForConnections(startServer) {
 		sv.Close()
@@ -174,7 +175,8 @@ func (s *Server) Addr() string { return s.s.Addr().String() }
 func (s *Server) Close() {
 	s.s.Shutdown()
 	s.s.WaitForShutdown()
-	s.refused.Close()
+	s.log.refused.Close()
+	s.log.other.Close()
 	s.remove()
 }
 
@@ -184,15 +186,16 @@ func (s *Server) remove() {
 	}
 }
 
-// logger passes on what a server warns of, in our words.
-type logger struct{ refused *Refusals }
+// logger passes on what a server warns of, in our words. A server that misses its peers repeats itself, which must not keep anybody
+// from hearing of strangers.
+type logger struct{ refused, other *Refusals }
 
 func (l *logger) say(format string, v ...any) {
 	line := strings.TrimSpace(fmt.Sprintf(format, v...))
 	if addr, why := refusal(line); addr != "" {
 		l.refused.Add(addr, why)
 	} else if !asMeant.MatchString(line) {
-		l.refused.Warn(why)
+		l.other.Warn(why)
 	}
 }
 

@@ -68,12 +68,6 @@ func (o *serveOptions) run(c *cobra.Command) error {
 	case token == "" && creds == nil:
 		token = cluster.NewToken()
 	}
-	s, err := cluster.Serve(cluster.ServerConfig{Listen: o.listen, Token: token, TLS: creds, Dir: o.dir, Name: o.name, Route: o.route, Peers: o.peers,
-		Warn: func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) }})
-	if err != nil {
-		return &usageError{err}
-	}
-	defer s.Close()
 	end := make(chan struct{}, 1)
 	defer worker.OnSignals(func(bool) {
 		select {
@@ -81,6 +75,12 @@ func (o *serveOptions) run(c *cobra.Command) error {
 		default:
 		}
 	})()
+	s, err := cluster.Serve(cluster.ServerConfig{Listen: o.listen, Token: token, TLS: creds, Dir: o.dir, Name: o.name, Route: o.route, Peers: o.peers,
+		Warn: func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) }})
+	if err != nil {
+		return &usageError{err}
+	}
+	defer s.Close()
 	fmt.Fprintf(c.OutOrStdout(), "serving at %s\nuse it with: %s\n", s.Addr(), o.how(s.Addr(), token))
 	select {
 	case <-end:
