@@ -3,9 +3,12 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -82,7 +85,7 @@ func (c *Coordinator) follow(ctx context.Context, tell func(News)) {
 		c.see.mu.Lock()
 		v := c.see.view(0)
 		for _, m := range v.Members {
-			dead := m.State == Ended || m.Ago > silence
+			dead := m.State == Ended || m.Ago > silence || vanished(m.Member)
 			if !joined[m.ID] {
 				joined[m.ID] = true
 				all = append(all, News{Joined: &m.Member})
@@ -131,33 +134,61 @@ func (c *Coordinator) Start(ctx context.Context, r Run, want int) error {
 	return putJSON(ctx, c.store, keyRun, r)
 }
 
-// Living returns the run that the store holds, and how many of its workers say that they live, as soon as all have that should;
-// at the end of ctx, how many have by then. The run is nil when there is none, or when it is over.
-func (c *Coordinator) Living(ctx context.Context) (*Run, int) {
+// Living returns the run that the store holds, and how many of its workers say that they live, as soon as all have that may; at the
+// end of ctx, how many have by then, and how many may live all the same. The run is nil when there is none, or when it is over.
+func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int) {
 	since := c.clock.Now()
 	for {
 		c.see.mu.Lock()
 		known, run, over := c.see.known, c.see.run, c.see.end != nil || c.see.stop || c.see.ended != nil
-		living, open := 0, 0
+		living, silent := 0, 0
 		for _, m := range c.see.members {
-			if m.State == Ended {
-				continue
-			}
-			if open++; m.at > since && m.again {
+			switch {
+			case m.State == Ended || vanished(m.Member):
+			case m.at > since && m.again:
 				living++
+			default:
+				silent++
 			}
 		}
 		c.see.mu.Unlock()
 		switch {
 		case over, known && run == nil:
-			return nil, 0
-		case known && living == open:
-			return run, living
+			return nil, 0, 0
+		case known && silent == 0:
+			return run, living, 0
 		}
 		if c.see.wait(ctx, 0) != nil {
-			return run, living
+			return run, living, silent
 		}
 	}
+}
+
+// vanished tells of a member on this host whether its process is gone.
+func vanished(m Member) bool {
+	if m.Host != HostID() || m.PID <= 0 {
+		return false
+	}
+	if _, err := os.Stat("/proc/self"); err != nil {
+		return false // this system does not tell
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.PID))
+	if _, state, ok := strings.Cut(string(stat), ") "); ok {
+		return strings.HasPrefix(state, "Z") // it has ended, and nobody has asked how
+	}
+	return errors.Is(err, os.ErrNotExist)
+}
+
+// Open is how many members have not ended, as far as is known.
+func (c *Coordinator) Open() (n int) {
+	c.see.mu.Lock()
+	defer c.see.mu.Unlock()
+	for _, m := range c.see.view(0).Members {
+		if m.State != Ended && m.Ago <= silence && !vanished(m.Member) {
+			n++
+		}
+	}
+	return n
 }
 
 // Run waits until the store says what the run is.

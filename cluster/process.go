@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -45,23 +46,39 @@ func Start(n int, args []string, token string, shm *os.File, clock comm.Clock) (
 	return all, nil
 }
 
-// StartOne runs one worker. It lives in a process group of its own, so that a Ctrl-C on the terminal reaches only the launcher,
-// which passes it on in order.
+// StartOne runs one worker: this same binary with args.
 func StartOne(rank int, args []string, token string, shm *os.File, clock comm.Clock) (*Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Rank: rank, ID: NewID(), cmd: exec.Command(self, args...), ended: make(chan struct{})}
-	p.cmd.Stderr = os.Stderr
+	return Program{Args: append([]string{self}, args...), Stderr: os.Stderr, Token: token, Shm: shm}.Start(rank, clock)
+}
+
+// Program is what a worker's process runs.
+type Program struct {
+	Args           []string  // it and its arguments
+	Dir            string    // to run in; empty: this process's
+	Env            []string  // KEY=VALUE, beside what this process has
+	Stdout, Stderr io.Writer // nil: nowhere
+	Token          string
+	Shm            *os.File // inherited; nil: none
+}
+
+// Start runs a worker. It lives in a process group of its own, so that a Ctrl-C on the terminal reaches only the launcher,
+// which passes it on in order.
+func (w Program) Start(rank int, clock comm.Clock) (*Process, error) {
+	p := &Process{Rank: rank, ID: NewID(), cmd: exec.Command(w.Args[0], w.Args[1:]...), ended: make(chan struct{})}
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = w.Dir, w.Stdout, w.Stderr
+	p.cmd.WaitDelay = time.Second // for children of its own that hold what it writes to
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); !slices.Contains([]string{EnvRank, EnvID, EnvToken, EnvShm}, name) {
 			p.cmd.Env = append(p.cmd.Env, v)
 		}
 	}
-	p.cmd.Env = append(p.cmd.Env, fmt.Sprintf("%s=%d", EnvRank, rank), EnvID+"="+p.ID, EnvToken+"="+token)
-	if shm != nil {
-		p.cmd.ExtraFiles = []*os.File{shm}
+	p.cmd.Env = append(append(p.cmd.Env, w.Env...), fmt.Sprintf("%s=%d", EnvRank, rank), EnvID+"="+p.ID, EnvToken+"="+w.Token)
+	if w.Shm != nil {
+		p.cmd.ExtraFiles = []*os.File{w.Shm}
 		p.cmd.Env = append(p.cmd.Env, EnvShm+"=3") // ExtraFiles start after standard error
 	}
 	ownGroup(p.cmd)
@@ -70,6 +87,9 @@ func StartOne(rank int, args []string, token string, shm *os.File, clock comm.Cl
 	}
 	clock.Go(func() {
 		p.err = p.cmd.Wait()
+		if errors.Is(p.err, exec.ErrWaitDelay) { // it has ended well, and what it wrote is lost in part
+			p.err = nil
+		}
 		close(p.ended)
 	})
 	return p, nil
@@ -98,6 +118,9 @@ func (p *Process) Died() bool {
 	var exit *exec.ExitError
 	return p.err != nil && !(errors.As(p.err, &exit) && exit.Exited())
 }
+
+// Kill ends the process, if it still runs, at once.
+func (p *Process) Kill() { Kill([]*Process{p}) }
 
 // Reap waits until all have ended, kills after grace those that have not, and waits for them too.
 func Reap(all []*Process, grace time.Duration, clock comm.Clock) {

@@ -226,7 +226,9 @@ func (f *follower) stands(rank int, s standing) {
 	f.still[rank] = end
 	f.clock.Go(func() {
 		for d := s.For; f.clock.Sleep(ctx, d) == nil; d = again {
-			p.Continue() // of one that has ended, nothing comes
+			if one, ok := p.process.(*cluster.Process); ok {
+				one.Continue() // of one that has ended, nothing comes
+			}
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/comm"
@@ -20,7 +21,8 @@ type follower struct {
 	w       *watcher
 	c       *cluster.Coordinator
 	base    *base
-	args    []string // of a worker's process
+	start   func(rank int) (*child, error)
+	alien   bool     // the workers are a program that calls the library
 	memory  *os.File // that workers share; nil: they share none
 	local   int      // workers that are started here at first
 	elastic bool
@@ -31,7 +33,7 @@ type follower struct {
 	done    chan struct{} // closed when all have ended
 
 	mu          sync.Mutex
-	procs       []*cluster.Process
+	procs       []*child
 	members     map[string]*cluster.Member // that have joined and not ended
 	met         bool                       // some have
 	names       map[string]int             // by ID, the rank in the newest generation that had it
@@ -39,12 +41,15 @@ type follower struct {
 	interrupted bool
 	closing     bool // a worker has ended: the others are to follow
 	finished    bool // done is closed
+	forced      bool // nobody is waited for any more
 	restarts    int  // how many workers may still be started in the place of others
 	want        int
 	next        int // the rank of the next one that is started beyond those at first
 	end         *ending
 	early       error                      // why the run ended before its start
 	killed      []int                      // ranks of this host that did not follow
+	vanished    map[string]bool            // programs that exited without a last word
+	fine        map[string]bool            // workers that were done, and well
 	errs        map[string][]int           // what went wrong -> whom it happened to
 	ours        map[string]bool            // of these, what is wrong with the job or this host's data, whichever worker saw it first
 	still       map[int]context.CancelFunc // by rank, of those that stand still: what ends telling them to go on
@@ -59,16 +64,68 @@ type codedError struct {
 
 func (e *codedError) Unwrap() error { return e.error }
 
-// spawn starts a worker of this host.
+// child is a worker's process, as its launcher sees it.
+type child struct {
+	process
+	Rank int    // that it was started as
+	ID   string // by which the others know it
+	What string // in words
+}
+
+type process interface {
+	Ended() <-chan struct{}
+	End() (how string, well bool) // after Ended
+	Died() bool                   // rather than to exit; after Ended
+	Kill()
+}
+
+// here is a process of this host.
+func here(p *cluster.Process, err error) (*child, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &child{p, p.Rank, p.ID, fmt.Sprintf("process %d", p.Pid())}, nil
+}
+
+// own starts this same binary with args.
+func (f *follower) own(args []string) func(int) (*child, error) {
+	return func(rank int) (*child, error) {
+		return here(cluster.StartOne(rank, args, f.base.Token, f.memory, f.clock))
+	}
+}
+
+// reap waits until all have ended, kills after the time of grace those that have not, and waits for them too.
+func reap(all []*child, clock comm.Clock) {
+	ctx, cancel := clock.WithTimeout(context.Background(), grace)
+	defer cancel()
+	for _, p := range all {
+		select {
+		case <-p.Ended():
+		case <-ctx.Done():
+			kill(all)
+		}
+	}
+	for _, p := range all {
+		<-p.Ended()
+	}
+}
+
+func kill(all []*child) {
+	for _, p := range all {
+		p.Kill()
+	}
+}
+
+// spawn starts a worker.
 func (f *follower) spawn(rank int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p, err := cluster.StartOne(rank, f.args, f.base.Token, f.memory, f.clock)
+	p, err := f.start(rank)
 	if err != nil {
 		return err
 	}
 	f.procs = append(f.procs, p)
-	f.w.note("worker %d is process %d", rank, p.Pid())
+	f.w.note("worker %d is %s", rank, p.What)
 	f.clock.Go(func() { f.ended(p) })
 	return nil
 }
@@ -124,8 +181,17 @@ func (f *follower) forget() {
 	}
 }
 
+// coordinate begins to hear of the run that a store holds, or will hold.
+func (f *follower) coordinate(ctx context.Context, store cluster.Store) error {
+	f.mu.Lock()
+	defer f.mu.Unlock() // no news before
+	c, err := cluster.Coordinate(ctx, store, f.clock, f.hear)
+	f.c = c
+	return err
+}
+
 // process is the worker of this host that has a rank, nil when that is elsewhere. f.mu is held.
-func (f *follower) process(rank int) *cluster.Process {
+func (f *follower) process(rank int) *child {
 	for _, p := range f.procs {
 		if r, ok := f.names[p.ID]; ok && r == rank {
 			return p
@@ -212,6 +278,7 @@ func (f *follower) gone(m cluster.Member) {
 	}
 	switch {
 	case m.Code == exitDone && (m.Error == "" || f.elastic):
+		f.fine[m.ID] = m.Error == ""
 		if !f.elastic || f.end != nil {
 			f.follow(false)
 		}
@@ -242,6 +309,9 @@ const diedCode = -1
 // check closes done when all have ended. f.mu is held.
 func (f *follower) check() {
 	if f.finished || len(f.members) > 0 || !f.met && len(f.procs) == 0 || len(f.procs) < f.local && !f.closing {
+		return
+	}
+	if !f.forced && (f.c == nil || f.c.Open() > 0) { // news of some is still to come
 		return
 	}
 	for _, p := range f.procs {
@@ -308,15 +378,15 @@ func (f *follower) follow(failed bool) {
 				f.killed = append(f.killed, p.Rank)
 			}
 		}
-		cluster.Kill(f.procs)
+		kill(f.procs)
 		for _, m := range f.members {
 			if cluster.KillMember(*m) {
 				f.w.say("%s did not end within %v and was killed", m.Name, grace)
 			}
 		}
-		f.members = nil // whoever is elsewhere and silent is not waited for
+		f.members, f.forced = nil, true // whoever is elsewhere and silent is not waited for
 		f.clock.Go(func() {
-			cluster.Reap(f.procs, grace, f.clock)
+			reap(f.procs, f.clock)
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.check()
@@ -329,11 +399,11 @@ func (f *follower) reap() {
 	f.mu.Lock()
 	procs := slices.Clone(f.procs)
 	f.mu.Unlock()
-	cluster.Reap(procs, grace, f.clock)
+	reap(procs, f.clock)
 }
 
 // ended waits for a process, and tells the others of one that could not do so itself.
-func (f *follower) ended(p *cluster.Process) {
+func (f *follower) ended(p *child) {
 	<-p.Ended()
 	how, well := p.End()
 	f.mu.Lock()
@@ -357,7 +427,31 @@ func (f *follower) ended(p *cluster.Process) {
 			}
 			f.replace(p.Rank)
 		}
+	} else if f.alien { // its last word may be on its way
+		f.clock.Go(func() { f.vanish(p, how) })
 	}
+	if f.alien && well && f.current == nil && f.members[p.ID] == nil && f.early == nil && !f.closing {
+		f.early = &codedError{fmt.Errorf("worker %d ended without having taken part: does the program call worker.Run?", p.Rank), exitFailed}
+		f.follow(true)
+	}
+	f.check()
+}
+
+// vanish takes a program that has exited without a last word for lost.
+func (f *follower) vanish(p *child, how string) {
+	f.clock.Sleep(f.over, time.Second)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.members[p.ID] == nil {
+		return
+	}
+	f.vanished[p.ID] = true
+	delete(f.members, p.ID)
+	f.clock.Go(func() { f.c.Dead(p.ID, how, diedCode) })
+	if !f.elastic || f.end != nil {
+		f.follow(!f.interrupted && f.end == nil)
+	}
+	f.replace(p.Rank)
 	f.check()
 }
 
@@ -368,9 +462,9 @@ func (f *follower) lost() (died bool, lines []string) {
 		switch {
 		case well:
 		case slices.Contains(f.killed, p.Rank):
-			lines = append(lines, fmt.Sprintf("worker %d (process %d) did not end within %v and was killed", p.Rank, p.Pid(), grace))
-		case p.Died():
-			lines = append(lines, fmt.Sprintf("worker %d (process %d) was lost: %s", p.Rank, p.Pid(), how))
+			lines = append(lines, fmt.Sprintf("worker %d (%s) did not end within %v and was killed", p.Rank, p.What, grace))
+		case p.Died(), f.vanished[p.ID]:
+			lines = append(lines, fmt.Sprintf("worker %d (%s) was lost: %s", p.Rank, p.What, how))
 			died = true
 		}
 	}
@@ -385,9 +479,13 @@ func (f *follower) interrupt(again bool) {
 	switch {
 	case again:
 		f.w.say("ending the workers at once")
-		cluster.Kill(f.procs)
+		kill(f.procs)
 	case f.current != nil:
-		f.w.say("interrupted: saving a checkpoint (again to end at once)")
+		what := "saving a checkpoint"
+		if f.alien { // which may have no place for any
+			what = "the workers stop after a step"
+		}
+		f.w.say("interrupted: %s (again to end at once)", what)
 		f.clock.Go(func() { f.c.Stop() })
 	default:
 		f.early = &saidError{errors.New("interrupted"), exitInterrupted}

@@ -63,8 +63,14 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 }
 
 func (o *trainOptions) follower(over context.Context, w *watcher) *follower {
-	return &follower{w: w, clock: comm.RealClock(), over: over, elastic: o.elastic, restarts: o.restarts,
-		errs: map[string][]int{}, ours: map[string]bool{}, faults: newFaultBooks(o.script, o.done), still: map[int]context.CancelFunc{}, done: make(chan struct{})}
+	f := newFollower(over, w)
+	f.elastic, f.restarts, f.faults = o.elastic, o.restarts, newFaultBooks(o.script, o.done)
+	return f
+}
+
+func newFollower(over context.Context, w *watcher) *follower {
+	return &follower{w: w, clock: comm.RealClock(), over: over, errs: map[string][]int{}, ours: map[string]bool{}, vanished: map[string]bool{}, fine: map[string]bool{},
+		still: map[int]context.CancelFunc{}, done: make(chan struct{})}
 }
 
 // start makes the run's meeting place and writes down what the run is.
@@ -93,8 +99,8 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 			return j.Errorf("transport", "%w", err)
 		}
 	}
-	f.args = o.workerArgs(b)
-	if f.c, err = cluster.Coordinate(ctx, b.store, f.clock, f.hear); err != nil {
+	f.start = f.own(o.workerArgs(b))
+	if err = f.coordinate(ctx, b.store); err != nil {
 		return err
 	}
 	wait := startUp
@@ -136,6 +142,7 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	if err != nil {
 		return false, err
 	}
+	f.folder = j.Run
 	f.base, f.elastic = &base{meeting: at}, true // others do not leave word of where they meet
 	if at.Embedded {
 		f.base.server, err = cluster.Serve(cluster.ServerConfig{Listen: at.Servers[0], Token: at.Token, TLS: creds, Dir: filepath.Join(j.Run, serverDir),
@@ -146,6 +153,9 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	}
 	leave := func(err error) (bool, error) {
 		f.base.close()
+		if err == nil { // nothing is left of it
+			f.forget()
+		}
 		return false, err
 	}
 	a, err := o.reach.access(at.Servers, at.Token)
@@ -155,25 +165,29 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	look, cancel := f.clock.WithTimeout(ctx, lookFor)
 	defer cancel()
 	if f.base.store, err = cluster.Open(look, a, at.Run, f.clock); err != nil {
-		return leave(nil) // nothing is left of it
+		return leave(nil)
 	}
-	if f.c, err = cluster.Coordinate(ctx, f.base.store, f.clock, f.hear); err != nil {
+	if err = f.coordinate(ctx, f.base.store); err != nil {
 		return leave(err)
 	}
-	run, living := f.c.Living(look)
+	run, living, silent := f.c.Living(look)
+	if silent > 0 && living == 0 {
+		f.c.Close()
+		f.base.close()
+		return false, usagef("%s of %s may be at work and did not answer within %v: end them, or try again", count(silent, "worker"), j.Run, lookFor)
+	}
 	if run == nil || living == 0 {
 		f.c.Close()
 		f.c = nil
-		f.forget()
 		return leave(nil)
 	}
 	f.w.say("%s of %s are at work: following them", count(living, "worker"), j.Run)
-	f.folder, f.args = j.Run, o.workerArgs(f.base)
+	f.start = f.own(o.workerArgs(f.base))
 	return true, nil
 }
 
 // lookFor is how long workers that a launcher has left are looked for: some beats of theirs.
-const lookFor = 4 * time.Second
+const lookFor = 15 * time.Second
 
 // serverDir is where in a run folder the server inside its launcher keeps what it knows.
 const serverDir = "cluster"
@@ -201,18 +215,18 @@ func (f *follower) result(j *job.Job) (*ending, error) {
 	if f.interrupted {
 		return nil, &saidError{errors.New("interrupted"), exitInterrupted}
 	}
-	return nil, f.failure(j)
+	return nil, f.failure(j.Workers)
 }
 
 // failure puts together what the workers said and how they died.
-func (f *follower) failure(j *job.Job) error {
+func (f *follower) failure(workers int) error {
 	code := exitLost
 	var lines []string
 	f.merge()
 	for text, ranks := range f.errs {
 		slices.Sort(ranks)
 		ranks = slices.Compact(ranks)
-		if len(ranks) < j.Workers && !f.ours[text] { // what all say needs no names
+		if len(ranks) < workers && !f.ours[text] { // what all say needs no names
 			text = ranksText(ranks) + ": " + text
 		}
 		lines = append(lines, text)

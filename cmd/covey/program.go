@@ -1,0 +1,322 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/cluster/hosts"
+	"github.com/covey-ml/covey/comm/shm"
+	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/worker"
+)
+
+// programOptions is one call of covey launch.
+type programOptions struct {
+	workers   int
+	min, max  int
+	restarts  int
+	wait      time.Duration
+	orphan    time.Duration
+	timeout   time.Duration
+	transport string
+	listen    string
+	hosts     string
+	ssh       []string
+	chdir     string
+	quiet     bool
+	reach     reach
+
+	args    []string
+	elastic bool
+	places  []hosts.Host // of the workers; none: they run here
+	outputs *outputs
+}
+
+func launchCommand() *cobra.Command {
+	o := &programOptions{}
+	c := &cobra.Command{
+		Use:   "launch [-n WORKERS] [--hosts FILE] -- PROGRAM [ARGS...]",
+		Short: "Run a program of yours that trains with covey's library, as so many workers",
+		Long: `Start a program as workers that train together: as processes of this host or, with --hosts, over ssh on
+others. The program is one that calls worker.Run. What its rank 0 prints is printed; what the others print
+goes to standard error behind their rank.
+
+A file of hosts has a line each, as in
+  node1 slots=4
+  alice@node2 slots=2 port=2222
+Beyond loopback the workers show each other certificates (see covey ca), which --tls names on every host. Who
+is at a host is as ssh's own configuration says; nothing is asked. The workers' token goes over the
+connection and stands on no command line, and when the connection ends so does the worker.` + "\n" + exitHelp,
+		Example: `  covey launch -n 4 -- ./my-trainer --epochs 3
+  covey launch -n 4 --min-workers 2 --restarts 3 -- ./my-trainer
+  covey launch --hosts hosts --listen 10.0.0.1:7000 --tls certs/ -- /opt/my-trainer`,
+		RunE: func(c *cobra.Command, args []string) error { return o.run(c, args) },
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.SetInterspersed(false)
+	f.IntVarP(&o.workers, "workers", "n", 0, "workers (default: as many as --hosts has slots, or 2)")
+	f.IntVar(&o.min, "min-workers", 0, "go on while so many workers are left (default: all of them, or the run ends)")
+	f.IntVar(&o.max, "max-workers", 0, "let others join while it runs, up to so many (default: --workers)")
+	f.IntVar(&o.restarts, "restarts", 0, "in a run that goes on without them, how many workers that die are started anew")
+	f.DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for others when fewer than --min-workers are left")
+	f.DurationVar(&o.orphan, "orphan-grace", 30*time.Second, "how long workers go on without this launcher, before they stop")
+	f.DurationVar(&o.timeout, "timeout", time.Minute, "how long a worker that takes no part in a new generation is waited for")
+	f.StringVar(&o.transport, "transport", "", "shm or tcp (default: shm where all workers are here and stay)")
+	f.StringVar(&o.hosts, "hosts", "", "file of hosts to start workers on, over ssh")
+	f.StringArrayVar(&o.ssh, "ssh-option", nil, "one more argument for ssh, as in -oPort=2222; may be given again")
+	f.StringVar(&o.chdir, "chdir", "", "folder to run the program in (default: this one, or over ssh the home folder)")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address at which the workers reach this launcher")
+	f.BoolVar(&o.quiet, "quiet", false, "no progress, and nothing of what workers but rank 0 print")
+	o.reach.addFlags(c)
+	return c
+}
+
+// check completes the options.
+func (o *programOptions) check(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return usagef("expected a program, as in covey launch -n 4 -- ./my-trainer")
+	}
+	o.args = args
+	given := c.Flags().Changed
+	slots := 2
+	var all []hosts.Host
+	if o.hosts != "" {
+		var err error
+		if all, err = hosts.Load(o.hosts); err != nil {
+			return &usageError{err}
+		}
+		slots = 0
+		for _, h := range all {
+			slots += h.Slots
+		}
+	}
+	if !given("workers") {
+		o.workers = slots
+	}
+	if o.min == 0 {
+		o.min = o.workers
+	}
+	if o.max == 0 {
+		o.max = o.workers
+	}
+	o.elastic = o.min < o.workers || o.max > o.workers
+	switch {
+	case o.workers < 1:
+		return usagef("-n %d: expected one worker or more", o.workers)
+	case o.min < 0 || o.min > o.workers:
+		return usagef("--min-workers %d of %d workers: expected 1 to %d", o.min, o.workers, o.workers)
+	case o.max < o.workers:
+		return usagef("--max-workers %d of %d workers: expected %d or more", o.max, o.workers, o.workers)
+	case o.wait <= 0 || o.orphan <= 0 || o.timeout <= 0:
+		return usagef("--wait %v, --orphan-grace %v, --timeout %v: expected times above 0, as in 30s", o.wait, o.orphan, o.timeout)
+	case o.restarts < 0 || o.restarts > 0 && !o.elastic:
+		return usagef("--restarts %d needs --min-workers below -n: else the run ends with the first worker that is lost", o.restarts)
+	}
+	if all != nil {
+		var err error
+		if o.places, err = hosts.Spread(all, o.workers); err != nil {
+			return &usageError{err}
+		}
+		if err := o.checkHosts(given); err != nil {
+			return err
+		}
+	}
+	fixed := all == nil && !o.elastic
+	switch {
+	case o.transport == "" && fixed && shm.Available() == nil:
+		o.transport = job.Shm
+	case o.transport == "":
+		o.transport = job.TCP
+	case o.transport == job.Shm && !fixed:
+		return usagef("--transport shm is for workers that are all here and stay: leave it out, or give tcp")
+	}
+	if err := spec.OneOf("transport", o.transport, job.Shm, job.TCP); err != nil {
+		return &usageError{err}
+	}
+	return nil
+}
+
+// checkHosts refuses what would have workers elsewhere look for this launcher where it is not.
+func (o *programOptions) checkHosts(given func(string) bool) error {
+	if len(o.reach.servers()) > 0 {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(o.listen)
+	ip := net.ParseIP(host)
+	if err != nil || host == "" || ip != nil && ip.IsUnspecified() || !given("listen") {
+		return usagef("--hosts needs the address at which they reach this launcher, as in --listen 10.0.0.1:7000, and beyond loopback --tls DIR")
+	}
+	return nil
+}
+
+func (o *programOptions) run(c *cobra.Command, args []string) error {
+	if err := o.check(c, args); err != nil {
+		return err
+	}
+	if o.places == nil {
+		path, err := exec.LookPath(o.args[0])
+		if err == nil {
+			path, err = filepath.Abs(path)
+		}
+		if err != nil {
+			return usagef("%w: expected a program, as in covey launch -n 4 -- ./my-trainer", err)
+		}
+		o.args = append([]string{path}, o.args[1:]...)
+	}
+	over, end := context.WithCancel(context.Background())
+	defer end()
+	w := newWatcher(c.ErrOrStderr(), o.quiet)
+	f := newFollower(over, w)
+	f.elastic, f.restarts, f.alien, f.local = o.elastic, o.restarts, true, o.workers
+	o.outputs = &outputs{first: c.OutOrStdout(), others: c.ErrOrStderr(), quiet: o.quiet}
+	defer f.close()
+	if err := o.begin(c.Context(), f); err != nil {
+		return err
+	}
+	defer worker.OnSignals(f.interrupt)()
+	for r := range o.workers {
+		if err := f.spawn(r); err != nil {
+			return &usageError{err}
+		}
+	}
+	select {
+	case <-f.done:
+	case <-c.Context().Done():
+		return context.Cause(c.Context())
+	}
+	f.reap()
+	o.outputs.flush()
+	return o.result(f)
+}
+
+// begin makes the run's meeting place and writes down what the run is.
+func (o *programOptions) begin(ctx context.Context, f *follower) (err error) {
+	name := strings.TrimSuffix(filepath.Base(o.args[0]), ".exe")
+	warn := func(text string) { f.w.say("%s", text) }
+	if f.base, err = o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName(name), "", warn); err != nil {
+		return err
+	}
+	if o.transport == job.Shm {
+		if f.memory, err = shm.Create(o.workers, shm.Options{}); err != nil {
+			return usagef("--transport shm: %w", err)
+		}
+	}
+	if err = f.coordinate(ctx, f.base.store); err != nil {
+		return err
+	}
+	f.start = func(rank int) (*child, error) { return o.start(f, rank) }
+	here := o.workers
+	if o.places != nil {
+		here = 0
+		for _, h := range o.places { // what a host shares out: hosts with other numbers of slots say so with Threads
+			if h == o.places[0] {
+				here++
+			}
+		}
+	}
+	if o.max > o.workers {
+		token := ""
+		if f.base.Token != "" {
+			token = fmt.Sprintf("%s=%s ", cluster.EnvToken, f.base.Token)
+		}
+		f.w.say("others may join: %s%s=%s %s=%s %s", token, worker.EnvJoin, f.base.address(), worker.EnvRun, f.base.Run, strings.Join(o.args, " "))
+	}
+	return f.c.Start(ctx, cluster.Run{Job: worker.Program, Local: here, Elastic: o.elastic, Orphan: o.orphan,
+		Limits: cluster.Limits{Min: o.min, Max: o.max, Meet: startUp, Wait: o.wait, Patience: o.timeout}}, o.workers)
+}
+
+// start runs the program as a worker, here or on its host.
+func (o *programOptions) start(f *follower, rank int) (*child, error) {
+	stdout, stderr := o.outputs.of(rank)
+	env := map[string]string{worker.EnvJoin: f.base.address(), worker.EnvRun: f.base.Run, worker.EnvTLS: o.reach.creds.dir, worker.EnvNode: o.reach.creds.node,
+		worker.EnvSeed: o.reach.seed, worker.EnvCreds: o.reach.user}
+	for _, name := range []string{worker.EnvTLS, worker.EnvSeed, worker.EnvCreds} {
+		if path, err := filepath.Abs(env[name]); err == nil && env[name] != "" {
+			env[name] = path
+		}
+	}
+	if o.places == nil {
+		p := cluster.Program{Args: o.args, Stdout: stdout, Stderr: stderr, Token: f.base.Token, Shm: f.memory, Dir: o.chdir}
+		for name, value := range env {
+			p.Env = append(p.Env, name+"="+value)
+		}
+		return here(p.Start(rank, f.clock))
+	}
+	h := o.places[rank%len(o.places)]
+	c := &child{Rank: rank, ID: cluster.NewID(), What: "on " + h.Name}
+	for name, value := range map[string]string{cluster.EnvToken: f.base.Token, cluster.EnvRank: itoa(rank), cluster.EnvID: c.ID, worker.EnvElsewhere: "1"} {
+		env[name] = value
+	}
+	delete(env, worker.EnvNode) // it is this host's
+	args := o.args
+	if o.chdir != "" {
+		args = append([]string{"sh", "-c", `cd "$1" && shift && exec "$@"`, "sh", o.chdir}, args...)
+	}
+	p, err := h.Start(hosts.Command{Args: args, Env: env, Stdout: stdout, Stderr: stderr, Grace: grace, Options: o.ssh}, f.clock)
+	c.process = far{p}
+	return c, err
+}
+
+// far is a process of another host.
+type far struct{ *hosts.Process }
+
+// Died implements process: the connection failed, or the shell there says that a signal ended it.
+func (p far) Died() bool {
+	code := p.Code()
+	return code < 0 || code > 128 && code != exitInterrupted
+}
+
+// result is what the run came to. The programs say themselves what they have learned.
+func (o *programOptions) result(f *follower) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.end == nil {
+		if f.interrupted {
+			return &saidError{errors.New("interrupted"), exitInterrupted}
+		}
+		return o.withLast(f, f.failure(o.workers))
+	}
+	if f.end.Stopped {
+		fmt.Fprintf(f.w.out, "stopped after step %d\n", f.end.Steps)
+		return &saidError{errors.New("stopped"), exitInterrupted}
+	}
+	var lines []string
+	for _, p := range f.procs {
+		if how, well := p.End(); !well && f.fine[p.ID] {
+			lines = append(lines, fmt.Sprintf("worker %d (%s) has trained, and then failed: %s", p.Rank, p.What, how))
+		}
+	}
+	if lines == nil {
+		return nil
+	}
+	return o.withLast(f, &codedError{errors.New(strings.Join(lines, "\n  ")), exitFailed})
+}
+
+// withLast adds to an error the last lines of those who failed.
+func (o *programOptions) withLast(f *follower, err error) error {
+	var b strings.Builder
+	for _, p := range f.procs {
+		if _, well := p.End(); well {
+			continue
+		}
+		if last := o.outputs.last(p.Rank); last != "" {
+			fmt.Fprintf(&b, "\nthe last lines of worker %d:\n%s", p.Rank, last)
+		}
+	}
+	if b.Len() == 0 {
+		return err
+	}
+	return fmt.Errorf("%w%s", err, strings.TrimSuffix(b.String(), "\n"))
+}
