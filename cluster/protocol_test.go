@@ -200,6 +200,7 @@ func play(s script) *outcome {
 	cancel()
 	c.Close()
 	launcher.Close()
+	w.clock.Sleep(context.Background(), time.Minute) // what is under way on the network comes to an end
 	for _, x := range w.server.Writes("generation") {
 		var g cluster.Generation
 		if err := json.Unmarshal(x.Value, &g); err != nil {
