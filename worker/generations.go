@@ -58,6 +58,9 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 	if g.current != nil {
 		was = g.current.Number
 	}
+	if ended != nil && g.Stands != nil {
+		g.Stands(ended)
+	}
 	gen, err := g.Worker.Next(ctx, listens, was, g.lost(ended))
 	if err != nil {
 		return none, nil, err
@@ -66,6 +69,9 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 	g.current = gen
 	rank := comm.Rank(gen.Rank(g.ID))
 	g.rank.Store(int32(rank))
+	if g.Sits != nil {
+		g.Sits(gen, int(rank))
+	}
 	group, err := g.connect(ctx, peers, rank)
 	if err != nil {
 		return none, nil, err

@@ -44,9 +44,11 @@ type Joining struct {
 // to be trained. Its fields may be set before Train or Meet.
 type Member struct {
 	*cluster.Worker
-	Timeout time.Duration                        // for one worker to wait for another; 0: a minute
-	Around  func(comm.Group) (comm.Group, error) // what goes around each group; nil: nothing
-	Refused func(text string)                    // hears of strangers who were turned away; nil: nobody does
+	Timeout time.Duration                         // for one worker to wait for another; 0: a minute
+	Around  func(comm.Group) (comm.Group, error)  // what goes around each group; nil: nothing
+	Refused func(text string)                     // hears of strangers who were turned away; nil: nobody does
+	Stands  func(why error)                       // hears that its generation is over, and why; nil: nobody does
+	Sits    func(g *cluster.Generation, rank int) // hears of its seat in the next; nil: nobody does
 
 	tls   *tls.Config
 	host  string // this host's address, where it listens for the others

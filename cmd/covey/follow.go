@@ -49,7 +49,7 @@ type follower struct {
 	early       error                      // why the run ended before its start
 	killed      []int                      // ranks of this host that did not follow
 	vanished    map[string]bool            // programs that exited without a last word
-	fine        map[string]bool            // workers that were done, and well
+	fine        map[string]bool            // of workers that have said how they ended, whether it was well
 	errs        map[string][]int           // what went wrong -> whom it happened to
 	ours        map[string]bool            // of these, what is wrong with the job or this host's data, whichever worker saw it first
 	still       map[int]context.CancelFunc // by rank, of those that stand still: what ends telling them to go on
@@ -200,6 +200,13 @@ func (f *follower) process(rank int) *child {
 	return nil
 }
 
+// isFirst tells whether a worker is rank 0 by now.
+func (f *follower) isFirst(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current != nil && f.current.Rank(id) == 0
+}
+
 // hear takes one piece of news.
 func (f *follower) hear(n cluster.News) {
 	f.mu.Lock()
@@ -272,13 +279,15 @@ func (f *follower) event(s cluster.Said) {
 // gone takes the end of a worker. f.mu is held.
 func (f *follower) gone(m cluster.Member) {
 	delete(f.members, m.ID)
+	if m.Code != diedCode {
+		f.fine[m.ID] = m.Code == exitDone && m.Error == ""
+	}
 	rank, ok := f.names[m.ID]
 	if !ok && m.Want != nil {
 		rank, ok = *m.Want, true
 	}
 	switch {
 	case m.Code == exitDone && (m.Error == "" || f.elastic):
-		f.fine[m.ID] = m.Error == ""
 		if !f.elastic || f.end != nil {
 			f.follow(false)
 		}
@@ -460,7 +469,7 @@ func (f *follower) lost() (died bool, lines []string) {
 	for _, p := range f.procs {
 		how, well := p.End()
 		switch {
-		case well:
+		case well && !f.vanished[p.ID]:
 		case slices.Contains(f.killed, p.Rank):
 			lines = append(lines, fmt.Sprintf("worker %d (%s) did not end within %v and was killed", p.Rank, p.What, grace))
 		case p.Died(), f.vanished[p.ID]:

@@ -14,6 +14,7 @@ import (
 	"github.com/covey-ml/covey/cluster/place"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/ops"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/worker"
 )
@@ -27,6 +28,7 @@ type joinOptions struct {
 	run   string
 	reach reach
 	place *place.Place // that a launcher of another kind gave this process; nil: there is none
+	ops   opsFlags
 }
 
 func joinCommand() *cobra.Command {
@@ -53,6 +55,7 @@ the path that the job names, or at --data; it is checked to be the same data.` +
 	c.Flags().DurationVar(&o.wait, "wait", time.Minute, "how long to try to reach the run")
 	c.Flags().StringVar(&o.run, "run", "", "which run of that server (default: the only one)")
 	o.reach.addFlags(c)
+	o.ops.addFlags(c)
 	c.Flags().MarkHidden("nats") // it is the argument
 	c.Flags().Lookup("token").DefValue = ""
 	return c
@@ -200,6 +203,11 @@ func (w *joined) train(ctx context.Context) error {
 	if os.Getenv(cluster.EnvRank) != "" {
 		conf.Dir, conf.Resume = j.Run, run.Resume
 	}
+	meter, unwatch, err := w.watched(ctx, j)
+	if err != nil {
+		return err
+	}
+	defer unwatch()
 	conf.Events = w.m.Firsts(eventsTo(func(e event) { w.m.Event(e) }))
 	start := conf.Events.Start
 	conf.Events.Start = func(i train.StartInfo) {
@@ -212,6 +220,7 @@ func (w *joined) train(ctx context.Context) error {
 		}
 		start(i)
 	}
+	conf.Events = meter.Events(conf.Events)
 	ended := w.lastStep(&conf)
 	rep, err := w.m.Train(ctx, conf)
 	ended()
@@ -232,6 +241,57 @@ func (w *joined) train(ctx context.Context) error {
 		return fmt.Errorf("covey train, which started this run, is gone; the run is %s", how)
 	}
 	return err
+}
+
+// watched makes this worker's meter, which tells everybody who listens how it is, and shows it where --ops says.
+func (w *joined) watched(ctx context.Context, j *job.Job) (m *ops.Meter, off func(), err error) {
+	m = ops.NewMeter(j.Run, w.clock, ops.Limits{})
+	log, where, err := w.o.ops.logger(os.Stderr, j.Run)
+	if err != nil {
+		return nil, nil, err
+	}
+	m.Follow(where)
+	creds, err := w.o.reach.creds.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	number, _, err := started()
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.o.place != nil {
+		number = w.o.place.LocalRank
+	}
+	s, err := w.o.ops.serve(ctx, m, creds, max(0, number), log)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s != nil {
+		log.Info("listening", "ops", s.URL())
+	}
+	w.m.Stands = func(why error) {
+		m.Stand(why.Error())
+		log.Warn("the generation is over", "why", why.Error())
+	}
+	w.m.Sits = func(g *cluster.Generation, rank int) {
+		lo, hi := comm.NewTree(j.Microshards, len(g.Seats)).Run(comm.Rank(rank))
+		m.Sit(ops.Seat{Generation: g.Number, Rank: rank, Workers: len(g.Seats), Own: hi - lo, Of: j.Microshards})
+		log.Info("a generation begins", "workers", len(g.Seats), "why", g.Why)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	told := w.clock.Event()
+	w.clock.Go(func() {
+		m.Tell(ctx, w.clock, func(s ops.Status) { w.m.Event(event{Status: &s}) })
+		told.Set()
+	})
+	return m, func() {
+		m.End("this worker has ended")
+		cancel()
+		told.Wait(context.Background())
+		if s != nil {
+			s.Close()
+		}
+	}, nil
 }
 
 // shmFile is the descriptor of the memory that this process shares with others, -1 when there is none.

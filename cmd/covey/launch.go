@@ -47,6 +47,9 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 				return nil, err
 			}
 		}
+		if o.join > 0 && o.place == nil {
+			w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(f.base))
+		}
 	}
 	select {
 	case <-f.done:
@@ -115,15 +118,12 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 			return err
 		}
 	}
-	if o.join > 0 && o.place == nil {
-		f.w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(b))
-	}
 	return f.c.Start(ctx, run, j.Workers)
 }
 
 // workerArgs is the command line of a worker that is started here.
 func (o *trainOptions) workerArgs(b *base) []string {
-	return append([]string{"join", b.address(), "--run", b.Run}, o.reach.args()...)
+	return slices.Concat([]string{"join", b.address(), "--run", b.Run}, o.reach.args(), o.ops.args())
 }
 
 // takeUp finds the workers of a run whose launcher is gone, when there are any, and follows them from now on.

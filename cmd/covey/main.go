@@ -60,7 +60,7 @@ many machines. With the same job and microshards they compute the same bits.
 		RunE:          verb,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(trainCommand(), simCommand(), joinCommand(), launchCommand(), serveCommand(), scaleCommand(), predictCommand(), inspectCommand(), dataCommand(), benchCommand(), costCommand(), probeCommand(), k8sCommand(), caCommand(), versionCommand())
+	root.AddCommand(trainCommand(), simCommand(), joinCommand(), launchCommand(), serveCommand(), scaleCommand(), predictCommand(), inspectCommand(), dataCommand(), benchCommand(), costCommand(), probeCommand(), k8sCommand(), caCommand(), topCommand(), versionCommand())
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

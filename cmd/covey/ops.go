@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/covey-ml/covey/cluster/k8s"
 	"github.com/covey-ml/covey/ops"
 )
 
@@ -25,7 +26,8 @@ type opsFlags struct {
 }
 
 func (o *opsFlags) addFlags(c *cobra.Command) {
-	c.Flags().StringVar(&o.addr, "ops", "", "address at which a worker shows its health, metrics and status over HTTP, as in :9090, which is loopback; the next worker of this host takes the next port (default: nowhere)")
+	c.Flags().StringVar(&o.addr, "ops", os.Getenv(k8s.EnvOps), "address at which a worker shows its health, metrics and status over HTTP, as in :9090, which is loopback; the next worker of this host takes the next port (default: $"+k8s.EnvOps+", or nowhere)")
+	c.Flags().Lookup("ops").DefValue = ""
 	c.Flags().StringVar(&o.token, "ops-token", "", "file with the token for that, and for profiles (default: $"+ops.EnvToken+")")
 	c.Flags().StringVar(&o.log, "log", "", "write a log to standard error, as text or json (default: none)")
 	c.Flags().StringVar(&o.level, "log-level", "", "least that is logged: "+strings.Join(ops.Levels, ", ")+" (default: info)")

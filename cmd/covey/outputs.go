@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// outputs are what the programs of a launch print: rank 0's standard output goes through as it is, and everything else to standard
-// error line by line, that of other ranks behind their number. The last lines of each are kept.
+// outputs are what the programs of a launch print: the standard output of rank 0 goes through, and everything else to standard
+// error line by line, that of processes but the first behind the number that they were started as. The last lines of each are kept.
 type outputs struct {
 	first, others io.Writer
 	quiet         bool // nothing of other ranks
@@ -24,17 +24,16 @@ const (
 	longLine  = 64 << 10 // is cut
 )
 
-// of returns where a rank's output goes.
-func (o *outputs) of(rank int) (stdout, stderr io.Writer) {
+// of returns where the output of a process that is started as a rank goes. first tells whether it is rank 0 by now, nil where that
+// does not change: the first one's standard output then goes through to the byte.
+func (o *outputs) of(rank int, first func() bool) (stdout, stderr io.Writer) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	errs := &lines{o: o, rank: rank}
-	o.all = append(o.all, errs)
-	if rank == 0 {
+	errs, outs := &lines{o: o, rank: rank}, &lines{o: o, rank: rank, first: first}
+	o.all = append(o.all, errs, outs)
+	if rank == 0 && first == nil {
 		return o.first, errs
 	}
-	outs := &lines{o: o, rank: rank}
-	o.all = append(o.all, outs)
 	return outs, errs
 }
 
@@ -52,9 +51,10 @@ func (o *outputs) flush() {
 
 // lines writes whole lines of one rank.
 type lines struct {
-	o    *outputs
-	rank int
-	part []byte
+	o     *outputs
+	rank  int
+	first func() bool
+	part  []byte
 }
 
 // Write implements io.Writer. A line that has no end yet waits for it.
@@ -69,12 +69,12 @@ func (w *lines) Write(p []byte) (int, error) {
 		if at < 0 {
 			at, next = len(w.part), len(w.part)
 		}
-		w.o.line(w.rank, string(w.part[:at]))
+		w.o.line(w.rank, w.first != nil && w.first(), string(w.part[:at]))
 		w.part = append(w.part[:0], w.part[next:]...)
 	}
 }
 
-func (o *outputs) line(rank int, text string) {
+func (o *outputs) line(rank int, first bool, text string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.tail == nil {
@@ -83,6 +83,8 @@ func (o *outputs) line(rank int, text string) {
 	kept := append(o.tail[rank], text)
 	o.tail[rank] = kept[max(0, len(kept)-lastLines):]
 	switch {
+	case first:
+		fmt.Fprintf(o.first, "%s\n", text)
 	case rank == 0:
 		fmt.Fprintf(o.others, "%s\n", text)
 	case !o.quiet:

@@ -50,7 +50,7 @@ func launchCommand() *cobra.Command {
 		Short: "Run a program of yours that trains with covey's library, as so many workers",
 		Long: `Start a program as workers that train together: as processes of this host or, with --hosts, over ssh on
 others. The program is one that calls worker.Run. What its rank 0 prints is printed; what the others print
-goes to standard error behind their rank.
+goes to standard error, behind the number that they were started as.
 
 A file of hosts has a line each, as in
   node1 slots=4
@@ -213,7 +213,7 @@ func (o *programOptions) begin(ctx context.Context, f *follower) (err error) {
 			return usagef("--transport shm: %w", err)
 		}
 	}
-	if err = f.coordinate(ctx, f.base.store); err != nil {
+	if f.c, err = cluster.Coordinate(ctx, f.base.store, f.clock, f.hear); err != nil {
 		return err
 	}
 	f.start = func(rank int) (*child, error) { return o.start(f, rank) }
@@ -239,7 +239,12 @@ func (o *programOptions) begin(ctx context.Context, f *follower) (err error) {
 
 // start runs the program as a worker, here or on its host.
 func (o *programOptions) start(f *follower, rank int) (*child, error) {
-	stdout, stderr := o.outputs.of(rank)
+	id := cluster.NewID()
+	var first func() bool
+	if o.elastic {
+		first = func() bool { return f.isFirst(id) }
+	}
+	stdout, stderr := o.outputs.of(rank, first)
 	env := map[string]string{worker.EnvJoin: f.base.address(), worker.EnvRun: f.base.Run, worker.EnvTLS: o.reach.creds.dir, worker.EnvNode: o.reach.creds.node,
 		worker.EnvSeed: o.reach.seed, worker.EnvCreds: o.reach.user}
 	for _, name := range []string{worker.EnvTLS, worker.EnvSeed, worker.EnvCreds} {
@@ -248,14 +253,14 @@ func (o *programOptions) start(f *follower, rank int) (*child, error) {
 		}
 	}
 	if o.places == nil {
-		p := cluster.Program{Args: o.args, Stdout: stdout, Stderr: stderr, Token: f.base.Token, Shm: f.memory, Dir: o.chdir}
+		p := cluster.Program{Args: o.args, Stdout: stdout, Stderr: stderr, Token: f.base.Token, Shm: f.memory, Dir: o.chdir, ID: id}
 		for name, value := range env {
 			p.Env = append(p.Env, name+"="+value)
 		}
 		return here(p.Start(rank, f.clock))
 	}
 	h := o.places[rank%len(o.places)]
-	c := &child{Rank: rank, ID: cluster.NewID(), What: "on " + h.Name}
+	c := &child{Rank: rank, ID: id, What: "on " + h.Name}
 	for name, value := range map[string]string{cluster.EnvToken: f.base.Token, cluster.EnvRank: itoa(rank), cluster.EnvID: c.ID, worker.EnvElsewhere: "1"} {
 		env[name] = value
 	}
@@ -308,8 +313,9 @@ func (o *programOptions) result(f *follower) error {
 func (o *programOptions) withLast(f *follower, err error) error {
 	var b strings.Builder
 	for _, p := range f.procs {
-		if _, well := p.End(); well {
-			continue
+		_, well := p.End()
+		if fine, said := f.fine[p.ID]; said && !fine || well && !f.vanished[p.ID] {
+			continue // nothing to add
 		}
 		if last := o.outputs.last(p.Rank); last != "" {
 			fmt.Fprintf(&b, "\nthe last lines of worker %d:\n%s", p.Rank, last)

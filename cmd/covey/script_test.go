@@ -17,15 +17,16 @@ import (
 
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/worker"
 )
 
 // TestMain makes the test binary be the command, too: for the scripts, and for the workers that covey train starts from
 // its own binary.
 func TestMain(m *testing.M) {
-	if os.Getenv(cluster.EnvRank) != "" {
+	if os.Getenv(cluster.EnvRank) != "" && os.Getenv(worker.EnvJoin) == "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"covey": main})
+	testscript.Main(m, map[string]func(){"covey": main, "trainer": trainer})
 }
 
 // words are our own in the language of the scripts.

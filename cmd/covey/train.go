@@ -47,6 +47,7 @@ type trainOptions struct {
 	done     int  // the step of the checkpoint to go on from
 	made     bool // the run folder was not there before
 
+	ops       opsFlags
 	restarted bool // resume was not asked for: the folder held a run
 }
 
@@ -85,6 +86,7 @@ script says that drives covey sim, too. Links are named by ranks: 0-3, or 3-* fo
 	c.Flags().IntVar(&o.restarts, "restarts", 0, "in a run that goes on without them, how many workers that die here are started anew")
 	c.Flags().DurationVar(&o.orphan, "orphan-grace", 30*time.Second, "how long workers go on without this launcher, before they save and end")
 	o.reach.addFlags(c)
+	o.ops.addFlags(c)
 	c.Flags().StringVar(&o.faults, "faults", "", "file of faults that are to happen: a line each, as in kill 3 at step 120")
 	return c
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/covey-ml/covey/comm/faulty"
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/job"
+	"github.com/covey-ml/covey/ops"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/train"
 )
@@ -30,6 +31,7 @@ type event struct {
 	Fault      *faulty.Fired         `json:"fault,omitempty"`      // from the worker that it concerns, as Still and Ended
 	Still      *standing             `json:"still,omitempty"`
 	Ended      *lastStep             `json:"ended,omitempty"`
+	Status     *ops.Status           `json:"status,omitempty"`  // from every worker, once a second
 	Refused    string                `json:"refused,omitempty"` // who was turned away, from the worker whose door it was
 }
 
