@@ -52,7 +52,13 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 			return none, nil, err
 		}
 		defer peers.Close()
-		listens = peers.Addr()
+		if listens = peers.Addr(); g.Host != "" {
+			_, port, err := net.SplitHostPort(listens)
+			if err != nil {
+				return none, nil, err
+			}
+			listens = net.JoinHostPort(g.Host, port)
+		}
 	}
 	was := uint64(0)
 	if g.current != nil {

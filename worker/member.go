@@ -44,6 +44,7 @@ type Joining struct {
 // to be trained. Its fields may be set before Train or Meet.
 type Member struct {
 	*cluster.Worker
+	Host    string                                // by which the others reach this host; empty: by the address that the server sees
 	Timeout time.Duration                         // for one worker to wait for another; 0: a minute
 	Around  func(comm.Group) (comm.Group, error)  // what goes around each group; nil: nothing
 	Refused func(text string)                     // hears of strangers who were turned away; nil: nobody does

@@ -279,12 +279,11 @@ func (f *follower) event(s cluster.Said) {
 // gone takes the end of a worker. f.mu is held.
 func (f *follower) gone(m cluster.Member) {
 	delete(f.members, m.ID)
-	if m.Code != diedCode {
-		f.fine[m.ID] = m.Code == exitDone && m.Error == ""
+	if f.silent(m) {
+		return
 	}
-	rank, ok := f.names[m.ID]
-	if !ok && m.Want != nil {
-		rank, ok = *m.Want, true
+	if m.State == cluster.Ended && m.Code != diedCode {
+		f.fine[m.ID] = m.Code == exitDone && m.Error == ""
 	}
 	switch {
 	case m.Code == exitDone && (m.Error == "" || f.elastic):
@@ -300,6 +299,20 @@ func (f *follower) gone(m cluster.Member) {
 		f.follow(!f.interrupted)
 		return // how it died is known
 	}
+	f.failed(m)
+}
+
+// rankOf is a worker's rank in the newest generation that had it, or the one that it was started as.
+func (f *follower) rankOf(m cluster.Member) (rank int, ok bool) {
+	if rank, ok = f.names[m.ID]; !ok && m.Want != nil {
+		return *m.Want, true
+	}
+	return rank, ok
+}
+
+// failed takes the end of a worker that went wrong. f.mu is held.
+func (f *follower) failed(m cluster.Member) {
+	rank, ok := f.rankOf(m)
 	if !f.elastic || f.current == nil || weight(m.Code) > weight(exitLost) {
 		f.follow(true)
 	}
@@ -436,8 +449,15 @@ func (f *follower) ended(p *child) {
 			}
 			f.replace(p.Rank)
 		}
-	} else if f.alien { // its last word may be on its way
-		f.clock.Go(func() { f.vanish(p, how) })
+	}
+	if f.alien && !p.Died() && f.current != nil { // its last word may be on its way
+		f.clock.Go(func() {
+			f.clock.Sleep(f.over, lastWord)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.vanish(p)
+			f.check()
+		})
 	}
 	if f.alien && well && f.current == nil && f.members[p.ID] == nil && f.early == nil && !f.closing {
 		f.early = &codedError{fmt.Errorf("worker %d ended without having taken part: does the program call worker.Run?", p.Rank), exitFailed}
@@ -446,22 +466,54 @@ func (f *follower) ended(p *child) {
 	f.check()
 }
 
-// vanish takes a program that has exited without a last word for lost.
-func (f *follower) vanish(p *child, how string) {
-	f.clock.Sleep(f.over, time.Second)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.members[p.ID] == nil {
+// lastWord is how long the last word of a worker may take to come.
+const lastWord = time.Second
+
+// vanish takes a program that has exited without a last word for lost. f.mu is held.
+func (f *follower) vanish(p *child) {
+	if _, said := f.fine[p.ID]; said || f.vanished[p.ID] {
+		return
+	}
+	if _, joined := f.names[p.ID]; !joined {
 		return
 	}
 	f.vanished[p.ID] = true
 	delete(f.members, p.ID)
+	how, _ := p.End()
 	f.clock.Go(func() { f.c.Dead(p.ID, how, diedCode) })
 	if !f.elastic || f.end != nil {
 		f.follow(!f.interrupted && f.end == nil)
 	}
 	f.replace(p.Rank)
-	f.check()
+}
+
+// silent takes the end of a worker that has not said how it ended: a program that exited tells that by its process. f.mu is held.
+func (f *follower) silent(m cluster.Member) bool {
+	at := slices.IndexFunc(f.procs, func(p *child) bool { return p.ID == m.ID })
+	if !f.alien || m.State == cluster.Ended || at < 0 {
+		return false
+	}
+	p := f.procs[at]
+	f.clock.Go(func() {
+		ended, cancel := f.clock.WithTimeout(f.over, lastWord)
+		defer cancel()
+		select {
+		case <-p.Ended():
+		case <-ended.Done():
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		select {
+		case <-p.Ended():
+			if !p.Died() { // else that is known
+				f.vanish(p)
+			}
+		default:
+			f.failed(m)
+		}
+		f.check()
+	})
+	return true
 }
 
 // lost lists the workers of this host that died, and those that had to be killed, in words.

@@ -80,6 +80,13 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 		m.Fail(err, exitUsage)
 		return err
 	}
+	at, err := startedAs() // a launcher of ours may itself have been started by another
+	if err != nil {
+		return err
+	}
+	if at != nil {
+		m.Host = at.Host
+	}
 	alone := !launched && o.place == nil
 	if alone {
 		fmt.Fprintf(c.ErrOrStderr(), "joined\n")
@@ -111,6 +118,9 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 		m.Fail(err, exitDone)
 		if alone {
 			fmt.Fprintf(c.ErrOrStderr(), "%v\n", err)
+		}
+		if o.place != nil && errors.Is(err, worker.ErrLeft) { // who started it may start another in its place
+			return &saidError{err, exitInterrupted}
 		}
 		return nil
 	case errors.As(err, &told), errors.Is(err, cluster.ErrCalledOff):
