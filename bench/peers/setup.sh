@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
-all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid flower fidelity)
+all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid flower fidelity shapes elastic)
 names=("$@")
 ((${#names[@]})) || names=("${all[@]}")
 
@@ -29,7 +29,7 @@ have() { dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'install ok ins
 want() { for p in "$@"; do have "$p" || need+=("$p"); done; }
 want gcc libc6-dev python3 python3-venv
 if wants allreduce-shm allreduce-tcp; then want openmpi-bin libopenmpi-dev mpich libmpich-dev; fi
-if wants products step accuracy allreduce-tcp compress flower; then want python3-torch libopenblas0-pthread; fi
+if wants products step accuracy allreduce-tcp compress flower elastic; then want python3-torch libopenblas0-pthread; fi
 if wants products; then want libdnnl-dev; fi
 if wants logistic; then want liblinear-tools; fi
 if wants link compress fidelity; then want iproute2; fi
