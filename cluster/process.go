@@ -61,6 +61,7 @@ type Program struct {
 	Dir            string    // to run in; empty: this process's
 	Env            []string  // KEY=VALUE, beside what this process has
 	Stdout, Stderr io.Writer // nil: nowhere
+	ID             string    // see Process; empty: a new one
 	Token          string
 	Shm            *os.File // inherited; nil: none
 }
@@ -68,7 +69,10 @@ type Program struct {
 // Start runs a worker. It lives in a process group of its own, so that a Ctrl-C on the terminal reaches only the launcher,
 // which passes it on in order.
 func (w Program) Start(rank int, clock comm.Clock) (*Process, error) {
-	p := &Process{Rank: rank, ID: NewID(), cmd: exec.Command(w.Args[0], w.Args[1:]...), ended: make(chan struct{})}
+	p := &Process{Rank: rank, ID: w.ID, cmd: exec.Command(w.Args[0], w.Args[1:]...), ended: make(chan struct{})}
+	if p.ID == "" {
+		p.ID = NewID()
+	}
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = w.Dir, w.Stdout, w.Stderr
 	p.cmd.WaitDelay = time.Second // for children of its own that hold what it writes to
 	for _, v := range os.Environ() {
