@@ -134,14 +134,16 @@ func (c *Coordinator) Start(ctx context.Context, r Run, want int) error {
 	return putJSON(ctx, c.store, keyRun, r)
 }
 
-// Living returns the run that the store holds, and how many of its workers say that they live, as soon as all have that may; at the
-// end of ctx, how many have by then, and how many may live all the same. The run is nil when there is none, or when it is over.
-func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int) {
+// Living returns the run that the store holds, how many of its workers say that they live, and how many may live all the same: as
+// soon as all have spoken that may live, or some have and the others had time to; at the end of ctx at the latest. The run is nil
+// when there is none, or when it was stopped. done says that it has come to its end, with a report.
+func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int, done bool) {
 	since := c.clock.Now()
 	for {
 		c.see.mu.Lock()
-		known, run, over := c.see.known, c.see.run, c.see.end != nil || c.see.stop || c.see.ended != nil
-		living, silent := 0, 0
+		known, stopped := c.see.known, c.see.stop || c.see.ended != nil
+		run, done = c.see.run, c.see.end != nil
+		living, silent = 0, 0
 		for _, m := range c.see.members {
 			switch {
 			case m.State == Ended || vanished(m.Member):
@@ -153,13 +155,15 @@ func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int)
 		}
 		c.see.mu.Unlock()
 		switch {
-		case over, known && run == nil:
-			return nil, 0, 0
-		case known && silent == 0:
-			return run, living, 0
+		case known && done:
+			return run, living, silent, true
+		case known && run == nil, stopped:
+			return nil, 0, 0, false
+		case known && silent == 0, living > 0 && c.clock.Now() > since+3*beat:
+			return run, living, silent, false
 		}
-		if c.see.wait(ctx, 0) != nil {
-			return run, living, silent
+		if c.see.wait(ctx, c.clock.Now()+beat) != nil {
+			return run, living, silent, false
 		}
 	}
 }

@@ -170,18 +170,22 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	if err = f.coordinate(ctx, f.base.store); err != nil {
 		return leave(err)
 	}
-	run, living, silent := f.c.Living(look)
-	if silent > 0 && living == 0 {
+	run, living, silent, done := f.c.Living(look)
+	if silent > 0 && living == 0 && !done {
 		f.c.Close()
 		f.base.close()
 		return false, usagef("%s of %s may be at work and did not answer within %v: end them, or try again", count(silent, "worker"), j.Run, lookFor)
 	}
-	if run == nil || living == 0 {
+	if run == nil || living == 0 && !done {
 		f.c.Close()
 		f.c = nil
 		return leave(nil)
 	}
-	f.w.say("%s of %s are at work: following them", count(living, "worker"), j.Run)
+	if done {
+		f.w.say("%s has come to its end", j.Run)
+	} else {
+		f.w.say("%s of %s are at work: following them", count(living, "worker"), j.Run)
+	}
 	f.start = f.own(o.workerArgs(f.base))
 	return true, nil
 }
