@@ -14,6 +14,9 @@ integration: ## what needs more than Go; installs it (Debian, as root)
 	COVEY_NOASM=1 go test -count=1 -short ./vec ./model/... ./optim
 	go test -count=1 -timeout 40m -tags integration,s3 ./ckpt ./optim ./model ./integration
 
+chaos: ## a hundred runs on real processes, to each of which a few things happen; half an hour
+	COVEY_CHAOS="$${COVEY_CHAOS:-100}" go test -count=1 -timeout 90m -tags integration -run 'TestChaos$$' -v ./integration
+
 bench: ## compare with other systems, and write BENCHMARKS.md; installs them (Debian, as root); two hours
 	./bench/peers/setup.sh
 	"$${XDG_CACHE_HOME:-$$HOME/.cache}/covey-python/bin/python3" bench/peers/run.py all
@@ -25,4 +28,4 @@ fidelity: ## predicted and measured step times of the simulator (Debian, as root
 generate: ## the assembly of vec, from vec/gen
 	go generate ./vec
 
-.PHONY: build test integration bench fidelity generate
+.PHONY: build test integration chaos bench fidelity generate

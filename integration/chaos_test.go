@@ -241,6 +241,21 @@ func (r *chaosRun) join() {
 	r.mu.Unlock()
 }
 
+// recovers waits for a step after the one that was seen last, and returns how long that took.
+func (r *chaosRun) recovers(step int, end time.Time) time.Duration {
+	from := time.Now()
+	for r.step() <= step+1 && time.Now().Before(end) { // one may have been under way
+		time.Sleep(2 * time.Millisecond)
+	}
+	return time.Since(from)
+}
+
+// chaosSum is what all runs come to.
+type chaosSum struct {
+	events    map[string]int
+	recovered []time.Duration // from the kill of a worker to the next step but one, as it is seen on disk
+}
+
 // stacks has the workers that are there say where they stand.
 func (r *chaosRun) stacks() {
 	for _, pid := range r.living() {
@@ -250,7 +265,7 @@ func (r *chaosRun) stacks() {
 }
 
 // chaos trains while things happen, and checks what must be true in the end.
-func chaos(t *testing.T, seed uint64, calm map[string]result) {
+func chaos(t *testing.T, seed uint64, calm map[string]result, sum *chaosSum) {
 	draw := rand.New(rand.NewPCG(seed, 0))
 	j := chaosJobs[draw.IntN(len(chaosJobs))]
 	var events []chaosEvent
@@ -284,9 +299,14 @@ func chaos(t *testing.T, seed uint64, calm map[string]result) {
 			say("stuck at step %d", r.step())
 			return
 		}
-		if r.step() >= events[0].step {
-			happened = append(happened, fmt.Sprintf("after step %d: %s", r.step(), r.happen(events[0].what)))
+		if step := r.step(); step >= events[0].step {
+			what := r.happen(events[0].what)
+			happened = append(happened, fmt.Sprintf("after step %d: %s", step, what))
+			sum.events[what]++
 			events = events[1:]
+			if what == kill {
+				sum.recovered = append(sum.recovered, r.recovers(step, end))
+			}
 			continue
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -405,8 +425,14 @@ func TestChaos(t *testing.T) {
 		folder := filepath.Join(t.TempDir(), "calm")
 		calm[j.name] = train(t, append(chaosArgs(j, folder)[1:], "--transport", "inproc", "--timeout", "1m")...)
 	}
+	sum := &chaosSum{events: map[string]int{}}
 	for i := range n {
 		seed := first + uint64(i)
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { chaos(t, seed, calm) })
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { chaos(t, seed, calm, sum) })
+	}
+	slices.Sort(sum.recovered)
+	t.Logf("%d runs from seed %d; %v", n, first, sum.events)
+	if k := len(sum.recovered); k > 0 {
+		t.Logf("from a kill to the next step but one: median %v, longest %v", sum.recovered[k/2], sum.recovered[k-1])
 	}
 }
