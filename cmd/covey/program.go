@@ -24,6 +24,7 @@ import (
 // programOptions is one call of covey launch.
 type programOptions struct {
 	workers   int
+	join      int // of the workers, how many somebody starts elsewhere
 	min, max  int
 	restarts  int
 	wait      time.Duration
@@ -67,6 +68,7 @@ connection and stands on no command line, and when the connection ends so does t
 	f.SortFlags = false
 	f.SetInterspersed(false)
 	f.IntVarP(&o.workers, "workers", "n", 0, "workers (default: as many as --hosts has slots, or 2)")
+	f.IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere, as it says then")
 	f.IntVar(&o.min, "min-workers", 0, "go on while so many workers are left (default: all of them, or the run ends)")
 	f.IntVar(&o.max, "max-workers", 0, "let others join while it runs, up to so many (default: --workers)")
 	f.IntVar(&o.restarts, "restarts", 0, "in a run that goes on without them, how many workers that die are started anew")
@@ -115,6 +117,8 @@ func (o *programOptions) check(c *cobra.Command, args []string) error {
 	switch {
 	case o.workers < 1:
 		return usagef("-n %d: expected one worker or more", o.workers)
+	case o.join < 0 || o.join >= o.workers:
+		return usagef("--join %d of %d workers: at least one is started by this command", o.join, o.workers)
 	case o.min < 0 || o.min > o.workers:
 		return usagef("--min-workers %d of %d workers: expected 1 to %d", o.min, o.workers, o.workers)
 	case o.max < o.workers:
@@ -126,14 +130,14 @@ func (o *programOptions) check(c *cobra.Command, args []string) error {
 	}
 	if all != nil {
 		var err error
-		if o.places, err = hosts.Spread(all, o.workers); err != nil {
+		if o.places, err = hosts.Spread(all, o.workers-o.join); err != nil {
 			return &usageError{err}
 		}
 		if err := o.checkHosts(given); err != nil {
 			return err
 		}
 	}
-	fixed := all == nil && !o.elastic
+	fixed := all == nil && !o.elastic && o.join == 0
 	switch {
 	case o.transport == "" && fixed && shm.Available() == nil:
 		o.transport = job.Shm
@@ -179,14 +183,14 @@ func (o *programOptions) run(c *cobra.Command, args []string) error {
 	defer end()
 	w := newWatcher(c.ErrOrStderr(), o.quiet)
 	f := newFollower(over, w)
-	f.elastic, f.restarts, f.alien, f.local = o.elastic, o.restarts, true, o.workers
+	f.elastic, f.restarts, f.alien, f.local = o.elastic, o.restarts, true, o.workers-o.join
 	o.outputs = &outputs{first: c.OutOrStdout(), others: c.ErrOrStderr(), quiet: o.quiet}
 	defer f.close()
 	if err := o.begin(c.Context(), f); err != nil {
 		return err
 	}
 	defer worker.OnSignals(f.interrupt)()
-	for r := range o.workers {
+	for r := range f.local {
 		if err := f.spawn(r); err != nil {
 			return &usageError{err}
 		}
@@ -217,7 +221,7 @@ func (o *programOptions) begin(ctx context.Context, f *follower) (err error) {
 		return err
 	}
 	f.start = func(rank int) (*child, error) { return o.start(f, rank) }
-	here := o.workers
+	here := f.local
 	if o.places != nil {
 		here = 0
 		for _, h := range o.places { // what a host shares out: hosts with other numbers of slots say so with Threads
@@ -226,15 +230,27 @@ func (o *programOptions) begin(ctx context.Context, f *follower) (err error) {
 			}
 		}
 	}
-	if o.max > o.workers {
-		token := ""
-		if f.base.Token != "" {
-			token = fmt.Sprintf("%s=%s ", cluster.EnvToken, f.base.Token)
-		}
-		f.w.say("others may join: %s%s=%s %s=%s %s", token, worker.EnvJoin, f.base.address(), worker.EnvRun, f.base.Run, strings.Join(o.args, " "))
+	wait := startUp
+	switch {
+	case o.join > 0:
+		wait = joinWait
+		f.w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(f.base))
+	case o.max > o.workers:
+		f.w.say("others may join: %s", o.invitation(f.base))
 	}
 	return f.c.Start(ctx, cluster.Run{Job: worker.Program, Local: here, Elastic: o.elastic, Orphan: o.orphan,
-		Limits: cluster.Limits{Min: o.min, Max: o.max, Meet: startUp, Wait: o.wait, Patience: o.timeout}}, o.workers)
+		Limits: cluster.Limits{Min: o.min, Max: o.max, Meet: wait, Wait: o.wait, Patience: o.timeout}}, o.workers)
+}
+
+// invitation is what somebody types who joins.
+func (o *programOptions) invitation(b *base) string {
+	words := []string{worker.EnvJoin + "=" + b.address(), worker.EnvRun + "=" + b.Run}
+	if b.Token != "" {
+		words = append(words, cluster.EnvToken+"="+b.Token)
+	} else if o.reach.creds.dir != "" {
+		words = append(words, worker.EnvTLS+"=DIR")
+	}
+	return strings.Join(append(words, o.args...), " ")
 }
 
 // start runs the program as a worker, here or on its host.
