@@ -183,16 +183,19 @@ func vanished(m Member) bool {
 	return errors.Is(err, os.ErrNotExist)
 }
 
-// Open is how many members have not ended, as far as is known.
-func (c *Coordinator) Open() (n int) {
+// Open tells whether members have not ended, or may not have, as far as is known.
+func (c *Coordinator) Open() bool {
 	c.see.mu.Lock()
 	defer c.see.mu.Unlock()
+	if !c.see.known {
+		return true
+	}
 	for _, m := range c.see.view(0).Members {
 		if m.State != Ended && m.Ago <= silence && !vanished(m.Member) {
-			n++
+			return true
 		}
 	}
-	return n
+	return false
 }
 
 // Run waits until the store says what the run is.

@@ -333,7 +333,7 @@ func (f *follower) check() {
 	if f.finished || len(f.members) > 0 || !f.met && len(f.procs) == 0 || len(f.procs) < f.local && !f.closing {
 		return
 	}
-	if !f.forced && (f.c == nil || f.c.Open() > 0) { // news of some is still to come
+	if !f.forced && (f.c == nil || f.c.Open()) { // news of some is still to come
 		return
 	}
 	for _, p := range f.procs {
