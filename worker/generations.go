@@ -47,17 +47,18 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 	var peers *tcp.Listener
 	listens := ""
 	if g.shm < 0 {
+		at, told := meetAt(g.host, g.Host, g.tls != nil)
 		var err error
-		if peers, err = tcp.Listen(ctx, net.JoinHostPort(g.host, "0"), g.tls); err != nil {
+		if peers, err = tcp.Listen(ctx, net.JoinHostPort(at, "0"), g.tls); err != nil {
 			return none, nil, err
 		}
 		defer peers.Close()
-		if listens = peers.Addr(); g.Host != "" {
+		if listens = peers.Addr(); told != "" {
 			_, port, err := net.SplitHostPort(listens)
 			if err != nil {
 				return none, nil, err
 			}
-			listens = net.JoinHostPort(g.Host, port)
+			listens = net.JoinHostPort(told, port)
 		}
 	}
 	was := uint64(0)
@@ -96,6 +97,20 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 		out.Gone = append(out.Gone, name+": "+l.How)
 	}
 	return out, group, nil
+}
+
+// meetAt says at which of its addresses a worker listens for the others, and which host it tells them, empty: that address. seen is
+// the address that it has from where the run's server is, and host what the others call it. Who is beside the server sees itself by a
+// loopback address, where nobody else would find it. Without certificates all are on loopback, whatever a host is called.
+func meetAt(seen, host string, certified bool) (listen, told string) {
+	loops := func(h string) bool { return cluster.Loopback(net.JoinHostPort(h, "0")) }
+	switch {
+	case host == "" || !certified || loops(host):
+		return seen, ""
+	case loops(seen):
+		return "", host
+	}
+	return seen, host
 }
 
 // connect meets the others of the current generation, peers being where it listens for them; nil where they share memory.

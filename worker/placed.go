@@ -32,6 +32,14 @@ func Listen(p *place.Place) string {
 // Address is where the others look for it.
 func Address(p *place.Place) string { return net.JoinHostPort(p.Address, strconv.Itoa(p.Port)) }
 
+// Host is by which name or address the others reach the host of one of a launcher's processes; empty: that is not known.
+func Host(p *place.Place) string {
+	if p.Host == "" && p.Rank == 0 {
+		return p.Address
+	}
+	return p.Host
+}
+
 // RunName makes of what something is called a name for a run that servers take.
 func RunName(name, end string) string {
 	return strings.Map(func(c rune) rune {
@@ -127,6 +135,7 @@ func (o *options) placed(ctx context.Context, c train.Config, p *place.Place) (*
 		return nil, err
 	}
 	defer m.Close()
+	m.Host = Host(p)
 	r, err := o.take(ctx, c, m, max(1, p.LocalSize))
 	if head != nil {
 		head.wait(ctx, m.ID)

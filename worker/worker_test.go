@@ -276,6 +276,25 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
+func TestMeetAt(t *testing.T) {
+	for _, c := range []struct {
+		seen, host   string
+		certified    bool
+		listen, told string
+	}{
+		{"10.0.0.1", "", true, "10.0.0.1", ""},
+		{"10.0.0.1", "node1", true, "10.0.0.1", "node1"},
+		{"127.0.0.1", "node1", true, "", "node1"},
+		{"::1", "10.0.0.1", true, "", "10.0.0.1"},
+		{"127.0.0.1", "node1", false, "127.0.0.1", ""},
+		{"127.0.0.1", "127.0.0.1", true, "127.0.0.1", ""},
+	} {
+		if listen, told := meetAt(c.seen, c.host, c.certified); listen != c.listen || told != c.told {
+			t.Errorf("%+v: listens at %q and tells %q", c, listen, told)
+		}
+	}
+}
+
 func TestExitCode(t *testing.T) {
 	for want, errs := range map[int][]error{
 		0:   {nil, ErrLeft, cluster.ErrSpare},

@@ -85,7 +85,7 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 		return err
 	}
 	if at != nil {
-		m.Host = at.Host
+		m.Host = worker.Host(at)
 	}
 	alone := !launched && o.place == nil
 	if alone {
