@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -154,5 +155,35 @@ func TestTorchrunTrains(t *testing.T) {
 			return env
 		}, append([]string{covey}, launched...)...)
 		checkLaunched(t, fmt.Sprintf("torchrun's environment (local ranks: %v)", local), 4, "tcp", filepath.Join(dir, "run"), out)
+	}
+}
+
+// Beyond loopback the processes show each other certificates, which are for the address by which the first is known and no other.
+func TestTorchrunTrainsBeyondLoopback(t *testing.T) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := ""
+	for _, a := range addrs {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.To4() != nil && !ip.IP.IsLoopback() {
+			at = ip.IP.String()
+		}
+	}
+	if at == "" {
+		t.Fatal("this host has no address but loopback")
+	}
+	certs := filepath.Join(t.TempDir(), "certs")
+	must(t, covey, "ca", "init", certs)
+	must(t, covey, "ca", "issue", certs, "here", at)
+	program, alone := everywhere(t)
+	port := freePorts(t, 1)[0]
+	env := func(rank int) []string {
+		return []string{fmt.Sprintf("RANK=%d", rank), "WORLD_SIZE=3", "MASTER_ADDR=" + at, fmt.Sprintf("MASTER_PORT=%d", port), "COVEY_TLS=" + certs}
+	}
+	out, dir := rankedRun(t, 3, env, append([]string{covey}, append(launched[:len(launched):len(launched)], "--tls", certs)...)...)
+	checkLaunched(t, "torchrun's environment beyond loopback", 3, "tcp", filepath.Join(dir, "run"), out)
+	if out, _ := rankedRun(t, 3, env, program); string(out) != alone {
+		t.Errorf("a program prints %q, alone %q", out, alone)
 	}
 }

@@ -123,7 +123,6 @@ func (o *options) placed(ctx context.Context, c train.Config, p *place.Place) (*
 			return nil, err
 		}
 		defer head.close()
-		a.Servers = []string{head.server.Addr()}
 	}
 	store, err := open(ctx, a, PlacedRun(p))
 	if err != nil {
@@ -177,7 +176,6 @@ func (l *lead) start(ctx context.Context, p *place.Place, a cluster.Access, run 
 	if l.server, err = cluster.Serve(cluster.ServerConfig{Listen: Listen(p), Token: a.Token, TLS: a.TLS}); err != nil {
 		return err
 	}
-	a.Servers = []string{l.server.Addr()}
 	ctx, done := l.clock.WithTimeout(ctx, startUp)
 	defer done()
 	if l.store, err = cluster.Create(ctx, a, PlacedRun(p), l.clock); err != nil {

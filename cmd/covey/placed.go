@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/cluster/place"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/comm/mpi"
@@ -49,16 +50,19 @@ func (o *trainOptions) placed(j *job.Job, p *place.Place) error {
 	j.Transport = job.TCP
 	o.join = p.Size - 1
 	if o.reach.nats == "" {
-		o.listen = worker.Listen(p)
+		o.listen, o.reach.told = worker.Listen(p), worker.Address(p)
 	}
 	return nil
 }
 
 // joinPlaced takes part as one of the others.
 func (o *trainOptions) joinPlaced(c *cobra.Command, p *place.Place) error {
-	token, err := worker.Token(p)
-	if err != nil {
-		return &usageError{err}
+	token := os.Getenv(cluster.EnvToken)
+	if token == "" && o.reach.creds.dir == "" { // else certificates say who may
+		var err error
+		if token, err = worker.Token(p); err != nil {
+			return &usageError{err}
+		}
 	}
 	at, run := worker.Address(p), ""
 	if o.reach.nats != "" {

@@ -21,6 +21,7 @@ type reach struct {
 	nats  string
 	seed  string
 	user  string
+	told  string // the address of this process's own server, as others know it; empty: where it listens
 }
 
 func (r *reach) addFlags(c *cobra.Command) {
@@ -106,6 +107,9 @@ func (r *reach) meetingPlace(ctx context.Context, listen, token, run, dir string
 			return nil, &usageError{err}
 		}
 		b.Servers, b.Embedded = []string{b.server.Addr()}, true
+		if r.told != "" {
+			b.Servers[0] = r.told
+		}
 	}
 	a, err := r.access(b.Servers, b.Token)
 	if err == nil {
