@@ -34,6 +34,9 @@ type News struct {
 	Want   int         // how many workers there should be, from now on
 }
 
+// lastWord is how long the word of a process that has ended may be on its way.
+const lastWord = 2 * beat
+
 // silence is how long a member may be silent before its coordinator takes it for dead.
 const silence = 15 * time.Second
 
@@ -85,7 +88,7 @@ func (c *Coordinator) follow(ctx context.Context, tell func(News)) {
 		c.see.mu.Lock()
 		v := c.see.view(0)
 		for _, m := range v.Members {
-			dead := m.State == Ended || m.Ago > silence || vanished(m.Member)
+			dead := m.State == Ended || m.Ago > silence || m.Ago > lastWord && vanished(m.Member)
 			if !joined[m.ID] {
 				joined[m.ID] = true
 				all = append(all, News{Joined: &m.Member})
@@ -191,7 +194,7 @@ func (c *Coordinator) Open() bool {
 		return true
 	}
 	for _, m := range c.see.view(0).Members {
-		if m.State != Ended && m.Ago <= silence && !vanished(m.Member) {
+		if m.State != Ended && m.Ago <= silence && !(m.Ago > lastWord && vanished(m.Member)) {
 			return true
 		}
 	}
