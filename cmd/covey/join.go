@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -284,8 +285,9 @@ func (w *joined) watched(ctx context.Context, j *job.Job) (m *ops.Meter, off fun
 		log.Warn("the generation is over", "why", why.Error())
 	}
 	w.m.Sits = func(g *cluster.Generation, rank int) {
-		lo, hi := comm.NewTree(j.Microshards, len(g.Seats)).Run(comm.Rank(rank))
-		m.Sit(ops.Seat{Generation: g.Number, Rank: rank, Workers: len(g.Seats), Own: hi - lo, Of: j.Microshards})
+		leaves := cmp.Or(j.Microshards, len(g.Seats)) // a closed form needs none
+		lo, hi := comm.NewTree(leaves, len(g.Seats)).Run(comm.Rank(rank))
+		m.Sit(ops.Seat{Generation: g.Number, Rank: rank, Workers: len(g.Seats), Own: hi - lo, Of: leaves})
 		log.Info("a generation begins", "workers", len(g.Seats), "why", g.Why)
 	}
 	ctx, cancel := context.WithCancel(ctx)
