@@ -269,10 +269,7 @@ func (r *run) booksOf(ctx context.Context, c recollection, from shot, mine, behi
 			r.used(now, from, c.Step-1, leaf)
 		}
 	}
-	if _, err := comm.GatherBytes(ctx, r.g, now.encode(), func(_, came []byte) ([]byte, error) {
-		err := now.merge(came)
-		return now.encode(), err
-	}); err != nil {
+	if err := r.gatherBooks(ctx, now); err != nil {
 		return nil, err
 	}
 	var b []byte

@@ -94,10 +94,11 @@ func (r *run) snapshot(ctx context.Context, quiet bool) error {
 	if r.step > r.since { // all have come here: two of this generation are enough
 		keep = slices.DeleteFunc(keep, func(o *shot) bool { return o.gen != s.gen })
 	}
-	old := &shot{own: newSampleSet(r.books.own.n)} // whose memory is free
+	var old *shot // whose memory is free
 	if len(keep) > 1 && r.step > r.since {
-		old = keep[1]
-		keep = keep[:1]
+		old, keep = keep[1], keep[:1]
+	} else {
+		old = &shot{own: newSampleSet(r.books.own.n)}
 	}
 	s.x = append(old.x[:0], s.x...)
 	for i := range s.state {

@@ -410,21 +410,12 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 
 // audit brings the sample books of all to rank 0, which checks them and tells everybody what it found.
 func (r *run) audit(ctx context.Context) (exactly bool, missing, repeated []int, err error) {
-	var now *sampleSet // used in this generation, by this worker and those below it in the tree
-	switch {
-	case comm.IsHollow(r.g): // samples are not handed out
+	if comm.IsHollow(r.g) { // samples are not handed out
 		return false, nil, nil, nil
-	case alone(r.g):
-		now = r.books.own.clone()
-	default:
-		now = r.books.own.clone()
-		_, err := comm.GatherBytes(ctx, r.g, now.encode(), func(_, came []byte) ([]byte, error) {
-			err := now.merge(came)
-			return now.encode(), err
-		})
-		if err != nil {
-			return false, nil, nil, err
-		}
+	}
+	now := r.books.own.clone()
+	if err := r.gatherBooks(ctx, now); err != nil {
+		return false, nil, nil, err
 	}
 	var found struct {
 		Exactly           bool
@@ -436,6 +427,18 @@ func (r *run) audit(ctx context.Context) (exactly bool, missing, repeated []int,
 	}
 	found, err = tell(ctx, r.g, found, nil)
 	return found.Exactly, found.Missing, found.Repeated, err
+}
+
+// gatherBooks adds to what a worker used what those below it in the tree did: on rank 0, all.
+func (r *run) gatherBooks(ctx context.Context, now *sampleSet) error {
+	if alone(r.g) {
+		return nil
+	}
+	_, err := comm.GatherBytes(ctx, r.g, now.encode(), func(_, came []byte) ([]byte, error) {
+		err := now.merge(came)
+		return now.encode(), err
+	})
+	return err
 }
 
 // finite tells whether the parameters are numbers that a checkpoint may hold.
