@@ -49,21 +49,32 @@ func start() (*environment, *place.Place, error) {
 		}
 		return nil, p, nil
 	}
-	e := &environment{run: os.Getenv(EnvRun), id: os.Getenv(cluster.EnvID), rank: -1, shm: -1, elsewhere: os.Getenv(EnvElsewhere) != ""}
+	rank, id, shm, err := Launched()
+	if err != nil {
+		return nil, nil, err
+	}
+	e := &environment{run: os.Getenv(EnvRun), id: id, rank: rank, shm: shm, elsewhere: os.Getenv(EnvElsewhere) != ""}
 	e.access = cluster.Access{Servers: Servers(os.Getenv(EnvJoin)), Token: os.Getenv(cluster.EnvToken), Seed: os.Getenv(EnvSeed), Credentials: os.Getenv(EnvCreds)}
 	if len(e.access.Servers) == 0 {
 		return nil, nil, fmt.Errorf("%s is %q, expected HOST:PORT", EnvJoin, os.Getenv(EnvJoin))
 	}
-	for name, to := range map[string]*int{cluster.EnvRank: &e.rank, cluster.EnvShm: &e.shm} {
+	return e, nil, nil
+}
+
+// Launched is what a launcher of ours told this process: the rank that it was started as, by which the others know it, and the
+// descriptor of the memory that it shares with them. Rank and descriptor are -1 when it told none.
+func Launched() (rank int, id string, shm int, err error) {
+	rank, shm = -1, -1
+	for name, to := range map[string]*int{cluster.EnvRank: &rank, cluster.EnvShm: &shm} {
 		if text := os.Getenv(name); text != "" {
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 0 {
-				return nil, nil, fmt.Errorf("%s is %.40q, expected a whole number from 0", name, text)
+				return -1, "", -1, fmt.Errorf("%s is %.40q, expected a whole number from 0", name, text)
 			}
 			*to = n
 		}
 	}
-	return e, nil, nil
+	return rank, os.Getenv(cluster.EnvID), shm, nil
 }
 
 // Servers are those of a list as users write it.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -135,11 +134,8 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 
 // joining is as what a launcher of ours started this process: rank -1 when none did.
 func (o *joinOptions) joining() (j worker.Joining, err error) {
-	if j.Rank, j.ID, err = started(); err != nil {
-		return j, err
-	}
-	if j.Shm, err = shmFile(); err != nil {
-		return j, err
+	if j.Rank, j.ID, j.Shm, err = worker.Launched(); err != nil {
+		return j, &usageError{err}
 	}
 	j.Wait = joinWait
 	j.TLS, err = o.reach.creds.load()
@@ -266,9 +262,9 @@ func (w *joined) watched(ctx context.Context, j *job.Job) (m *ops.Meter, off fun
 	if err != nil {
 		return nil, nil, err
 	}
-	number, _, err := started()
+	number, _, _, err := worker.Launched()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &usageError{err}
 	}
 	if w.o.place != nil {
 		number = w.o.place.LocalRank
@@ -304,17 +300,4 @@ func (w *joined) watched(ctx context.Context, j *job.Job) (m *ops.Meter, off fun
 			s.Close()
 		}
 	}, nil
-}
-
-// shmFile is the descriptor of the memory that this process shares with others, -1 when there is none.
-func shmFile() (int, error) {
-	text := os.Getenv(cluster.EnvShm)
-	if text == "" {
-		return -1, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return -1, usagef("%s is %q, expected a descriptor", cluster.EnvShm, text)
-	}
-	return n, nil
 }

@@ -142,7 +142,7 @@ func runName(folder string) string {
 	return worker.RunName(filepath.Base(folder), "-"+cluster.NewID()[:6])
 }
 
-// join reaches a run as a worker that was started by a launcher or by hand.
+// open reaches a run as a worker that was started by a launcher or by hand.
 func (o *joinOptions) open(ctx context.Context, addr string) (cluster.Store, error) {
 	o.reach.nats = addr
 	servers := o.reach.servers()
@@ -168,23 +168,4 @@ func (o *joinOptions) open(ctx context.Context, addr string) (cluster.Store, err
 		return nil, &usageError{err}
 	}
 	return store, nil
-}
-
-// started is what a launcher told this process: the rank that it was started as, -1 for one that somebody started by hand.
-func started() (rank int, id string, err error) {
-	r := os.Getenv(cluster.EnvRank)
-	if r == "" {
-		return -1, "", nil
-	}
-	if rank, err = parseRank(r); err != nil {
-		return -1, "", err
-	}
-	return rank, os.Getenv(cluster.EnvID), nil
-}
-
-func parseRank(text string) (rank int, err error) {
-	if _, err = fmt.Sscanf(text, "%d", &rank); err != nil || rank < 0 {
-		return -1, usagef("%s is %q, expected a number", cluster.EnvRank, text)
-	}
-	return rank, nil
 }
