@@ -65,7 +65,7 @@ type notice struct {
 	members  map[string]*heard
 	back     time.Duration // when the store was last out of reach
 	ended    error         // of the watch
-	hook     func()        // after each change, with mu held; may be nil
+	hook     func()        // after each change but a sign of life, with mu held; may be nil
 }
 
 // heard is a member's record and when it came.
@@ -83,16 +83,16 @@ func watch(ctx context.Context, store Store, clock comm.Clock, hook func(*notice
 		n.hook = func() { hook(n) }
 	}
 	clock.Go(func() {
-		err := store.Watch(ctx, n.take, func() { n.change(func() { n.known = true }) })
-		n.change(func() { n.ended = err })
+		err := store.Watch(ctx, n.take, func() { n.change(func() bool { n.known = true; return true }) })
+		n.change(func() bool { n.ended = err; return true })
 	})
 	return n
 }
 
-func (n *notice) change(f func()) {
+// change lets f change what is known; it tells whether that is more than a sign of life, of which there is one a second from each.
+func (n *notice) change(f func() bool) {
 	n.mu.Lock()
-	f()
-	if n.hook != nil {
+	if f() && n.hook != nil {
 		n.hook()
 	}
 	n.mu.Unlock()
@@ -102,7 +102,7 @@ func (n *notice) change(f func()) {
 // take reads one entry. What cannot be read is left out: it comes from another version, or from somebody who has no business
 // here.
 func (n *notice) take(e Entry) {
-	n.change(func() {
+	n.change(func() bool {
 		switch id, member := strings.CutPrefix(e.Key, keyMember); {
 		case member:
 			var m Member
@@ -116,6 +116,7 @@ func (n *notice) take(e Entry) {
 					}
 				}
 				n.members[id] = h
+				return h.from == h.at
 			}
 		case e.Key == keyGeneration:
 			var g Generation
@@ -137,6 +138,7 @@ func (n *notice) take(e Entry) {
 		case e.Key == keyEnd:
 			n.end = e.Value
 		}
+		return true
 	})
 }
 
