@@ -416,6 +416,17 @@ func (f *follower) follow(failed bool) {
 	})
 }
 
+// await waits until all have ended.
+func (f *follower) await(ctx context.Context) error {
+	select {
+	case <-f.done:
+		f.reap()
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // reap ends what still runs here.
 func (f *follower) reap() {
 	f.mu.Lock()

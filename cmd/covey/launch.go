@@ -51,12 +51,9 @@ func (o *trainOptions) launch(ctx context.Context, j *job.Job, from string, w *w
 			w.say("waiting for %s to join: %s", count(o.join, "worker"), o.invitation(f.base))
 		}
 	}
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if err := f.await(ctx); err != nil {
+		return nil, err
 	}
-	f.reap()
 	ending, err := f.result(j)
 	if err != nil {
 		return nil, faultsOf(err, f.faults.outcomes())
@@ -111,7 +108,7 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 		wait = joinWait
 	}
 	run := cluster.Run{Job: j.YAML(), Places: j.Places(), Resume: from, Local: here, Faults: o.script.String(), Done: o.done,
-		Limits: cluster.Limits{Min: o.min, Max: o.max, Meet: wait, Wait: o.wait, Patience: j.Timeout}, Elastic: o.elastic, Orphan: o.orphan}
+		Limits: o.limits(wait, j.Timeout), Elastic: o.elastic, Orphan: o.orphan}
 	if o.elastic {
 		f.folder = j.Run
 		if err := b.save(j.Run); err != nil {
@@ -152,6 +149,9 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 		}
 	}
 	leave := func(err error) (bool, error) {
+		if f.c != nil {
+			f.c.Close()
+		}
 		f.base.close()
 		if err == nil { // nothing is left of it
 			f.forget()
@@ -172,13 +172,9 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	}
 	run, living, silent, done := f.c.Living(look)
 	if silent > 0 && living == 0 && !done {
-		f.c.Close()
-		f.base.close()
-		return false, usagef("%s of %s may be at work and did not answer within %v: end them, or try again", count(silent, "worker"), j.Run, lookFor)
+		return leave(usagef("%s of %s may be at work and did not answer within %v: end them, or try again", count(silent, "worker"), j.Run, lookFor))
 	}
 	if run == nil || living == 0 && !done {
-		f.c.Close()
-		f.c = nil
 		return leave(nil)
 	}
 	if done {

@@ -25,10 +25,6 @@ import (
 type programOptions struct {
 	workers   int
 	join      int // of the workers, how many somebody starts elsewhere
-	min, max  int
-	restarts  int
-	wait      time.Duration
-	orphan    time.Duration
 	timeout   time.Duration
 	transport string
 	listen    string
@@ -37,9 +33,9 @@ type programOptions struct {
 	chdir     string
 	quiet     bool
 	reach     reach
+	elasticity
 
 	args    []string
-	elastic bool
 	places  []hosts.Host // of the workers; none: they run here
 	outputs *outputs
 }
@@ -69,11 +65,7 @@ connection and stands on no command line, and when the connection ends so does t
 	f.SetInterspersed(false)
 	f.IntVarP(&o.workers, "workers", "n", 0, "workers (default: as many as --hosts has slots, or 2)")
 	f.IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere, as it says then")
-	f.IntVar(&o.min, "min-workers", 0, "go on while so many workers are left (default: all of them, or the run ends)")
-	f.IntVar(&o.max, "max-workers", 0, "let others join while it runs, up to so many (default: --workers)")
-	f.IntVar(&o.restarts, "restarts", 0, "in a run that goes on without them, how many workers that die are started anew")
-	f.DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for others when fewer than --min-workers are left")
-	f.DurationVar(&o.orphan, "orphan-grace", 30*time.Second, "how long workers go on without this launcher, before they stop")
+	o.elasticity.addFlags(c)
 	f.DurationVar(&o.timeout, "timeout", time.Minute, "how long a worker that takes no part in a new generation is waited for")
 	f.StringVar(&o.transport, "transport", "", "shm or tcp (default: shm where all workers are here and stay)")
 	f.StringVar(&o.hosts, "hosts", "", "file of hosts to start workers on, over ssh")
@@ -107,25 +99,18 @@ func (o *programOptions) check(c *cobra.Command, args []string) error {
 	if !given("workers") {
 		o.workers = slots
 	}
-	if o.min == 0 {
-		o.min = o.workers
-	}
-	if o.max == 0 {
-		o.max = o.workers
-	}
-	o.elastic = o.min < o.workers || o.max > o.workers
 	switch {
 	case o.workers < 1:
 		return usagef("-n %d: expected one worker or more", o.workers)
 	case o.join < 0 || o.join >= o.workers:
 		return usagef("--join %d of %d workers: at least one is started by this command", o.join, o.workers)
-	case o.min < 0 || o.min > o.workers:
-		return usagef("--min-workers %d of %d workers: expected 1 to %d", o.min, o.workers, o.workers)
-	case o.max < o.workers:
-		return usagef("--max-workers %d of %d workers: expected %d or more", o.max, o.workers, o.workers)
-	case o.wait <= 0 || o.orphan <= 0 || o.timeout <= 0:
-		return usagef("--wait %v, --orphan-grace %v, --timeout %v: expected times above 0, as in 30s", o.wait, o.orphan, o.timeout)
-	case o.restarts < 0 || o.restarts > 0 && !o.elastic:
+	case o.timeout <= 0:
+		return usagef("--timeout %v: expected a time, as in 1m", o.timeout)
+	}
+	if err := o.fill(o.workers); err != nil {
+		return err
+	}
+	if o.restarts < 0 || o.restarts > 0 && !o.elastic {
 		return usagef("--restarts %d needs --min-workers below -n: else the run ends with the first worker that is lost", o.restarts)
 	}
 	if all != nil {
@@ -195,12 +180,9 @@ func (o *programOptions) run(c *cobra.Command, args []string) error {
 			return &usageError{err}
 		}
 	}
-	select {
-	case <-f.done:
-	case <-c.Context().Done():
-		return context.Cause(c.Context())
+	if err := f.await(c.Context()); err != nil {
+		return err
 	}
-	f.reap()
 	o.outputs.flush()
 	return o.result(f)
 }
@@ -217,7 +199,7 @@ func (o *programOptions) begin(ctx context.Context, f *follower) (err error) {
 			return usagef("--transport shm: %w", err)
 		}
 	}
-	if f.c, err = cluster.Coordinate(ctx, f.base.store, f.clock, f.hear); err != nil {
+	if err = f.coordinate(ctx, f.base.store); err != nil {
 		return err
 	}
 	f.start = func(rank int) (*child, error) { return o.start(f, rank) }
@@ -239,7 +221,7 @@ func (o *programOptions) begin(ctx context.Context, f *follower) (err error) {
 		f.w.say("others may join: %s", o.invitation(f.base))
 	}
 	return f.c.Start(ctx, cluster.Run{Job: worker.Program, Local: here, Elastic: o.elastic, Orphan: o.orphan,
-		Limits: cluster.Limits{Min: o.min, Max: o.max, Meet: wait, Wait: o.wait, Patience: o.timeout}}, o.workers)
+		Limits: o.limits(wait, o.timeout)}, o.workers)
 }
 
 // invitation is what somebody types who joins.

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -34,20 +33,14 @@ type trainOptions struct {
 	listen string
 	join   int
 	reach  reach
-	min    int // workers without which the run does not go on
-	max    int
-	orphan time.Duration
+	ops    opsFlags
+	elasticity
 
-	restarts int           // of workers of this host that die
-	wait     time.Duration // for workers to come, when fewer than min are left
-	elastic  bool          // the run goes on when workers are lost
-	place    *place.Place  // that a launcher of another kind gave this process; nil: there is none
-	faults   string
-	script   fault.Script
-	done     int  // the step of the checkpoint to go on from
-	made     bool // the run folder was not there before
-
-	ops       opsFlags
+	place     *place.Place // that a launcher of another kind gave this process; nil: there is none
+	faults    string
+	script    fault.Script
+	done      int  // the step of the checkpoint to go on from
+	made      bool // the run folder was not there before
 	restarted bool // resume was not asked for: the folder held a run
 }
 
@@ -80,11 +73,7 @@ script says that drives covey sim, too. Links are named by ranks: 0-3, or 3-* fo
 	c.Flags().BoolVar(&o.quiet, "quiet", false, "no progress")
 	c.Flags().StringVar(&o.listen, "listen", "127.0.0.1:0", "address at which workers join the run")
 	c.Flags().IntVar(&o.join, "join", 0, "of the workers, how many somebody starts elsewhere with covey join")
-	c.Flags().IntVar(&o.min, "min-workers", 0, "go on while so many workers are left (default: all of them, or the run ends)")
-	c.Flags().IntVar(&o.max, "max-workers", 0, "let others join while it runs, up to so many (default: --workers)")
-	c.Flags().DurationVar(&o.wait, "wait", 30*time.Second, "how long to wait for others when fewer than --min-workers are left")
-	c.Flags().IntVar(&o.restarts, "restarts", 0, "in a run that goes on without them, how many workers that die here are started anew")
-	c.Flags().DurationVar(&o.orphan, "orphan-grace", 30*time.Second, "how long workers go on without this launcher, before they save and end")
+	o.elasticity.addFlags(c)
 	o.reach.addFlags(c)
 	o.ops.addFlags(c)
 	c.Flags().StringVar(&o.faults, "faults", "", "file of faults that are to happen: a line each, as in kill 3 at step 120")
@@ -155,7 +144,7 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 		}
 		j.Transport = job.TCP
 	}
-	if err := o.limits(j); err != nil {
+	if err := o.changing(j); err != nil {
 		return err
 	}
 	if err := readCosts(j); err != nil {
@@ -213,26 +202,12 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// limits says between how many workers the run has, and refuses what an elastic one cannot do.
-func (o *trainOptions) limits(j *job.Job) error {
-	o.elastic = o.min > 0 && o.min < j.Workers || o.max > j.Workers
-	if o.min == 0 {
-		o.min = j.Workers
-	}
-	if o.max == 0 {
-		o.max = j.Workers
-	}
+// changing says between how many workers the run has, and refuses what an elastic one cannot do.
+func (o *trainOptions) changing(j *job.Job) error {
+	err := o.fill(j.Workers)
 	switch {
-	case o.min < 0 || o.min > j.Workers:
-		return usagef("--min-workers %d of %d workers: expected 1 to %d", o.min, j.Workers, j.Workers)
-	case o.max < j.Workers:
-		return usagef("--max-workers %d of %d workers: expected %d or more", o.max, j.Workers, j.Workers)
-	case o.wait <= 0:
-		return usagef("--wait %v: expected a time, as in 30s", o.wait)
-	case o.orphan <= 0:
-		return usagef("--orphan-grace %v: expected a time, as in 30s", o.orphan)
-	case !o.elastic:
-		return nil
+	case err != nil || !o.elastic:
+		return err
 	case o.faults != "":
 		return usagef("--faults with --min-workers or --max-workers: the ranks of a script are those of workers that stay; leave one of them out")
 	case j.Transport == job.TCP:
