@@ -13,11 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/pki"
-	"github.com/covey-ml/covey/train"
+	"github.com/covey-ml/covey/worker"
 )
 
 // The exit codes, as every help text lists them.
@@ -94,31 +93,23 @@ func (e *saidError) Unwrap() error { return e.error }
 
 func exitCode(err error) int {
 	var (
-		said   *saidError
-		coded  *codedError
-		usage  *usageError
-		bad    *job.Error
-		config *train.ConfigError
-		input  *data.Error
-		peer   *comm.PeerError
+		said  *saidError
+		coded *codedError
+		input *data.Error
+		usage *usageError
+		bad   *job.Error
 	)
 	switch {
-	case err == nil:
-		return exitDone
 	case errors.As(err, &coded):
 		return coded.code
 	case errors.As(err, &said):
 		return said.code
-	case errors.Is(err, train.ErrStopped):
-		return exitInterrupted
-	case errors.As(err, &peer):
-		return exitLost
-	case errors.As(err, &input):
+	case errors.As(err, &input): // also where it comes as bad usage
 		return exitData
-	case errors.As(err, &usage), errors.As(err, &bad), errors.As(err, &config):
+	case errors.As(err, &usage), errors.As(err, &bad):
 		return exitUsage
 	}
-	return exitFailed
+	return worker.ExitCode(err)
 }
 
 // credentials are the flags by which a process shows who it is.
