@@ -3,6 +3,7 @@ package comm
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/covey-ml/covey/spec"
 )
@@ -256,6 +257,15 @@ func (t Tree) On(h Hosts) Tree {
 		return newTree(t.p.leaves, t.p.runs, nil)
 	}
 	return newTree(t.p.leaves, t.p.runs, h)
+}
+
+// Spare returns the same order with n more ranks, which own nothing.
+func (t Tree) Spare(n int) Tree {
+	runs := slices.Clone(t.p.runs)
+	for range n {
+		runs = append(runs, t.p.leaves)
+	}
+	return newTree(t.p.leaves, runs, nil)
 }
 
 // log2 is the number of doublings that it takes to reach n.

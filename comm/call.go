@@ -140,7 +140,7 @@ func (c *call) post(from Rank, n uint32, p []byte) int {
 	if c.poster != nil {
 		r = c.poster.Post(from, MakeTag(c.op, n), p)
 	} else {
-		r = postBy(c.g, from, MakeTag(c.op, n), p)
+		r = Post(c.g, from, MakeTag(c.op, n), p)
 	}
 	c.waits = append(c.waits, wait{rec: r, from: from, want: len(p)})
 	return len(c.waits) - 1
@@ -264,8 +264,8 @@ func outermost(g Group, r Rank) Rank {
 	return r
 }
 
-// postBy does what Post does on a group that takes no posts, by a goroutine.
-func postBy(g Group, from Rank, tag Tag, p []byte) Receipt {
+// Post does what Poster does, on any group: on one that takes no posts by a goroutine.
+func Post(g Group, from Rank, tag Tag, p []byte) Receipt {
 	if g, ok := g.(Poster); ok {
 		return g.Post(from, tag, p)
 	}

@@ -38,11 +38,13 @@ const (
 	OpAllToAll
 	OpBarrier
 	OpGather
+	OpPush    // what a worker brings to a parameter server
+	OpPull    // what it gets from there
 	OpControl // what the system says to itself: not payload
 	numOps
 )
 
-var opNames = [numOps]string{"send", "all-reduce", "reduce-scatter", "all-gather", "broadcast", "all-to-all", "barrier", "gather", "control"}
+var opNames = [numOps]string{"send", "all-reduce", "reduce-scatter", "all-gather", "broadcast", "all-to-all", "barrier", "gather", "push", "pull", "control"}
 
 // String returns the name that reports and errors use.
 func (o Op) String() string {
@@ -62,8 +64,8 @@ func MakeTag(op Op, n uint32) Tag { return Tag(op)<<56 | Tag(n&0xffffff)<<32 }
 // Op returns the operation that t belongs to.
 func (t Tag) Op() Op { return Op(t >> 56) }
 
-// collective tells whether a message belongs to a collective, which a poisoned group no longer runs.
-func (t Tag) collective() bool { return t.Op() != OpSend && t.Op() < OpControl }
+// Collective tells whether a message belongs to something that all ranks have a part in, which a poisoned group no longer runs.
+func (t Tag) Collective() bool { return t.Op() != OpSend && t.Op() < OpControl }
 
 // Group is one rank's view of a fixed set of workers. All methods may be called from several goroutines.
 //

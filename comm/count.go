@@ -74,7 +74,7 @@ func (c *count) Recv(ctx context.Context, from Rank, tag Tag, p []byte) (Rank, i
 // Post implements Poster, on any group.
 func (c *count) Post(from Rank, tag Tag, p []byte) Receipt {
 	r := c.receipts.Get().(*countReceipt)
-	r.c, r.r = c, postBy(c.g, from, tag, p)
+	r.c, r.r = c, Post(c.g, from, tag, p)
 	return r
 }
 

@@ -41,7 +41,7 @@ const (
 func (m *Mesh) Begin(from Rank, tag Tag, n int) (p []byte, msg *Message, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.closed || m.peers[from].lost != nil || m.poison != nil && tag.collective() {
+	if m.closed || m.peers[from].lost != nil || m.poison != nil && tag.Collective() {
 		return nil, &Message{from: from, tag: tag, kind: waste}, true
 	}
 	p, msg, ok = m.begin(from, tag, n)
@@ -93,7 +93,7 @@ func (m *Mesh) stow(q *queue, from Rank, tag Tag, n int) *Message {
 // holds of a peer that is gone. Call it before Lose.
 func (m *Mesh) Keep(from Rank, tag Tag, p []byte) {
 	m.mu.Lock()
-	if m.closed || m.peers[from].lost != nil || m.poison != nil && tag.collective() {
+	if m.closed || m.peers[from].lost != nil || m.poison != nil && tag.Collective() {
 		m.mu.Unlock()
 		return
 	}
@@ -207,7 +207,7 @@ func (m *Mesh) Fail(msg *Message, missing int, cause error) {
 		r.finish(from, 0, m.peerError(from, tag, missing, CutOff(r.cause)))
 	case m.closed:
 		r.finish(from, 0, ErrClosed)
-	case m.poison != nil && tag.collective():
+	case m.poison != nil && tag.Collective():
 		r.finish(from, 0, m.poison)
 	case r.from == AnyRank:
 		m.postAny(r, true)
@@ -283,7 +283,7 @@ func (m *Mesh) admit(ctx context.Context, from Rank, tag Tag, n int, local bool)
 		switch lost := m.peers[from].lost; {
 		case m.closed:
 			err = ErrClosed
-		case m.poison != nil && tag.collective():
+		case m.poison != nil && tag.Collective():
 			err = m.poison
 		case lost != nil:
 			err = lost

@@ -177,7 +177,7 @@ func (n *named) Recv(ctx context.Context, from Rank, tag Tag, p []byte) (Rank, i
 // Post implements Poster, on any group.
 func (n *named) Post(from Rank, tag Tag, p []byte) Receipt {
 	r := n.receipts.Get().(*namedReceipt)
-	r.n, r.r = n, postBy(n.Group, from, tag, p)
+	r.n, r.r = n, Post(n.Group, from, tag, p)
 	return r
 }
 

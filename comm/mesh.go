@@ -162,7 +162,7 @@ func (m *Mesh) barred(to Rank, tag Tag) error {
 	switch {
 	case m.closed:
 		return ErrClosed
-	case m.poison != nil && tag.collective():
+	case m.poison != nil && tag.Collective():
 		return m.poison
 	}
 	return m.peers[to].lost
@@ -184,7 +184,7 @@ func (m *Mesh) Post(from Rank, tag Tag, p []byte) Receipt {
 		r.finish(from, 0, fmt.Errorf("comm: receive from rank %d of a group of %d", from, m.size))
 	case m.closed:
 		r.finish(from, 0, ErrClosed)
-	case m.poison != nil && tag.collective():
+	case m.poison != nil && tag.Collective():
 		r.finish(from, 0, m.poison)
 	case from == AnyRank:
 		m.postAny(r, false)

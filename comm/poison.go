@@ -39,7 +39,7 @@ func (m *Mesh) condemn(e *PeerError) {
 	m.poison = e
 	m.trouble()
 	for b, q := range m.boxes {
-		if !b.tag.collective() {
+		if !b.tag.Collective() {
 			continue
 		}
 		for _, r := range q.posts {
@@ -55,7 +55,7 @@ func (m *Mesh) condemn(e *PeerError) {
 		delete(m.boxes, b)
 	}
 	for tag, w := range m.any {
-		if !tag.collective() {
+		if !tag.Collective() {
 			continue
 		}
 		for _, r := range w {

@@ -104,7 +104,7 @@ func (m *Mesh) cancel(r *receipt, cause error) {
 
 // putBack queues a message that was claimed and is free again, in the order of arrival.
 func (m *Mesh) putBack(msg *Message) {
-	if m.closed || m.poison != nil && msg.tag.collective() {
+	if m.closed || m.poison != nil && msg.tag.Collective() {
 		msg.kind = dropped
 		return
 	}

@@ -88,7 +88,7 @@ func (s *sub) Post(from Rank, tag Tag, p []byte) Receipt {
 	r := s.receipts.Get().(*subReceipt)
 	outer, err := s.outer(from)
 	if r.s, r.from, r.err = s, from, err; err == nil {
-		r.r = postBy(s.g, outer, s.tag(tag), p)
+		r.r = Post(s.g, outer, s.tag(tag), p)
 	}
 	return r
 }

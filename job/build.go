@@ -130,13 +130,13 @@ func (j *Job) fillStrategy() error {
 			j.Strategy = Direct
 		}
 	}
-	if err := spec.OneOf("strategy", j.Strategy.Name(), slices.Concat([]string{AllReduce, Direct, Newton, LBFGS}, local.Names())...); err != nil {
+	if err := spec.OneOf("strategy", j.Strategy.Name(), slices.Concat([]string{AllReduce, ParameterServer, Direct, Newton, LBFGS}, local.Names())...); err != nil {
 		return j.Errorf("strategy", "%w", err)
 	}
 	if j.Solves() {
 		return j.fillSolver()
 	}
-	if s, _ := j.Strategy.Spec(); !j.IsLocal() {
+	if s, _ := j.Strategy.Spec(); !j.IsLocal() && !j.IsServed() {
 		if err := s.Done(); err != nil {
 			return j.Errorf("strategy", "%w", err)
 		}
@@ -182,8 +182,11 @@ func (j *Job) fillStrategy() error {
 	if err != nil {
 		return j.Errorf("schedule", "%w", err)
 	}
-	if j.IsLocal() {
+	switch {
+	case j.IsLocal():
 		return j.fillLocal()
+	case j.IsServed():
+		return j.fillServed()
 	}
 	return nil
 }
@@ -295,10 +298,14 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 		}
 	}
 	made := func() strategy.Strategy { return allreduce.New() }
-	if j.IsLocal() {
-		if made, err = j.localStrategy(); err != nil {
-			return train.Config{}, err
-		}
+	switch {
+	case j.IsLocal():
+		made, err = j.localStrategy()
+	case j.IsServed():
+		made, err = j.servedStrategy()
+	}
+	if err != nil {
+		return train.Config{}, err
 	}
 	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
@@ -375,6 +382,9 @@ func (j *Job) Reproducible() string {
 	}
 	if j.Adapt != "" {
 		return "not: what is chosen depends on measured times"
+	}
+	if c, err := j.served(); j.IsServed() && err == nil && !c.Held() {
+		return "not: what a push does depends on when it comes"
 	}
 	if j.compresses() {
 		return fmt.Sprintf("at %d workers only, with any transport: what is compressed is a worker's own sum", j.Workers)

@@ -32,8 +32,14 @@ func (o *layerwise) Begin(t int, rate float32) {
 }
 
 func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
-	checkWhole(x, g, lo, hi, o.n)
+	checkApply(x, g, lo, hi, o.n)
 	for _, r := range o.runs {
+		if r.hi <= lo || r.lo >= hi {
+			continue
+		}
+		if r.lo < lo || r.hi > hi {
+			panic(fmt.Sprintf("optim: Apply to elements %d to %d: this rule needs norms of the whole segment from %d to %d", lo, hi, r.lo, r.hi))
+		}
 		o.update(x[r.lo:r.hi], g[r.lo:r.hi], r.lo, scale)
 	}
 }
@@ -42,6 +48,10 @@ func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
 func (o *layerwise) Bytes() int { return o.bytes() }
 
 func (o *layerwise) Local() bool                 { return false }
+
+// Segmented implements Segmented.
+func (o *layerwise) Segmented() {}
+
 func (o *layerwise) State() []ckpt.Tensor        { return o.state() }
 func (o *layerwise) Load(ts []ckpt.Tensor) error { return ckpt.Restore(ts, o.state()) }
 

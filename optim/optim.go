@@ -40,6 +40,10 @@ type Optimizer interface {
 	ckpt.Stateful
 }
 
+// Segmented is asked for at run time: a rule that is not Local, but needs no more than whole segments: Apply may be called for
+// each run of them.
+type Segmented interface{ Segmented() }
+
 // Costed is asked for at run time: a rule that knows what it costs.
 type Costed interface {
 	// Bytes is how many bytes of memory the update of one parameter reads and writes: four for each vector read and each

@@ -355,14 +355,14 @@ func TestMisusePanics(t *testing.T) {
 	n := l.Len()
 	x := make([]float32, n)
 	for name, f := range map[string]func(){
-		"update 0":        func() { make1(t, "sgd", l).Begin(0, 1) },
-		"lamb update 0":   func() { make1(t, "lamb", l).Begin(0, 1) },
-		"beyond the end":  func() { make1(t, "sgd", l).Apply(x, x, 0, n+1, 1) },
-		"short g":         func() { make1(t, "sgd", l).Apply(x, x[1:], 0, n, 1) },
-		"backwards":       func() { make1(t, "sgd", l).Apply(x, x, 2, 1, 1) },
-		"lars in ranges":  func() { make1(t, "lars", l).Apply(x, x, 0, n-1, 1) },
-		"clip in ranges":  func() { make1(t, "sgd:clip=1", l).Apply(x, x, 1, n, 1) },
-		"schedule rate 0": func() { schedule(t, "constant", 1, 0, 1).Rate(0) },
+		"update 0":                func() { make1(t, "sgd", l).Begin(0, 1) },
+		"lamb update 0":           func() { make1(t, "lamb", l).Begin(0, 1) },
+		"beyond the end":          func() { make1(t, "sgd", l).Apply(x, x, 0, n+1, 1) },
+		"short g":                 func() { make1(t, "sgd", l).Apply(x, x[1:], 0, n, 1) },
+		"backwards":               func() { make1(t, "sgd", l).Apply(x, x, 2, 1, 1) },
+		"lars, half of a segment": func() { make1(t, "lars", l).Apply(x, x, 0, 1, 1) },
+		"clip in ranges":          func() { make1(t, "sgd:clip=1", l).Apply(x, x, 1, n, 1) },
+		"schedule rate 0":         func() { schedule(t, "constant", 1, 0, 1).Rate(0) },
 	} {
 		func() {
 			defer func() {

@@ -1,5 +1,5 @@
 // Package strategy decides when workers talk and what they say. Each family is a folder: allreduce (every step, the
-// sum of gradients), local (now and then, how far replicas have moved by themselves), convex (solvers of the linear
+// sum of gradients), ps (the same by way of servers, and without waiting for everybody), local (now and then, how far replicas have moved by themselves), convex (solvers of the linear
 // models: the sums of a whole pass over the data) and direct (once, the sums of a closed-form solution).
 package strategy
 
@@ -54,9 +54,19 @@ type Checker interface {
 // were before.
 type Undoer interface{ Undoes() }
 
+// Serving is asked for at run time: a Strategy that has the last so many ranks of a group serve the others. They own no
+// microshards, and their w.X does not hold all parameters.
+type Serving interface{ Servers() int }
+
 // Head is the room before the parameters in a Frame: what a strategy sends along with them costs no message of its own.
 // 16 float32 are a cache line, so the parameters stay aligned.
 const Head = 16
+
+// What stands in the head of a gradient, and is summed with it.
+const (
+	HeadLoss = 0 // sum of the samples' losses
+	HeadStop = 1 // workers that ask to stop
+)
 
 // Frame makes zeroed parameters, n of them, where g's peers can reach them if the transport offers that. frame is Head
 // elements of room and then x.
@@ -80,9 +90,10 @@ type Worker struct {
 	// same one. Ask for it in a step, with the same names on every worker. What a checkpoint holds of it, it has then.
 	Another func(name string) (reduce.Reducer, error)
 
-	Bucket int  // bytes of gradient to reduce in one go; 0 is all at once
-	Undo   bool // nothing is updated before all has been summed
-	Shard  bool // each worker may keep the optimizer's state for its own part of the parameters only
+	Generation uint32 // of the group, in a run whose workers change
+	Bucket     int    // bytes of gradient to reduce in one go; 0 is all at once
+	Undo       bool   // nothing is updated before all has been summed
+	Shard      bool   // each worker may keep the optimizer's state for its own part of the parameters only
 
 	Step    int     // of this step, from 0
 	Rate    float32 // learning rate of this step
@@ -138,6 +149,8 @@ type Report struct {
 	Why  string  // why it is done, in words for people
 	// Quiet says that workers did not talk in this step: Loss is this worker's own, and Stop not known.
 	Quiet bool
+	// Unused says that what this worker was handed out has no part in the parameters.
+	Unused bool
 	// Round counts the exchanges so far, for a strategy that does not talk in every step: 0 for others. Loss is then the
 	// mean over the Steps steps since the exchange before.
 	Round, Steps int

@@ -107,8 +107,8 @@ func (e *ConfigError) Error() string { return e.Key + ": " + e.Err.Error() }
 // Unwrap returns what is wrong.
 func (e *ConfigError) Unwrap() error { return e.Err }
 
-// fill checks c for a group of so many workers and writes the defaults down.
-func (c *Config) fill(workers int) error {
+// fill checks c for a group of so many ranks and writes the defaults down.
+func (c *Config) fill(ranks int) error {
 	bad := func(key, format string, args ...any) error {
 		return &ConfigError{Key: key, Err: fmt.Errorf(format, args...)}
 	}
@@ -121,6 +121,13 @@ func (c *Config) fill(workers int) error {
 	}
 	if c.Microshards == 0 && c.Clients != nil {
 		c.Microshards = len(c.Clients)
+	}
+	if c.Strategy == nil {
+		c.Strategy = func() strategy.Strategy { return allreduce.New() }
+	}
+	workers := ranks - c.servers()
+	if workers < 1 {
+		return bad("strategy", "%d servers in a group of %d leave no worker", c.servers(), ranks)
 	}
 	if c.Microshards == 0 {
 		c.Microshards = workers
@@ -135,9 +142,6 @@ func (c *Config) fill(workers int) error {
 	}
 	if err := ckpt.CheckPlace(c.Checkpoints); err != nil {
 		return &ConfigError{Key: "checkpoints", Err: err}
-	}
-	if c.Strategy == nil {
-		c.Strategy = func() strategy.Strategy { return allreduce.New() }
 	}
 	switch {
 	case n == 0:
@@ -156,14 +160,22 @@ func (c *Config) fill(workers int) error {
 		return bad("save", "%d is negative", c.SaveEvery)
 	case c.Keep < 0:
 		return bad("keep", "%d is negative", c.Keep)
-	case c.Hosts.Check(workers) != nil:
-		return &ConfigError{Key: "workers", Err: c.Hosts.Check(workers)}
+	case c.Hosts.Check(ranks) != nil:
+		return &ConfigError{Key: "workers", Err: c.Hosts.Check(ranks)}
 	case c.Bucket < 0:
 		return bad("bucket", "%d bytes", c.Bucket)
 	case !(c.Rate > 0):
 		return bad("lr", "%v is not a positive number", c.Rate)
 	}
 	return nil
+}
+
+// servers is how many ranks serve the others.
+func (c *Config) servers() int {
+	if s, ok := c.Strategy().(strategy.Serving); ok {
+		return s.Servers()
+	}
+	return 0
 }
 
 func setDefault[T comparable](p *T, def T) {

@@ -13,14 +13,17 @@ import (
 // computed them, so that a test loss has the same bits for any number of workers.
 const evalBlock = 500
 
-// evaluate measures x on all of ds, each worker on its share.
-func evaluate(ctx context.Context, g comm.Group, m model.Model, x []float32, ds data.Dataset) (model.Metrics, error) {
+// evaluate measures x on all of ds, each of the first so many ranks on its share.
+func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x []float32, ds data.Dataset) (model.Metrics, error) {
 	blocks := (ds.Len() + evalBlock - 1) / evalBlock
-	rank, size := 0, 1
-	if g != nil {
-		rank, size = int(g.Rank()), g.Size()
+	lo, hi := 0, blocks
+	switch {
+	case g == nil:
+	case int(g.Rank()) < workers:
+		lo, hi = data.Slice(int(g.Rank()), workers, blocks)
+	default:
+		hi = 0
 	}
-	lo, hi := data.Slice(rank, size, blocks)
 	mine := make([]model.Metrics, 0, hi-lo)
 	var b data.Batch
 	ids := make([]int, 0, evalBlock)
@@ -55,5 +58,5 @@ func evaluate(ctx context.Context, g comm.Group, m model.Model, x []float32, ds 
 
 // Evaluate measures a model's parameters on a data set, in this process alone, with the same bits as a run reports.
 func Evaluate(ctx context.Context, m model.Model, x []float32, ds data.Dataset) (model.Metrics, error) {
-	return evaluate(ctx, nil, m, x, ds)
+	return evaluate(ctx, nil, 1, m, x, ds)
 }

@@ -25,6 +25,7 @@ type Report struct {
 	First         int       `json:"first_step,omitempty"` // steps that had been done when this process resumed the run
 	Samples       int       `json:"samples"`              // used by this process's run
 	Workers       int       `json:"workers"`
+	Servers       int       `json:"servers,omitempty"` // ranks that serve the workers
 	Microshards   int       `json:"microshards"`
 	Parameters    int       `json:"parameters"`
 	SamplesPerSec float64   `json:"samples_per_s"`
@@ -149,12 +150,12 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
-		Workers: r.g.Size(), Microshards: r.c.Microshards, Parameters: len(r.w.X), own: me}
+		Workers: r.workers, Servers: r.c.servers(), Microshards: r.c.Microshards, Parameters: len(r.w.X), own: me}
 	if !comm.IsHollow(r.g) {
 		p.Weights = ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))
 	}
 	p.sum(t)
-	p.BytesExact = 2 * int64(r.g.Size()-1) * 4 * int64(len(r.w.Frame)) * int64(r.step-r.first)
+	p.BytesExact = 2 * int64(r.workers-1) * 4 * int64(len(r.w.Frame)) * int64(r.step-r.first)
 	if r.last != nil {
 		p.setTest(r.last)
 		p.SamplesBooked = r.last.Booked()

@@ -120,6 +120,7 @@ type run struct {
 	saveErr  error    // why the last one could not be written
 	notes    []string // of the state that it goes on from
 
+	workers int   // ranks that compute gradients: all but the servers
 	closed  int   // epochs whose books are closed
 	unended bool  // what is due after the last step is not done yet
 	held    bool  // its state is what the run has come to
@@ -158,7 +159,8 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if r.schedule, err = c.schedule(r.total); err != nil {
 		return nil, err
 	}
-	tree := comm.NewTree(c.Microshards, g.Size()).On(c.Hosts)
+	r.workers = g.Size() - c.servers()
+	tree := comm.NewTree(c.Microshards, r.workers).Spare(c.servers()).On(c.Hosts)
 	r.books = newSampleBooks(c.Train.Len())
 	if err := r.equip(tree); err != nil {
 		return nil, err
@@ -195,6 +197,9 @@ func (r *run) equip(tree comm.Tree) (err error) {
 	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
 		return err
 	}
+	if c.kept != nil {
+		r.w.Generation = uint32(c.kept.generation.Number)
+	}
 	r.w.Another = r.another
 	r.w.Frame, r.w.X = strategy.Frame(r.g, c.Model.Layout().Len())
 	r.w.NewOptimizer = r.optimizer
@@ -225,7 +230,9 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	if math.IsNaN(said.Loss) || math.IsInf(said.Loss, 0) { // in a quiet step this worker's own, which would be everybody's
 		return said, r.divergedAt(r.step+1, said.Loss)
 	}
-	r.books.commit(r.epoch)
+	if !said.Unused {
+		r.books.commit(r.epoch)
+	}
 	r.step++
 	r.inEpoch++
 	r.samples += batch
@@ -233,7 +240,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	said.Codec = r.codec()
 	r.times.Add(said.Times)
 	if said.Unmeasured {
-		m, err := evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Train)
+		m, err := evaluate(ctx, r.g, r.workers, r.c.Model, r.w.X, r.c.Train)
 		if err != nil {
 			return said, err
 		}
@@ -387,7 +394,7 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	}
 	r.loss = info.Loss
 	if test && r.c.Test != nil {
-		if info.Test, err = evaluate(ctx, r.g, r.c.Model, r.w.X, r.c.Test); err != nil {
+		if info.Test, err = evaluate(ctx, r.g, r.workers, r.c.Model, r.w.X, r.c.Test); err != nil {
 			return err
 		}
 		if data.Shape(r.c.Train).Task == data.Classification {

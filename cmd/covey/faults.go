@@ -49,13 +49,13 @@ func (o *trainOptions) checkFaults(j *job.Job, from string) (err error) {
 	if o.script, err = loadFaults(o.faults); err != nil || o.script == nil {
 		return err
 	}
-	if err := faulty.Check(o.script, j.Workers, j.Transport != job.Inproc); err != nil {
+	if err := faulty.Check(o.script, j.Ranks(), j.Transport != job.Inproc); err != nil {
 		return usagef("%s: %w", o.faults, err)
 	}
 	if n := len(o.script.String()); n > maxFaults {
 		return usagef("%s: %d bytes of faults; a real run takes at most %d", o.faults, n, maxFaults)
 	}
-	here := j.Workers - o.join
+	here := j.Ranks() - o.join
 	for _, f := range o.script {
 		ends := f.For > 0 || f.To.Time > 0
 		switch {

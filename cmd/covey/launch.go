@@ -81,7 +81,7 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 		os.RemoveAll(dir) // of a launcher that is gone, and its workers too
 	}
 	warn := func(text string) { f.w.say("%s", text) }
-	token, name, here := os.Getenv(cluster.EnvToken), runName(j.Run), j.Workers-o.join
+	token, name, here := os.Getenv(cluster.EnvToken), runName(j.Run), j.Ranks()-o.join
 	if o.place != nil {
 		if name, here = worker.PlacedRun(o.place), max(1, o.place.LocalSize); token == "" && o.reach.creds.dir == "" {
 			if token, err = worker.Token(o.place); err != nil {
@@ -93,7 +93,7 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 		return err
 	}
 	b := f.base
-	f.local = j.Workers - o.join
+	f.local = j.Ranks() - o.join
 	if j.Transport == job.Shm {
 		if f.memory, err = shm.Create(f.local, shm.Options{}); err != nil {
 			return j.Errorf("transport", "%w", err)
@@ -115,7 +115,7 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 			return err
 		}
 	}
-	return f.c.Start(ctx, run, j.Workers)
+	return f.c.Start(ctx, run, j.Ranks())
 }
 
 // workerArgs is the command line of a worker that is started here.
@@ -215,7 +215,7 @@ func (f *follower) result(j *job.Job) (*ending, error) {
 	if f.interrupted {
 		return nil, &saidError{errors.New("interrupted"), exitInterrupted}
 	}
-	return nil, f.failure(j.Workers)
+	return nil, f.failure(j.Ranks())
 }
 
 // failure puts together what the workers said and how they died.

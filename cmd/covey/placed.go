@@ -34,13 +34,16 @@ func startedAs() (*place.Place, error) {
 
 // placed fits the job and the options to the place that this process was given.
 func (o *trainOptions) placed(j *job.Job, p *place.Place) error {
-	if j.Given("workers") && j.Workers != p.Size {
-		return usagef("%s started %d processes, and the job has %d workers: leave out workers, or start as many", p.Launcher, p.Size, j.Workers)
+	switch {
+	case j.Given("workers") && j.Ranks() != p.Size:
+		return usagef("%s started %d processes, and the job has %d workers%s: leave out workers, or start as many", p.Launcher, p.Size, j.Workers, also(j.Servers()))
+	case j.Servers() >= p.Size:
+		return usagef("%s started %d processes, and the job has %d servers beside its workers: start more", p.Launcher, p.Size, j.Servers())
 	}
 	if o.join > 0 {
 		return usagef("--join goes with covey train as you start it yourself: %s started %d processes, all of which take part", p.Launcher, p.Size)
 	}
-	j.Workers = p.Size
+	j.Workers = p.Size - j.Servers()
 	if j.Transport == job.MPI {
 		return nil
 	}
@@ -108,3 +111,11 @@ func (o *trainOptions) inMPI(ctx context.Context, j *job.Job, from string, w *wa
 
 // threads says how many threads each of so many workers of this host computes on.
 func threads(j *job.Job, here int) { vec.SetThreads(j.ComputeThreads(max(1, here))) }
+
+// also says how many servers there are besides.
+func also(servers int) string {
+	if servers == 0 {
+		return ""
+	}
+	return " and " + count(servers, "server")
+}

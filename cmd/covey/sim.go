@@ -102,7 +102,7 @@ func (o *simOptions) run(c *cobra.Command, args []string) error {
 		return err
 	}
 	j.Costs = "" // the network has its own
-	net, err := newNetwork(o.network, o.probe, j.Workers)
+	net, err := newNetwork(o.network, o.probe, j.Ranks())
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (o *simOptions) simulate(ctx context.Context, j *job.Job, net *network.Netw
 		trace = f
 	}
 	began := time.Now()
-	world, err := sim.New(sim.Config{Network: net, Workers: j.Workers, Timeout: j.Timeout, Seed: j.Seed, Faults: script, Trace: trace, Cores: o.cores, Hollow: o.timing})
+	world, err := sim.New(sim.Config{Network: net, Workers: j.Ranks(), Timeout: j.Timeout, Seed: j.Seed, Faults: script, Trace: trace, Cores: o.cores, Hollow: o.timing})
 	if err != nil {
 		return nil, &usageError{err}
 	}

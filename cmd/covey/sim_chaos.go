@@ -54,7 +54,7 @@ func (o *simOptions) runChaos(c *cobra.Command, j *job.Job, net *network.Network
 	}
 	ch := &train.Chaos{Config: conf, Faults: fault.Chaos{Faults: o.each, Links: links, Kinds: []fault.Kind{fault.Kill, fault.Stop, fault.Slow, fault.Partition, fault.Drop, fault.Delay, fault.Limit}},
 		World: func(s fault.Script) (*sim.World, error) {
-			return sim.New(sim.Config{Network: net, Workers: j.Workers, Timeout: j.Timeout, Seed: j.Seed, Faults: s, Cores: o.cores})
+			return sim.New(sim.Config{Network: net, Workers: j.Ranks(), Timeout: j.Timeout, Seed: j.Seed, Faults: s, Cores: o.cores})
 		}}
 	calm, err := ch.Begin(ctx, j.Timeout)
 	if err != nil {

@@ -135,8 +135,8 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	if at == nil && j.Transport == job.MPI {
 		return usagef("--transport mpi is for processes that mpirun starts, as in mpirun -n 4 covey train")
 	}
-	if o.join < 0 || o.join >= j.Workers {
-		return usagef("--join %d of %d workers: at least one runs here, as rank 0", o.join, j.Workers)
+	if o.join < 0 || o.join >= j.Ranks() {
+		return usagef("--join %d of %d workers: at least one runs here, as rank 0", o.join, j.Ranks())
 	}
 	if o.join > 0 && j.Transport != job.TCP {
 		if j.Given("transport") {
@@ -205,9 +205,12 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 // changing says between how many workers the run has, and refuses what an elastic one cannot do.
 func (o *trainOptions) changing(j *job.Job) error {
 	err := o.fill(j.Workers)
+	o.min, o.max = o.min+j.Servers(), o.max+j.Servers()
 	switch {
 	case err != nil || !o.elastic:
 		return err
+	case j.IsServed():
+		return usagef("--min-workers or --max-workers with --strategy %s: its workers and servers stay; leave them out, or use allreduce or local", j.Strategy.Name())
 	case o.faults != "":
 		return usagef("--faults with --min-workers or --max-workers: the ranks of a script are those of workers that stay; leave one of them out")
 	case j.Transport == job.TCP:
@@ -383,8 +386,8 @@ func (o *trainOptions) clear(j *job.Job) {
 
 // goroutines trains in this process, which has all workers.
 func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, w *watcher) (*ending, error) {
-	return o.inProcess(ctx, j, from, w, j.Workers, func(ctx context.Context, conf train.Config) (*train.Report, error) {
-		return train.Local(ctx, j.Workers, j.Timeout, conf)
+	return o.inProcess(ctx, j, from, w, j.Ranks(), func(ctx context.Context, conf train.Config) (*train.Report, error) {
+		return train.Local(ctx, j.Ranks(), j.Timeout, conf)
 	})
 }
 

@@ -84,7 +84,7 @@ func summaryOf(j *job.Job, tr, test data.Dataset) *summary {
 	if test != nil {
 		d += fmt.Sprintf(", %s to test", thousands(test.Len()))
 	}
-	workers := count(j.Workers, "worker")
+	workers := count(j.Workers, "worker") + also(j.Servers())
 	if n := j.Workers - j.Microshards; n > 0 {
 		workers += fmt.Sprintf(" (%s without a microshard)", thousands(n))
 	}

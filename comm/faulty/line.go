@@ -151,7 +151,7 @@ func (l *line) failed(tag comm.Tag, p []byte, cause error) error {
 // take takes a message into the line. Where there is no room it returns what is closed when there may be.
 func (l *line) take(m *message) (room chan struct{}, err error) {
 	g := l.g
-	if e := g.Poisoned(); e != nil && m.tag.Op() != comm.OpSend && m.tag.Op() < comm.OpControl {
+	if e := g.Poisoned(); e != nil && m.tag.Collective() {
 		return nil, e
 	}
 	g.mu.Lock()

@@ -69,7 +69,7 @@ func (n *node) barred(to *node, tag comm.Tag) error {
 	switch {
 	case n.closed || n.dead:
 		return comm.ErrClosed
-	case n.poison != nil && collective(tag):
+	case n.poison != nil && tag.Collective():
 		return n.poison
 	}
 	return n.lost(to)
@@ -91,7 +91,7 @@ func (g *Group) Post(from comm.Rank, tag comm.Tag, p []byte) comm.Receipt {
 		r.finish(from, 0, fmt.Errorf("sim: receive from rank %d of a group of %d", from, len(n.w.nodes)))
 	case n.closed || n.dead:
 		r.finish(from, 0, comm.ErrClosed)
-	case n.poison != nil && collective(tag):
+	case n.poison != nil && tag.Collective():
 		r.finish(from, 0, n.poison)
 	case from == comm.AnyRank:
 		n.postAny(r)
@@ -176,8 +176,6 @@ func (hollow) Hollow() bool { return true }
 
 // Alloc implements comm.Allocator: all vectors share their memory.
 func (h hollow) Alloc(n int) []float32 { return comm.Vector(h, n) }
-
-func collective(t comm.Tag) bool { return t.Op() != comm.OpSend && t.Op() < comm.OpControl }
 
 // peerError names the peer unless the cause is this rank's own Close or names one already.
 func peerError(r comm.Rank, tag comm.Tag, missing int, cause error) error {

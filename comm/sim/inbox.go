@@ -278,7 +278,7 @@ func (n *node) release(m *message) {
 // condemn ends everything that belongs to collectives: receives fail with e, messages are thrown away.
 func (n *node) condemn(e *comm.PeerError) {
 	n.poison = e
-	n.clearOut(func(t comm.Tag) bool { return collective(t) }, e)
+	n.clearOut(comm.Tag.Collective, e)
 }
 
 // shut ends everything: receives fail with comm.ErrClosed.

@@ -125,7 +125,7 @@ func (w *World) offer(m *message) {
 		n.wake(m.p, err)
 		return
 	}
-	if to.left != nil || to.closed || to.poison != nil && collective(m.tag) { // the news has not come here yet
+	if to.left != nil || to.closed || to.poison != nil && m.tag.Collective() { // the news has not come here yet
 		m.waste, m.data = true, nil
 		w.admit(m)
 		return

@@ -29,12 +29,7 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// What stands in the head, which is summed with the gradient.
-const (
-	head     = strategy.Head
-	headLoss = 0 // sum of the samples' losses
-	headStop = 1 // workers that ask to stop
-)
+const head = strategy.Head
 
 // Strategy is the state of one worker between and during steps.
 type Strategy struct {
@@ -49,9 +44,7 @@ type Strategy struct {
 	finalF  func(model.Segment)
 
 	worker *strategy.Worker
-	mean   float32         // 1 / samples of the global batch
-	pen    model.Penalised // nil when the model is not
-	prox   model.Proximal
+	mean   float32 // 1 / samples of the global batch
 
 	// With one bucket, or no other worker, the step's own goroutine reduces; otherwise a second one does. What it
 	// needs is made once, so that a step allocates nothing.
@@ -117,8 +110,6 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 		}
 	}
 	s.layout, s.finalF = layout, s.final
-	s.pen, _ = w.Model.(model.Penalised)
-	s.prox, _ = w.Model.(model.Proximal)
 	s.reduceF = func() {
 		s.err = s.reduceAll()
 		s.ended.Set()
@@ -211,8 +202,8 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 		s.update(0, head+len(w.X))
 	}
 	var rep strategy.Report
-	rep.Loss = float64(w.Frame[headLoss]) / float64(w.Samples)
-	rep.Stop = w.Frame[headStop] > 0
+	rep.Loss = float64(w.Frame[strategy.HeadLoss]) / float64(w.Samples)
+	rep.Stop = w.Frame[strategy.HeadStop] > 0
 	rep.Comm, rep.Wait = s.comm, wait
 	rep.Compute = clock.Now() - t0 - wait
 	return rep, nil
@@ -221,39 +212,8 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 // gradients computes this worker's microshards and folds them. In the last one it folds and hands over each bucket as
 // it becomes final.
 func (s *Strategy) gradients(ctx context.Context, w *strategy.Worker) error {
-	hollow := comm.IsHollow(w.Group) // then buffers are not this worker's alone
-	vote := float32(0)
-	if w.Stop {
-		vote = 1
-	}
-	for i, f := range s.folds {
-		if f.Leaf < 0 {
-			if i < s.last {
-				w.Add(s.buffers[f.Dst], s.buffers[f.Src])
-			}
-			continue
-		}
-		b, err := w.Microshard(f.Leaf)
-		if err != nil {
-			return err
-		}
-		var done func(model.Segment)
-		if i == s.last {
-			done = s.finalF
-		}
-		buf := s.buffers[f.Dst]
-		loss, err := w.Grad(ctx, w.X, buf[head:], b, done)
-		if err != nil {
-			return err
-		}
-		if !hollow {
-			clear(buf[:head])
-			buf[headLoss], buf[headStop] = loss.Sum, vote
-		}
-		vote = 0
-	}
-	if s.last < 0 && !hollow {
-		clear(s.parts[0])
+	if err := w.Parts(ctx, s.folds, s.buffers, s.finalF); err != nil {
+		return err
 	}
 	for i := range s.buckets {
 		if b := &s.buckets[i]; b.left > 0 && i < len(s.buckets)-1 && s.last >= 0 {
@@ -355,9 +315,6 @@ func (s *Strategy) timed(lo, hi int) {
 	s.mu.Unlock()
 }
 
-// block is how many elements are penalised and updated at a time, while they are in the first cache.
-const block = 2048
-
 // update turns elements lo to hi of the sum into the new elements of the frame: parameters move along their gradient's
 // mean, and the head is the sum itself.
 func (s *Strategy) update(lo, hi int) {
@@ -365,31 +322,7 @@ func (s *Strategy) update(lo, hi int) {
 	if lo < head && !comm.IsHollow(w.Group) {
 		copy(w.Frame[lo:min(hi, head)], sum[lo:min(hi, head)])
 	}
-	g := sum[head:]
-	lo, hi = max(lo, head)-head, max(hi, head)-head
-	w.Apply(w.Optimizer, hi-lo, func() {
-		if !w.Optimizer.Local() {
-			s.move(g, lo, hi)
-			return
-		}
-		for ; lo < hi; lo += block {
-			s.move(g, lo, min(lo+block, hi))
-		}
-	})
-}
-
-func (s *Strategy) move(g []float32, lo, hi int) {
-	w := s.worker
-	scale := s.mean // by the optimizer, on the way, unless a regulariser has to join the mean before
-	if s.pen != nil {
-		vec.Scale(scale, g[lo:hi])
-		s.pen.AddPenaltyGrad(w.X, g, lo, hi)
-		scale = 1
-	}
-	w.Optimizer.Apply(w.X, g, lo, hi, scale)
-	if s.prox != nil {
-		s.prox.Prox(w.X, lo, hi, w.Rate)
-	}
+	w.Update(sum[head:], max(lo, head)-head, max(hi, head)-head, s.mean, nil)
 }
 
 // Gather implements strategy.Gatherer: of the optimizer's state, each worker has what belongs to its own part of each

@@ -1,0 +1,64 @@
+package job
+
+import (
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/strategy/ps"
+)
+
+// ParameterServer is the strategy of package ps, by name.
+const ParameterServer = "ps"
+
+// IsServed tells whether the strategy has servers.
+func (j *Job) IsServed() bool { return j.Strategy.Name() == ParameterServer }
+
+// Servers is how many ranks serve the workers.
+func (j *Job) Servers() int {
+	if !j.IsServed() {
+		return 0
+	}
+	c, _ := j.served()
+	return c.Servers
+}
+
+// Ranks is how many processes, or goroutines, the job has: workers and servers.
+func (j *Job) Ranks() int { return j.Workers + j.Servers() }
+
+func (j *Job) served() (ps.Config, error) {
+	s, err := j.Strategy.Spec()
+	if err != nil {
+		return ps.Config{}, err
+	}
+	return ps.Parse(s)
+}
+
+// fillServed checks what goes with servers.
+func (j *Job) fillServed() error {
+	_, err := j.served()
+	switch {
+	case err != nil:
+		return j.Errorf("strategy", "%w", err)
+	case j.Given("bucket"):
+		return j.Errorf("bucket", "a push goes to each server at once: leave it out, or use allreduce")
+	case j.Given("algorithm"):
+		return j.Errorf("algorithm", "servers add up what workers push, no collective does: leave it out, or use allreduce")
+	case j.Given("shard"):
+		return j.Errorf("shard", "each server has its range of the optimizer's state: leave it out, or use allreduce")
+	case j.Compress != "":
+		return j.Errorf("compress", "pushes and pulls are exact: leave it out, or use allreduce")
+	case j.Adapt != "":
+		return j.Errorf("adapt", "pushes and pulls are exact and come in every step: leave it out, or use allreduce")
+	}
+	return nil
+}
+
+// servedStrategy makes a rank's strategy.
+func (j *Job) servedStrategy() (func() strategy.Strategy, error) {
+	c, err := j.served()
+	if err == nil {
+		err = c.Fits(j.Workers)
+	}
+	if err != nil {
+		return nil, j.Errorf("strategy", "%w", err)
+	}
+	return func() strategy.Strategy { return ps.New(c) }, nil
+}

@@ -1,0 +1,243 @@
+package ps
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+const head = strategy.Head
+
+// What stands in the head of what server 0 gives, beside strategy.HeadLoss (the mean of the newest pushes, or the sum where
+// pushes are held) and strategy.HeadStop.
+const (
+	headNext    = 2 // of backup: the step to go on with, as bits
+	headDropped = 3 // of backup: the push came too late
+)
+
+// hold waits until the pushes of all workers are there, and applies their canonical sum, by the last one's goroutine.
+func (v *server) hold(ctx context.Context, who int, r *request) error {
+	p := v.peers[who]
+	v.mu.Lock()
+	v.held++
+	last := v.held == len(v.peers)
+	v.mu.Unlock()
+	if !last {
+		return v.await(ctx, p.granted, func() bool { return v.prog.Done[who] == r.step })
+	}
+	var parts [][]float32 // in global order; at the end the zeros of those who have no microshard
+	for _, p := range v.peers {
+		parts = append(parts, p.parts...)
+	}
+	v.sumAll(parts, r.step, r.rate, r.total)
+	v.mu.Lock()
+	v.held = 0
+	v.version++
+	for w := range v.prog.Done {
+		v.prog.Done[w]++
+	}
+	v.mu.Unlock()
+	v.wake(p)
+	return nil
+}
+
+// sumAll adds the parts of so many samples, of which nil ones count as none, in tree order, and makes update t.
+func (v *server) sumAll(parts [][]float32, t int, rate float32, samples int) {
+	at := make([]int, len(parts)) // by part, which one holds what it has come to; -1: none
+	for i := range at {
+		if at[i] = i; parts[i] == nil {
+			at[i] = -1
+		}
+	}
+	var adds []comm.Add
+	for _, a := range v.w.Tree.Merge() {
+		switch dst, src := at[a.Dst], at[a.Src]; {
+		case src < 0:
+		case dst < 0:
+			at[a.Dst] = src
+		default:
+			adds = append(adds, comm.Add{Dst: dst, Src: src})
+		}
+	}
+	v.w.Pass(v.hi-v.lo, 3*len(adds)+2, func() {})
+	sum := func(lo, hi int) { // of the frame
+		for _, a := range adds {
+			vec.Add(parts[a.Dst][lo-v.lo:hi-v.lo], parts[a.Src][lo-v.lo:hi-v.lo])
+		}
+		copy(v.sum[lo:hi], parts[at[0]][lo-v.lo:hi-v.lo])
+	}
+	v.w.Optimizer.Begin(t, rate)
+	v.update(rate, 1/float32(samples), sum)
+}
+
+// update moves the range's parameters along mean times the gradient that sum leaves in v.sum, piece by piece.
+func (v *server) update(rate, mean float32, sum func(lo, hi int)) {
+	lo, hi := max(v.lo, head), max(v.hi, head)
+	if v.lo < lo && !comm.IsHollow(v.w.Group) {
+		sum(v.lo, lo)
+		copy(v.w.Frame[v.lo:lo], v.sum[v.lo:lo])
+	}
+	v.w.Rate = rate
+	v.w.Update(v.sum[head:], lo-head, hi-head, mean, func(lo, hi int) { sum(lo+head, hi+head) })
+}
+
+// apply updates by one worker's push and, unless that waits for no reply, does what letGo does.
+func (v *server) apply(ctx context.Context, who int, r *request) error {
+	p := v.peers[who]
+	took := v.clock.Now() - p.since
+	if err := v.turn.take(ctx, p.turned); err != nil {
+		return err
+	}
+	v.sumOne(p, r)
+	v.mu.Lock()
+	v.version++
+	v.prog.Done[who] = r.step
+	v.prog.Took[who] = smooth(v.prog.Took[who], took/time.Duration(r.steps))
+	v.note(who, r)
+	may := v.may(who)
+	v.mu.Unlock()
+	may = may && r.flags&flagSilent == 0
+	if may {
+		v.give(p, who)
+	}
+	v.turn.give()
+	v.wake(p)
+	if may || r.flags&flagSilent != 0 {
+		return nil
+	}
+	return v.letGo(ctx, who)
+}
+
+// letGo waits until a worker may start its next step, and copies the parameters for it.
+func (v *server) letGo(ctx context.Context, who int) error {
+	p := v.peers[who]
+	if err := v.await(ctx, p.granted, func() bool { return v.may(who) }); err != nil {
+		return err
+	}
+	if err := v.turn.take(ctx, p.turned); err != nil {
+		return err
+	}
+	v.give(p, who)
+	v.turn.give()
+	return nil
+}
+
+// sumOne updates by a worker's own parts, in order. In the modes that bound how far workers drift apart a push is its share of
+// a step of all; in the others it is a step.
+func (v *server) sumOne(p *peer, r *request) {
+	if r.samples == 0 {
+		return
+	}
+	mean := 1 / float32(r.samples)
+	if v.cfg.Mode == SSP || v.cfg.Mode == GSSP {
+		mean = 1 / float32(r.total)
+	}
+	rate := r.rate
+	if v.cfg.Damp {
+		rate /= float32(1 + v.version - p.base)
+	}
+	scale := mean
+	if v.cfg.Mode == DC {
+		mean = 1
+	}
+	v.w.Pass(v.hi-v.lo, 3*(r.parts-1)+2, func() {})
+	v.w.Optimizer.Begin(v.version+1, rate)
+	v.update(rate, mean, func(lo, hi int) {
+		g := v.sum[lo:hi]
+		copy(g, p.parts[0][lo-v.lo:hi-v.lo])
+		for _, part := range p.parts[1:] {
+			vec.Add(g, part[lo-v.lo:hi-v.lo])
+		}
+		if v.cfg.Mode == DC && lo >= head {
+			vec.Scale(scale, g)
+			compensate(float32(v.cfg.Lambda), g, v.w.Frame[lo:hi], p.out[lo-v.lo:hi-v.lo])
+		}
+	})
+}
+
+// compensate adds to a mean gradient what it lacks since it was computed at old and the parameters have become x: lambda g g
+// (x - old), whose first part stands for the Hessian's diagonal (Zheng et al., arXiv 1609.08326, section 3, equation 10).
+func compensate(lambda float32, g, x, old []float32) {
+	for i, gi := range g {
+		g[i] = gi + float32(float32(float32(lambda*gi)*gi)*(x[i]-old[i]))
+	}
+}
+
+// smooth is a running mean of how long a step takes.
+func smooth(mean, now time.Duration) time.Duration {
+	if mean == 0 {
+		return now
+	}
+	return mean + (now-mean)/4
+}
+
+// note books what a push says besides. v.mu is locked.
+func (v *server) note(who int, r *request) {
+	p := v.peers[who]
+	late := v.version - 1 - p.base
+	for len(v.stale) <= late {
+		v.stale = append(v.stale, 0)
+	}
+	v.stale[late]++
+	if v.lo > 0 || comm.IsHollow(v.w.Group) {
+		return
+	}
+	p.loss, p.samples = 0, r.samples
+	for _, part := range p.parts {
+		p.loss += float64(part[strategy.HeadLoss])
+		if part[strategy.HeadStop] > 0 && v.stopAt < 0 {
+			for _, p := range v.peers {
+				v.stopAt = max(v.stopAt, p.started)
+			}
+		}
+	}
+}
+
+// may tells whether a worker may go on. v.mu is locked.
+func (v *server) may(who int) bool {
+	next := v.prog.Done[who]
+	if v.stopAt >= 0 && next > v.stopAt {
+		return true // there is no next one
+	}
+	ok, _ := v.cfg.MayStart(v.prog, who, next)
+	return ok
+}
+
+// give copies the parameters for a worker, which may go on. The caller has the turn.
+func (v *server) give(p *peer, who int) {
+	hollow := comm.IsHollow(v.w.Group)
+	v.w.Pass(v.hi-v.lo, 2, func() { copy(p.out, v.w.Frame[v.lo:v.hi]) })
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, fetches := v.cfg.periods()
+	p.base, p.started = v.version, v.prog.Done[who]+fetches-1
+	if v.lo > 0 || hollow {
+		return
+	}
+	if v.cfg.Mode != Backup {
+		v.loss = v.recent()
+	}
+	p.out[strategy.HeadLoss], p.out[strategy.HeadStop] = float32(v.loss), 0
+	p.out[headNext], p.out[headDropped] = math.Float32frombits(uint32(v.prog.Done[who])), 0
+	if p.counted != p.step {
+		p.out[headDropped] = 1
+	}
+	if v.stopAt >= 0 && v.prog.Done[who] > v.stopAt {
+		p.out[strategy.HeadStop] = 1
+	}
+}
+
+// recent is the mean loss of all workers' newest pushes. v.mu is locked.
+func (v *server) recent() float64 {
+	var loss float64
+	n := 0
+	for _, p := range v.peers {
+		loss += p.loss
+		n += p.samples
+	}
+	return loss / float64(n)
+}

@@ -1,0 +1,122 @@
+package ps
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/covey-ml/covey/spec"
+)
+
+// The modes: what a worker waits for.
+const (
+	BSP      = "bsp"      // everybody's push of a step, each time: the bits of an all-reduce
+	SSP      = "ssp"      // nobody falls behind by more than a bound
+	GSSP     = "gssp"     // the same among workers of like speed, nothing between these groups
+	Backup   = "backup"   // all but a few pushes of a step; those that come later are thrown away
+	Async    = "async"    // nothing
+	Downpour = "downpour" // nothing; pushes and fetches every so many steps
+	DC       = "dc"       // nothing; a late gradient is corrected for what happened meanwhile
+)
+
+// Modes lists the modes.
+func Modes() []string { return []string{BSP, SSP, GSSP, Backup, Async, Downpour, DC} }
+
+// Config is a parameter server with its parameters. Parse fills in a mode's defaults; a field that a mode does not know is
+// zero.
+type Config struct {
+	Servers   int
+	Mode      string
+	Staleness int     // of ssp and gssp: no worker starts a step before all have finished the one that lies Staleness+1 before it
+	Spare     int     // of backup: pushes of a step that need not come
+	Fetch     int     // of downpour: steps from one fetch of the parameters to the next
+	Push      int     // of downpour: steps whose gradients go in one push
+	Lambda    float64 // of dc: the weight of the correction
+	Ratio     float64 // of gssp: workers whose steps take no more than so many times as long as their group's fastest are alike
+	Damp      bool    // of modes that apply pushes one by one: the rate is divided by 1 and the push's staleness
+}
+
+// most bounds whole-number parameters: a typing error, not a plan.
+const most = 1 << 20
+
+// Parse reads a parameter server as a job writes it: ps:servers=2,mode=ssp,staleness=4.
+func Parse(s *spec.Spec) (Config, error) {
+	c := Config{Servers: s.Int("servers", 1), Mode: s.Word("mode", BSP, Modes()...)}
+	switch c.Mode {
+	case SSP, GSSP:
+		c.Staleness = s.Int("staleness", 4)
+		if c.Mode == GSSP {
+			c.Ratio = s.Float("ratio", 2)
+		}
+	case Backup:
+		c.Spare = s.Int("spare", 1)
+	case Downpour:
+		c.Fetch, c.Push = s.Int("fetch", 4), s.Int("push", 4)
+	case DC:
+		c.Lambda = s.Float("lambda", 0.04)
+	}
+	if !c.Held() && c.Mode != Backup {
+		c.Damp = s.Bool("damp", false)
+	}
+	if err := s.Done(); err != nil {
+		return c, err
+	}
+	return c, c.check()
+}
+
+// Held tells whether pushes are held until all of a step are there, and then applied as one canonical sum.
+func (c Config) Held() bool { return c.Mode == BSP || c.Mode == SSP && c.Staleness == 0 }
+
+func (c Config) check() error {
+	bad := func(format string, args ...any) error { return fmt.Errorf("ps: "+format, args...) }
+	switch {
+	case c.Servers < 1 || c.Servers > most:
+		return bad("%d servers, expected 1 or more", c.Servers)
+	case c.Staleness < 0 || c.Staleness > most:
+		return bad("staleness is %d, expected 0 to %d steps", c.Staleness, most)
+	case c.Mode == Backup && (c.Spare < 1 || c.Spare > most):
+		return bad("spare is %d, expected 1 or more pushes that a step can do without", c.Spare)
+	case c.Mode == Downpour && (c.Fetch < 1 || c.Push < 1 || max(c.Fetch, c.Push) > most):
+		return bad("fetch is %d and push %d, expected 1 to %d steps", c.Fetch, c.Push, most)
+	case !(c.Lambda >= 0 && c.Lambda <= 1e6):
+		return bad("lambda is %v, expected 0 to 1e6", c.Lambda)
+	case c.Mode == GSSP && !(c.Ratio >= 1 && c.Ratio <= 1e6):
+		return bad("ratio is %v, expected 1 to 1e6", c.Ratio)
+	}
+	return nil
+}
+
+// String writes the configuration so that Parse reads it back.
+func (c Config) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ps:servers=%d,mode=%s", c.Servers, c.Mode)
+	put := func(key string, v any) { fmt.Fprintf(&b, ",%s=%v", key, v) }
+	switch c.Mode {
+	case SSP, GSSP:
+		put("staleness", c.Staleness)
+		if c.Mode == GSSP {
+			put("ratio", c.Ratio)
+		}
+	case Backup:
+		put("spare", c.Spare)
+	case Downpour:
+		put("fetch", c.Fetch)
+		put("push", c.Push)
+	case DC:
+		put("lambda", c.Lambda)
+	}
+	if c.Damp {
+		put("damp", true)
+	}
+	return b.String()
+}
+
+// periods is in which steps a worker pushes, and in which it fetches: those whose number, from 1, they divide.
+func (c Config) periods() (push, fetch int) { return max(1, c.Push), max(1, c.Fetch) }
+
+// Fits refuses a number of workers, servers not counted, that the mode cannot work with.
+func (c Config) Fits(workers int) error {
+	if c.Mode == Backup && c.Spare >= workers {
+		return fmt.Errorf("ps: a step of %d workers cannot do without %d of their pushes: at most spare=%d", workers, c.Spare, workers-1)
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package ps
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// A request is a header of headBytes and, of a push, the elements of the server's range of each of the worker's parts, in
+// order. The reply is the range's elements of the parameters, or, when its length is odd, a refusal in words. All is little
+// endian.
+//
+//	0  uint32  magic        20  uint32  number of parts
+//	4  uint8   kind         24  float32 rate
+//	5  uint8   flags        28  uint32  samples of the push
+//	8  uint32  generation   32  uint32  samples of the step's global batch
+//	12 uint32  step         40  uint64  first element of the range, in the frame
+//	16 uint32  steps        48  uint64  its end
+const (
+	headBytes  = 64
+	headFloats = headBytes / 4
+	magic      = 0x31535043 // "CPS1"
+)
+
+// The kinds of request.
+const (
+	push  uint8 = iota + 1 // the gradient of a step, or of the last few; the reply says that the next step may start, and with which parameters
+	fetch                  // no gradient, and the same reply
+	meet                   // the worker has come to a step at whose end all meet; no reply where pushes are held
+	shut                   // a server tells another whose pushes of a step count: a bit for each worker follows; no reply
+)
+
+// The flags of a request.
+const (
+	flagStop   = 1 << iota // of meet: this is the end
+	flagSilent             // of push: no reply
+)
+
+type request struct {
+	kind       uint8
+	flags      uint8
+	generation uint32
+	step       int // the sender has finished so many
+	steps      int // of push: it has the gradient of the last so many; of others 0
+	parts      int
+	rate       float32
+	samples    int
+	total      int
+	lo, hi     int
+	length     int // of all of it, in bytes
+}
+
+func (r *request) encode(b []byte) {
+	clear(b[:headBytes])
+	le := binary.LittleEndian
+	le.PutUint32(b, magic)
+	b[4], b[5] = r.kind, r.flags
+	le.PutUint32(b[8:], r.generation)
+	le.PutUint32(b[12:], uint32(r.step))
+	le.PutUint32(b[16:], uint32(r.steps))
+	le.PutUint32(b[20:], uint32(r.parts))
+	le.PutUint32(b[24:], math.Float32bits(r.rate))
+	le.PutUint32(b[28:], uint32(r.samples))
+	le.PutUint32(b[32:], uint32(r.total))
+	le.PutUint64(b[40:], uint64(r.lo))
+	le.PutUint64(b[48:], uint64(r.hi))
+}
+
+// decode reads the header of a request. What that says is not checked.
+func (r *request) decode(b []byte) error {
+	le := binary.LittleEndian
+	switch {
+	case len(b) < headBytes:
+		return fmt.Errorf("a request of %d bytes: its header alone has %d", len(b), headBytes)
+	case le.Uint32(b) != magic:
+		return fmt.Errorf("a request that begins with %#x and not %#x: it is of something else, or of another version", le.Uint32(b), uint32(magic))
+	case b[4] < push || b[4] > shut:
+		return fmt.Errorf("a request of kind %d: there are %d to %d", b[4], push, shut)
+	}
+	*r = request{kind: b[4], flags: b[5], generation: le.Uint32(b[8:]), step: int(le.Uint32(b[12:])), steps: int(le.Uint32(b[16:])), parts: int(le.Uint32(b[20:])),
+		rate: math.Float32frombits(le.Uint32(b[24:])), samples: int(le.Uint32(b[28:])), total: int(le.Uint32(b[32:])),
+		lo: int(le.Uint64(b[40:])), hi: int(le.Uint64(b[48:])), length: len(b)}
+	return nil
+}
+
+// refusal is the reply that says why a request was not taken, in at most so many bytes.
+func refusal(why string, most int) []byte {
+	b := []byte(why)
+	if len(b) > most {
+		b = b[:most]
+	}
+	if len(b)%2 == 0 {
+		if len(b) < most {
+			return append(b, '.')
+		}
+		b = b[:len(b)-1]
+	}
+	return b
+}

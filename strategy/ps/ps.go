@@ -1,0 +1,169 @@
+// Package ps is the parameter server: some ranks hold the parameters and the optimizer's state, each a range, and the others,
+// the workers, push gradients to them and pull parameters (Li et al., OSDI 2014; Dean et al., NIPS 2012).
+//
+// The last Servers ranks of a group are servers. What a worker waits for between its push and its next step is the mode: see
+// Config.MayStart, which is all of the decision, and Modes. Where pushes are held until those of all workers are there, they
+// are merged in the order of the canonical tree and applied once: the bits of an all-reduce. In the other modes each push is
+// applied as it comes, and what comes out depends on time.
+//
+// Whatever the mode, all meet at the ends of epochs and where a checkpoint is due.
+package ps
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+var (
+	tagPush = comm.MakeTag(comm.OpPush, 0)
+	tagPull = comm.MakeTag(comm.OpPull, 0)
+)
+
+// Strategy is one rank's part: a worker's or a server's.
+type Strategy struct {
+	cfg    Config
+	w      *strategy.Worker
+	ranges []span
+	server *server // nil on workers
+	worker *worker // nil on servers
+
+	updates [1]int64 // of the parameters so far, as all know it at a checkpoint, where pushes are applied one by one
+}
+
+// New returns a rank's strategy. c is one that Parse returned.
+func New(c Config) *Strategy { return &Strategy{cfg: c} }
+
+var (
+	_ strategy.Strategy = (*Strategy)(nil)
+	_ strategy.Preparer = (*Strategy)(nil)
+	_ strategy.Settler  = (*Strategy)(nil)
+	_ strategy.Gatherer = (*Strategy)(nil)
+	_ strategy.Serving  = (*Strategy)(nil)
+)
+
+// Servers implements strategy.Serving.
+func (s *Strategy) Servers() int { return s.cfg.Servers }
+
+// String implements strategy.Strategy.
+func (s *Strategy) String() string { return s.cfg.String() }
+
+// State implements ckpt.Stateful.
+func (s *Strategy) State() []ckpt.Tensor {
+	if s.cfg.Held() {
+		return nil
+	}
+	return []ckpt.Tensor{ckpt.Int64s("updates", nil, s.updates[:])}
+}
+
+// Load implements ckpt.Stateful.
+func (s *Strategy) Load(ts []ckpt.Tensor) error { return ckpt.Restore(ts, s.State()) }
+
+// Prepare implements strategy.Preparer.
+func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
+	workers := w.Group.Size() - s.cfg.Servers
+	if workers < 1 {
+		return fmt.Errorf("ps: %d servers in a group of %d ranks leave no worker", s.cfg.Servers, w.Group.Size())
+	}
+	if err := s.cfg.Fits(workers); err != nil {
+		return err
+	}
+	s.w = w
+	if s.ranges, err = divide(w.Model.Layout(), w.Optimizer, s.cfg.Servers); err != nil {
+		return err
+	}
+	if i := int(w.Group.Rank()) - workers; i >= 0 {
+		s.server = newServer(s.cfg, w, s.ranges[i].lo, s.ranges[i].hi)
+	} else {
+		s.worker = newWorker(s.cfg, w, s.ranges)
+	}
+	return nil
+}
+
+// divide gives each server its range of the frame: about as many elements, in whole cache lines, or where the optimizer needs
+// whole segments in those.
+func divide(l model.Layout, o optim.Optimizer, servers int) ([]span, error) {
+	n := head + l.Len()
+	ranges := make([]span, servers)
+	lo := 0
+	for i := range ranges {
+		hi := n
+		if i < servers-1 {
+			hi = n * (i + 1) / servers / headFloats * headFloats
+			if !o.Local() {
+				if _, ok := o.(optim.Segmented); !ok {
+					return nil, fmt.Errorf("ps: the optimizer needs a norm of all parameters, which %d servers do not have: use servers=1", servers)
+				}
+				hi = border(l, hi-head) + head
+			}
+		}
+		ranges[i] = span{lo, max(lo, hi)}
+		lo = ranges[i].hi
+	}
+	for i, r := range ranges {
+		if r.hi-r.lo < headFloats && i > 0 || r.hi == r.lo {
+			return nil, fmt.Errorf("ps: %d servers for %d parameters leave server %d with %d of them: use fewer", servers, l.Len(), i, r.hi-r.lo)
+		}
+	}
+	return ranges, nil
+}
+
+// border is the segment border that is nearest to an element.
+func border(l model.Layout, at int) int {
+	best := 0
+	for _, s := range l {
+		if end := s.Off + s.Len; abs(end-at) < abs(best-at) {
+			best = end
+		}
+	}
+	return best
+}
+
+func abs(n int) int { return max(n, -n) }
+
+// Step implements strategy.Strategy.
+func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Report, error) {
+	if s.server != nil {
+		return s.server.step(ctx, w, int(s.updates[0]))
+	}
+	return s.worker.step(ctx, w)
+}
+
+// Settle implements strategy.Settler: all meet.
+func (s *Strategy) Settle(ctx context.Context) error {
+	if s.server != nil {
+		return s.server.settle(ctx)
+	}
+	return s.worker.settle(ctx, s.w)
+}
+
+// Gather implements strategy.Gatherer: each server's part of the optimizer's state goes to all.
+func (s *Strategy) Gather(ctx context.Context, w *strategy.Worker) error {
+	if !s.cfg.Held() {
+		if s.server != nil {
+			s.updates[0] = int64(s.server.version)
+		}
+		if err := comm.Broadcast(ctx, w.Group, comm.Rank(w.Group.Size()-1), s.State()[0].Data); err != nil {
+			return err
+		}
+	}
+	for _, t := range w.Optimizer.State() {
+		if t.Type != ckpt.F32 || t.Len() != len(w.X) {
+			continue // not one number a parameter
+		}
+		state := vec.Floats(t.Data)
+		for i, r := range s.ranges {
+			from := comm.Rank(w.Group.Size() - s.cfg.Servers + i)
+			if err := comm.Broadcast(ctx, w.Group, from, vec.Bytes(state[max(r.lo, head)-head:r.hi-head])); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,353 @@
+package ps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// server holds a range of the parameters and their optimizer's state, and serves each worker on a goroutine of its own, from
+// the first step after a meeting to the next meeting.
+//
+// Of the frame of parameters, the optimizer's vectors and the gradient it uses its range alone: the rest is memory that no
+// machine ever backs.
+type server struct {
+	cfg    Config
+	w      strategy.Worker // its own copy: the goroutines set the rate
+	clock  comm.Clock
+	lo, hi int       // its range of the frame
+	sum    []float32 // a frame: the gradient
+	peers  []*peer   // by worker
+	cancel context.CancelCauseFunc
+	turn   turn // to change parameters, and to read them where they change while others read
+
+	mu      sync.Mutex
+	serving bool // goroutines are at work
+	live    int  // how many
+	err     error
+	held    int   // pushes of the step that came, where they are held
+	meeting int   // workers that wait for all to meet
+	version int   // updates so far
+	stale   []int // pushes by the number of updates that they knew nothing of
+	stopAt  int   // the last step, once some worker has asked to stop; -1
+	ends    int   // steps after which all stop, as meeting workers say; 0: not yet
+	prog    Progress
+	loss    float64    // a mean over samples, of the last step or so
+	over    int        // of backup: steps that are over
+	asked   bool       // of backup: to stop
+	told    comm.Event // of backup, on servers that do as server 0 decides; else nil
+	moved   comm.Event // for whoever waits in Step or Settle
+}
+
+// peer is what the server keeps of a worker.
+type peer struct {
+	rank    comm.Rank
+	in      []float32   // a request
+	parts   [][]float32 // of its push, the range's elements of each, in in
+	out     []float32   // where parameters change while others read: its own copy, as it got it last
+	base    int         // version of that
+	started int         // the newest step that it may have begun
+	since   time.Duration
+	at      int // the step that it has begun, as far as its messages tell
+	granted comm.Event
+	turned  comm.Event
+	loss    float64 // sum over the samples of its newest push
+	samples int     // of that
+	rate    float32 // of that
+	step    int     // of backup: steps that it had then finished
+	counted int     // of backup: and when one last had a part in a step
+}
+
+func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
+	workers := w.Group.Size() - c.Servers
+	v := &server{cfg: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1}
+	v.moved = v.clock.Event()
+	if c.Mode == Backup && lo > 0 {
+		v.told = v.clock.Event()
+	}
+	v.sum = comm.Vector(w.Group, len(w.Frame))
+	v.prog = Progress{Done: make([]int, workers), Took: make([]time.Duration, workers)}
+	for r := range workers {
+		n := w.Tree.Vectors(comm.Rank(r))
+		p := &peer{rank: comm.Rank(r), in: comm.Vector(w.Group, headFloats+n*(hi-lo)), granted: v.clock.Event(), turned: v.clock.Event()}
+		for i := range n {
+			p.parts = append(p.parts, p.in[headFloats+i*(hi-lo):headFloats+(i+1)*(hi-lo)])
+		}
+		if !c.Held() {
+			p.out = comm.Vector(w.Group, hi-lo)
+		}
+		v.peers = append(v.peers, p)
+	}
+	return v
+}
+
+// step serves until every worker has gone beyond a step.
+func (v *server) step(ctx context.Context, w *strategy.Worker, updates int) (strategy.Report, error) {
+	rep := strategy.Report{Quiet: true}
+	t := v.clock.Now()
+	v.begin(ctx, w.Step, updates)
+	for {
+		v.mu.Lock()
+		err, behind := v.err, false
+		for _, p := range v.peers {
+			behind = behind || p.at <= w.Step
+		}
+		rep.Stop = v.ends == w.Step+1
+		v.mu.Unlock()
+		if err == nil && behind {
+			err = v.moved.Wait(ctx)
+		}
+		if err != nil {
+			v.settle(ctx)
+			return rep, err
+		}
+		if !behind {
+			break
+		}
+	}
+	rep.Wait = v.clock.Now() - t
+	return rep, nil
+}
+
+// begin starts to serve, unless it does already, from a step on, before which there were at least so many updates.
+func (v *server) begin(ctx context.Context, step, updates int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.serving {
+		return
+	}
+	v.serving, v.live, v.meeting = true, len(v.peers), 0
+	v.version, v.over = max(v.version, updates), step
+	ctx, v.cancel = context.WithCancelCause(ctx)
+	for who, p := range v.peers {
+		p.at, p.since, p.base, p.started, p.step = step, v.clock.Now(), v.version, step, step
+		v.prog.Done[who] = step
+		if p.out != nil {
+			copy(p.out, v.w.Frame[v.lo:v.hi])
+		}
+		v.clock.Go(func() { v.end(v.serve(ctx, who)) })
+	}
+	if v.told != nil {
+		v.live++
+		v.clock.Go(func() { v.end(v.follow(ctx)) })
+	}
+}
+
+// end notes that a goroutine has ended. The first that fails ends the others, here and on the other ranks.
+func (v *server) end(err error) {
+	v.mu.Lock()
+	v.live--
+	first := err != nil && v.err == nil
+	if first {
+		v.err = err
+		v.cancel(err)
+	}
+	v.mu.Unlock()
+	var lost *comm.PeerError
+	if p, ok := v.w.Group.(comm.Poisoner); ok && first && errors.As(err, &lost) {
+		p.Poison(lost)
+	}
+	v.moved.Set()
+}
+
+// settle waits until all have met. When ctx has ended, what goes on is given up.
+func (v *server) settle(ctx context.Context) error {
+	for {
+		v.mu.Lock()
+		live, serving, err := v.live, v.serving, v.err
+		if live == 0 {
+			v.serving = false
+		}
+		v.mu.Unlock()
+		switch {
+		case !serving:
+			return err
+		case live == 0:
+			v.cancel(nil)
+			return err
+		case err != nil:
+			v.moved.Wait(context.Background())
+		case v.moved.Wait(ctx) != nil:
+			v.cancel(context.Cause(ctx))
+			ctx = context.WithoutCancel(ctx)
+		}
+	}
+}
+
+// serve answers a worker until it meets the others.
+func (v *server) serve(ctx context.Context, who int) error {
+	p := v.peers[who]
+	for {
+		r, err := v.receive(ctx, who)
+		if err != nil {
+			return err
+		}
+		if why := v.refuses(who, &r); why != "" {
+			if err := v.reply(ctx, p, refusal(why, 4*(v.hi-v.lo))); err != nil {
+				return err
+			}
+			continue
+		}
+		v.began(who, &r)
+		switch {
+		case r.kind == meet:
+			return v.meet(ctx, p)
+		case r.kind == fetch:
+			err = v.letGo(ctx, who)
+		case v.cfg.Held():
+			err = v.hold(ctx, who, &r)
+		case v.cfg.Mode == Backup:
+			err = v.holdSome(ctx, who, &r)
+		default:
+			err = v.apply(ctx, who, &r)
+		}
+		if err == nil && r.flags&flagSilent != 0 {
+			continue
+		}
+		if err == nil {
+			err = v.reply(ctx, p, vec.Bytes(v.elements(p)))
+		}
+		if err != nil {
+			return err
+		}
+		v.mu.Lock()
+		p.since = v.clock.Now()
+		v.mu.Unlock()
+	}
+}
+
+// elements is what a worker gets: the parameters, or its own copy of them.
+func (v *server) elements(p *peer) []float32 {
+	if p.out != nil {
+		return p.out
+	}
+	return v.w.Frame[v.lo:v.hi]
+}
+
+// receive takes a worker's next request, whose length is right.
+func (v *server) receive(ctx context.Context, who int) (r request, err error) {
+	p := v.peers[who]
+	b := vec.Bytes(p.in)
+	_, n, err := v.w.Group.Recv(ctx, p.rank, tagPush, b)
+	switch {
+	case err != nil:
+		return r, err
+	case comm.IsHollow(v.w.Group):
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		r = request{kind: push, step: v.prog.Done[who] + 1, steps: 1, parts: len(p.parts), lo: v.lo, hi: v.hi, samples: 1, total: 1}
+		if n == headBytes {
+			r.kind = meet
+		}
+		return r, nil
+	}
+	if err := r.decode(b[:n]); err != nil {
+		return r, fmt.Errorf("ps: from worker %d came %w", who, err)
+	}
+	return r, nil
+}
+
+// refuses says why a request is not taken; empty: it is.
+func (v *server) refuses(who int, r *request) string {
+	p, done := v.peers[who], v.prog.Done[who]
+	if v.cfg.Mode == Backup {
+		done = p.step // steps may be over that it has not heard of
+	}
+	switch {
+	case comm.IsHollow(v.w.Group):
+		return ""
+	case r.generation != v.w.Generation:
+		return fmt.Sprintf("it is of generation %d, and this is %d", r.generation, v.w.Generation)
+	case r.kind == shut:
+		return "workers shut no step"
+	case (r.kind == push) != (r.steps > 0) || r.step-r.steps < done || r.step-r.steps > done && v.cfg.Mode != Backup:
+		return fmt.Sprintf("it ends %d steps before step %d, and %d are finished", r.steps, r.step+1, done)
+	case r.kind != push:
+		return ""
+	case r.lo != v.lo || r.hi != v.hi:
+		return fmt.Sprintf("elements %d to %d: this server has %d to %d", r.lo, r.hi, v.lo, v.hi)
+	case r.parts != len(p.parts) || r.length != headBytes+r.parts*4*(r.hi-r.lo):
+		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, len(p.parts), v.hi-v.lo)
+	case r.samples < 0 || r.total < 1 || r.samples > r.total:
+		return fmt.Sprintf("%d of %d samples", r.samples, r.total)
+	case !(r.rate > 0 && r.rate <= math.MaxFloat32):
+		return fmt.Sprintf("a rate of %v", r.rate)
+	}
+	for _, part := range p.parts {
+		if !vec.Finite(part) {
+			return fmt.Sprintf("the gradient of step %d is not finite", r.step+1)
+		}
+	}
+	return ""
+}
+
+// began notes how far a worker has come, as its request tells.
+func (v *server) began(who int, r *request) {
+	v.mu.Lock()
+	v.peers[who].at = r.step - min(r.steps, 1)
+	if r.flags&flagStop != 0 {
+		v.ends = r.step
+	}
+	v.mu.Unlock()
+	v.moved.Set()
+}
+
+func (v *server) reply(ctx context.Context, p *peer, b []byte) error {
+	comm.Announce(v.w.Group, comm.OpPull, comm.Bill{{Messages: 1, Size: len(b)}})
+	return v.w.Group.Send(ctx, p.rank, tagPull, b)
+}
+
+// meet waits until all workers have come, and gives one the parameters, unless it has them.
+func (v *server) meet(ctx context.Context, p *peer) error {
+	v.mu.Lock()
+	v.meeting++
+	last := v.meeting == len(v.peers)
+	v.mu.Unlock()
+	v.wake(p)
+	if last && v.cfg.Mode == Backup && v.lo == 0 {
+		h := request{kind: meet, generation: v.w.Generation}
+		b := make([]byte, headBytes)
+		h.encode(b)
+		if err := v.tellServers(ctx, b); err != nil {
+			return err
+		}
+	}
+	if err := v.await(ctx, p.granted, func() bool { return v.meeting == len(v.peers) }); err != nil || v.cfg.Held() {
+		return err
+	}
+	return v.reply(ctx, p, vec.Bytes(v.w.Frame[v.lo:v.hi])) // which nobody changes any more
+}
+
+// await waits until something holds, which is asked with v.mu locked, each time that a worker is woken.
+func (v *server) await(ctx context.Context, woken comm.Event, holds func() bool) error {
+	for {
+		v.mu.Lock()
+		ok := holds()
+		v.mu.Unlock()
+		if ok {
+			return nil
+		}
+		if err := woken.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// wake lets all workers but one look again whether they may go on.
+func (v *server) wake(but *peer) {
+	for _, p := range v.peers {
+		if p != but {
+			p.granted.Set()
+		}
+	}
+	if v.told != nil {
+		v.told.Set()
+	}
+}

@@ -1,0 +1,265 @@
+package ps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// worker computes gradients at the parameters that it pulled last, pushes them, and pulls again.
+type worker struct {
+	cfg     Config
+	ranges  []span
+	folds   []comm.Fold
+	buffers [][]float32 // frames, each with room for a request's header in front
+	frames  [][]float32 // these without it
+	parts   int         // of a push
+	pieces  int         // of downpour: parts of a step
+	message []float32   // where a push of several parts is put together
+	sum     []float32   // of downpour: frames[0], where gradients of steps add up
+	fresh   [][]float32 // of downpour: frames for those of one step
+
+	steps   int  // since the last push
+	samples int  // in these
+	next    int  // the step to go on with: those before are over
+	dirty   bool // it has been at work since all met
+	stop    bool // server 0 said so
+}
+
+// span is a server's elements of the frame.
+type span struct{ lo, hi int }
+
+func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
+	me := w.Group.Rank()
+	k := &worker{cfg: c, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me)}
+	for range max(1, comm.Buffers(k.folds)) {
+		b := comm.Vector(w.Group, headFloats+len(w.Frame))
+		k.buffers, k.frames = append(k.buffers, b), append(k.frames, b[headFloats:])
+	}
+	if c.Mode == Downpour {
+		k.fresh = k.frames
+		b := comm.Vector(w.Group, headFloats+len(w.Frame))
+		k.buffers, k.frames, k.sum = [][]float32{b}, [][]float32{b[headFloats:]}, b[headFloats:]
+		k.pieces, k.parts = k.parts, 1
+	}
+	if k.parts > 1 {
+		most := 0
+		for _, r := range ranges {
+			most = max(most, r.hi-r.lo)
+		}
+		k.message = comm.Vector(w.Group, headFloats+k.parts*most)
+	}
+	return k
+}
+
+func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Report, err error) {
+	if w.Step < k.next { // it is over
+		rep.Quiet, rep.Unused, rep.Stop = true, true, k.stop && w.Step == k.next-1
+		return rep, nil
+	}
+	clock := w.Group.Clock()
+	t0 := clock.Now()
+	frames := k.frames
+	if k.sum != nil {
+		frames = k.fresh
+	}
+	if err := w.Parts(ctx, k.folds, frames, nil); err != nil {
+		return rep, err
+	}
+	k.samples += k.count(w)
+	k.steps++
+	if k.sum != nil {
+		k.collect(w, &rep)
+	}
+	t1 := clock.Now()
+	rep.Compute = t1 - t0
+	k.dirty = true
+	every, fetches := k.cfg.periods()
+	pushes, pulls := (w.Step+1)%every == 0, (w.Step+1)%fetches == 0
+	switch {
+	case pushes && pulls:
+		err = k.pull(ctx, w, func(s int) error { return k.push(ctx, w, s, 0) })
+	case pushes:
+		err = k.pushAll(ctx, w)
+	case pulls:
+		h := request{kind: fetch, generation: w.Generation, step: w.Step + 1}
+		err = k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) })
+	}
+	if pushes {
+		k.steps, k.samples = 0, 0
+	}
+	rep.Comm = clock.Now() - t1
+	rep.Wait = rep.Comm
+	if err != nil || !pulls || comm.IsHollow(w.Group) {
+		return rep, k.lost(w, err)
+	}
+	k.hear(w, &rep)
+	return rep, nil
+}
+
+// hear reads what server 0 says in the head of the parameters.
+func (k *worker) hear(w *strategy.Worker, rep *strategy.Report) {
+	rep.Quiet = false
+	rep.Loss, k.stop = float64(w.Frame[strategy.HeadLoss]), w.Frame[strategy.HeadStop] > 0
+	if k.cfg.Held() {
+		rep.Loss /= float64(w.Samples)
+	}
+	rep.Stop = k.stop
+	if k.cfg.Mode == Backup {
+		k.next = int(math.Float32bits(w.Frame[headNext]))
+		rep.Unused = w.Frame[headDropped] > 0
+		rep.Stop = k.stop && w.Step == k.next-1
+	}
+}
+
+// collect adds this step's gradient to those that wait to be pushed, and moves this worker's own parameters along it: plain
+// SGD, until the next fetch (Dean et al., NIPS 2012, algorithm 7.1).
+func (k *worker) collect(w *strategy.Worker, rep *strategy.Report) {
+	sum := k.fresh[0]
+	for _, f := range k.fresh[1:k.pieces] {
+		w.Add(sum, f)
+	}
+	n := k.count(w)
+	if !comm.IsHollow(w.Group) {
+		rep.Quiet, rep.Loss = true, float64(sum[strategy.HeadLoss])/float64(n)
+	}
+	if k.steps == 1 {
+		w.Pass(len(sum), 2, func() { copy(k.sum, sum) })
+	} else {
+		w.Add(k.sum, sum)
+	}
+	if n > 0 {
+		w.Pass(len(w.X), 3, func() { vec.Axpy(-w.Rate/float32(n), sum[head:], w.X) })
+	}
+}
+
+// pull asks each server, and writes what they give to the frame. This worker begins with another one than its neighbours, so
+// that not all are at one.
+func (k *worker) pull(ctx context.Context, w *strategy.Worker, ask func(s int) error) error {
+	receipts := make([]comm.Receipt, len(k.ranges))
+	for s, r := range k.ranges {
+		receipts[s] = comm.Post(w.Group, k.rank(w, s), tagPull, vec.Bytes(w.Frame[r.lo:r.hi]))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var err error
+	for i := range k.ranges {
+		if err = ask((int(w.Group.Rank()) + i) % len(k.ranges)); err != nil {
+			cancel(err)
+			break
+		}
+	}
+	for s, r := range k.ranges {
+		_, n, e := receipts[s].Wait(ctx)
+		if e == nil && n != 4*(r.hi-r.lo) {
+			e = fmt.Errorf("ps: server %d refuses worker %d's push: %s", s, w.Group.Rank(), vec.Bytes(w.Frame[r.lo:r.hi])[:n])
+		}
+		if e != nil && err == nil {
+			err = e
+			cancel(e)
+		}
+	}
+	return err
+}
+
+// lost tells the others of a peer that is gone: all have a part in a step.
+func (k *worker) lost(w *strategy.Worker, err error) error {
+	var lost *comm.PeerError
+	if p, ok := w.Group.(comm.Poisoner); ok && errors.As(err, &lost) {
+		return p.Poison(lost)
+	}
+	return err
+}
+
+func (k *worker) rank(w *strategy.Worker, server int) comm.Rank {
+	return comm.Rank(w.Group.Size() - k.cfg.Servers + server)
+}
+
+// pushAll pushes to every server, and waits for nothing.
+func (k *worker) pushAll(ctx context.Context, w *strategy.Worker) error {
+	for s := range k.ranges {
+		if err := k.push(ctx, w, s, flagSilent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// push sends a server what has not been pushed yet.
+func (k *worker) push(ctx context.Context, w *strategy.Worker, server int, flags uint8) error {
+	r := k.ranges[server]
+	h := request{kind: push, flags: flags, generation: w.Generation, step: w.Step + 1, steps: k.steps, parts: k.parts, rate: w.Rate, samples: k.samples,
+		total: max(w.Samples, k.samples), lo: r.lo, hi: r.hi}
+	n := r.hi - r.lo
+	if k.parts > 1 {
+		m := k.message[:headFloats+k.parts*n]
+		for i := range k.parts {
+			w.Pass(n, 2, func() { copy(m[headFloats+i*n:], k.frames[i][r.lo:r.hi]) })
+		}
+		return k.send(ctx, w, server, &h, m)
+	}
+	// The header takes the place of what lies before the range, and gives it back.
+	m := k.buffers[0][r.lo : headFloats+r.hi]
+	var was [headFloats]float32
+	copy(was[:], m)
+	err := k.send(ctx, w, server, &h, m)
+	if !comm.IsHollow(w.Group) {
+		copy(m, was[:])
+	}
+	return err
+}
+
+func (k *worker) send(ctx context.Context, w *strategy.Worker, server int, h *request, m []float32) error {
+	b := vec.Bytes(m)
+	if !comm.IsHollow(w.Group) {
+		h.encode(b)
+	}
+	comm.Announce(w.Group, comm.OpPush, comm.Bill{{Messages: 1, Size: len(b)}})
+	return w.Group.Send(ctx, k.rank(w, server), tagPush, b)
+}
+
+// bare sends a request that is a header alone.
+func (k *worker) bare(ctx context.Context, w *strategy.Worker, server int, h request) error {
+	return k.send(ctx, w, server, &h, comm.Vector(w.Group, headFloats))
+}
+
+// count is how many samples of this step are this worker's.
+func (k *worker) count(w *strategy.Worker) (n int) {
+	lo, hi := w.Tree.Run(w.Group.Rank())
+	for leaf := lo; leaf < hi; leaf++ {
+		n += w.Count(leaf)
+	}
+	return n
+}
+
+// settle meets the others after a step, and takes what the parameters have then come to.
+func (k *worker) settle(ctx context.Context, w *strategy.Worker) error {
+	if !k.dirty || ctx.Err() != nil {
+		return nil
+	}
+	k.dirty = false
+	if k.steps > 0 {
+		if err := k.pushAll(ctx, w); err != nil {
+			return k.lost(w, err)
+		}
+		k.steps, k.samples = 0, 0
+	}
+	h := request{kind: meet, generation: w.Generation, step: w.Step + 1}
+	if k.stop {
+		h.flags = flagStop
+	}
+	if !k.cfg.Held() {
+		return k.lost(w, k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }))
+	}
+	for s := range k.ranges {
+		if err := k.bare(ctx, w, s, h); err != nil {
+			return k.lost(w, err)
+		}
+	}
+	return nil
+}
