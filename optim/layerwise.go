@@ -47,7 +47,7 @@ func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
 // Bytes implements Costed.
 func (o *layerwise) Bytes() int { return o.bytes() }
 
-func (o *layerwise) Local() bool                 { return false }
+func (o *layerwise) Local() bool { return false }
 
 // Segmented implements Segmented.
 func (o *layerwise) Segmented() {}
