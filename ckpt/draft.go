@@ -1,6 +1,7 @@
 package ckpt
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 
 // A Draft is a checkpoint that several workers write together. One of them calls Begin and tells the others, all Write
 // a part each, and when all have, the first gathers what they wrote and calls Commit, which makes it a checkpoint.
-// Draft, and Written, are plain data: JSON carries them from worker to worker. All must reach the same folder or store.
+// Draft, and Written, are plain data: JSON carries them from worker to worker. All must reach the same folder or store, which
+// Reach tells.
 type Draft struct {
+	ID   string `json:"id"`             // which no other draft has
 	Dir  string `json:"dir"`            // the checkpoint that it becomes
 	Work string `json:"work"`           // where its files are until then
 	Base string `json:"base,omitempty"` // a checkpoint whose files need not be written again
@@ -42,13 +45,24 @@ var ownFile = 16 << 20
 
 // Begin starts the checkpoint dir, and takes away what an earlier one that was never whole left beside it.
 func Begin(dir string) (d Draft, err error) {
+	if !Remote(dir) { // other workers may be in another folder
+		if dir, err = filepath.Abs(dir); err != nil {
+			return Draft{}, err
+		}
+	}
 	err = on(dir, func(p place) error {
 		in, err := begin(p.fs, p.name)
-		d = Draft{Dir: p.path(in.Dir), Work: p.path(in.Work)}
+		if err != nil {
+			return err
+		}
+		d = Draft{ID: rand.Text(), Dir: p.path(in.Dir), Work: p.path(in.Work)}
 		if in.Base != "" {
 			d.Base = p.path(in.Base)
 		}
-		return err
+		if err := create(p.fs, in.Work, contentOf(markFile, []byte(d.ID))); err != nil {
+			return errors.Join(err, in.abandon(p.fs))
+		}
+		return nil
 	})
 	if err != nil {
 		return Draft{}, fmt.Errorf("saving checkpoint %s: %w", dir, err)
@@ -62,7 +76,21 @@ func (d Draft) Write(part Part) (w Written, err error) {
 	return w, err
 }
 
-// Commit makes the checkpoint whole. m is its manifest but for the files; what it says of WeightsSHA256 is the hash of
+// Reach tells whether worker i sees the draft and may write in it: a folder of the same name on another machine is not it.
+func (d Draft) Reach(i int) error {
+	return d.on(func(p place, in Draft) error {
+		b, err := readAll(p.fs, filepath.Join(in.Work, markFile), 100)
+		if err != nil {
+			return err
+		}
+		if string(b) != d.ID {
+			return fmt.Errorf("%s is another worker's: all must write in one folder or store", d.Work)
+		}
+		return create(p.fs, in.Work, contentOf(fmt.Sprintf("reached-%05d", i+1), nil))
+	})
+}
+
+// Commit makes the checkpoint whole, once all that the workers tell is there. m is its manifest but for the files; what it says of WeightsSHA256 is the hash of
 // the whole flat vector, or empty when no one worker has that.
 func (d Draft) Commit(m Manifest, all ...Written) error {
 	return d.on(func(p place, in Draft) error { return in.commit(p.fs, m, all...) })
@@ -250,6 +278,11 @@ func (d Draft) commit(fs fsys, m Manifest, all ...Written) error {
 	}
 	if err := m.checkFiles(); err != nil {
 		return err
+	}
+	if len(all) > 1 { // others may have written elsewhere
+		if err := present(fs, d.Work, m.Files); err != nil {
+			return err
+		}
 	}
 	if index, err := modelIndex(all); err != nil {
 		return err

@@ -155,7 +155,7 @@ func TestModelIndex(t *testing.T) {
 	if want := map[string]string{"table": first, "w": first, "scalar": second, "none": second, "b": second}; !reflect.DeepEqual(index.Weights, want) {
 		t.Errorf("the index says %v", index.Weights)
 	}
-	if got, err := Load(dir); err != nil || got.WeightsSHA256 != "" || !reflect.DeepEqual(got.Model, c.Model) {
+	if got, err := Load(dir); err != nil || got.WeightsSHA256 != WeightsHash(c.Model) || !reflect.DeepEqual(got.Model, c.Model) {
 		t.Errorf("loaded %v, %v", got.Model, err)
 	}
 	flip(t, filepath.Join(dir, IndexFile))

@@ -40,7 +40,7 @@ func Save(dir string, c Checkpoint) error {
 }
 
 // Load reads a checkpoint folder and holds every file to the manifest's sizes and hashes. The error names the file
-// that is missing or differs. To use the tensors, hand State to Stateful.Load and Model to Restore, which refuse those
+// that is missing or differs. WeightsSHA256 is there whoever wrote it. To use the tensors, hand State to Stateful.Load and Model to Restore, which refuse those
 // of another model.
 func Load(dir string) (c Checkpoint, err error) {
 	err = on(dir, func(p place) (err error) { c, err = load(p.fs, p.name); return err })

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"sort"
 )
 
 // Piece says that a tensor holds a range of a larger one's elements, in row-major order: those from From on. Its own
@@ -49,12 +50,12 @@ func Cut(tensors []Tensor, i, k int) []Tensor {
 	if i < 0 || i >= k {
 		panic(fmt.Sprintf("ckpt: part %d of %d", i, k))
 	}
-	total := 0
-	for _, t := range tensors {
-		total += len(t.Data)
-	}
-	// Of a byte range [lo, hi), the elements that begin in it.
-	lo, hi := share(total, i, k), share(total, i+1, k)
+	total := size(tensors)
+	return cut(tensors, share(total, i, k), share(total, i+1, k), i == k-1)
+}
+
+// cut returns the elements that begin in the byte range [lo, hi) of the tensors. The last range has what is empty at their end.
+func cut(tensors []Tensor, lo, hi int, last bool) []Tensor {
 	var out []Tensor
 	at := 0
 	for _, t := range tensors {
@@ -62,7 +63,7 @@ func Cut(tensors []Tensor, i, k int) []Tensor {
 		at = end
 		size := t.Type.Size()
 		if len(t.Data) == 0 || size == 0 || t.Piece != nil { // not to be divided: whole, with its first byte
-			if begin >= lo && begin < hi || begin == total && i == k-1 {
+			if begin >= lo && begin < hi || last && begin >= hi {
 				out = append(out, t)
 			}
 			continue
@@ -82,6 +83,54 @@ func Cut(tensors []Tensor, i, k int) []Tensor {
 		}
 	}
 	return out
+}
+
+// Divide returns part i of k, from 0, of a checkpoint of which each worker could write all. Of the model a part has whole tensors,
+// those whose middle lies in its equal share of the bytes, so that other tools can read it. The state is cut so that the parts
+// become equal, as far as that goes. Data aliases what was given. It panics when i is not in [0, k).
+func Divide(model, state []Tensor, i, k int) Part {
+	if i < 0 || i >= k {
+		panic(fmt.Sprintf("ckpt: part %d of %d", i, k))
+	}
+	p := Part{Index: i, Of: k}
+	total := size(model)
+	room := make([]int, k) // bytes of state that it takes for a part to become as large as the mean
+	for j := range room {
+		room[j] = (total + size(state) + k - 1) / k
+	}
+	at := 0
+	for _, t := range model {
+		middle := at + len(t.Data)/2
+		at += len(t.Data)
+		j := sort.Search(k-1, func(j int) bool { return middle < share(total, j+1, k) })
+		if room[j] -= len(t.Data); j == i {
+			p.Model = append(p.Model, t)
+		}
+	}
+	all, before := 0, 0
+	for j, r := range room {
+		r = max(0, r)
+		if all += r; j < i {
+			before += r
+		}
+	}
+	// Where part of the state's bytes ends, of which there are no more than there is room for.
+	end := func(room int) int {
+		if room == all {
+			return size(state)
+		}
+		return int(float64(size(state)) * float64(room) / float64(all))
+	}
+	p.State = cut(state, end(before), end(before+max(0, room[i])), i == k-1)
+	return p
+}
+
+// size is the bytes of tensors.
+func size(tensors []Tensor) (n int) {
+	for _, t := range tensors {
+		n += len(t.Data)
+	}
+	return n
 }
 
 // share is where part i of k of n begins, with no product that overflows.

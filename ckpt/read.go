@@ -30,10 +30,11 @@ func read(fs fsys, dir string) (c Checkpoint, err error) {
 	if c.State, err = readTensors(fs, dir, stateKind, m); err != nil {
 		return c, err
 	}
+	got := WeightsHash(c.Model)
 	if m.WeightsSHA256 == "" && m.Version >= VersionParts {
-		return c, nil
+		c.WeightsSHA256 = got
 	}
-	if got := WeightsHash(c.Model); got != m.WeightsSHA256 {
+	if got != c.WeightsSHA256 {
 		return c, fmt.Errorf("the parameters' SHA-256 is %s, %s says %s", got, ManifestFile, m.WeightsSHA256)
 	}
 	return c, nil

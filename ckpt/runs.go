@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -179,17 +179,20 @@ func prune(fs fsys, runDir string, keep int) (removed []string, err error) {
 // sound tells whether a checkpoint's manifest is right and its files have the right sizes.
 func sound(fs fsys, dir string) bool {
 	at, m, err := readManifest(fs, dir)
-	for name, want := range m.Files {
+	return err == nil && present(fs, at, m.Files) == nil
+}
+
+// present tells whether files are in a folder with the right sizes.
+func present(fs fsys, dir string, files map[string]FileInfo) error {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		f, err := fs.Open(filepath.Join(dir, name))
 		if err != nil {
-			return false
+			return err
 		}
-		var f source
-		if f, err = fs.Open(filepath.Join(at, name)); err == nil {
-			if f.Size() != want.Size {
-				err = os.ErrInvalid
-			}
-			f.Close()
+		f.Close()
+		if f.Size() != files[name].Size {
+			return fmt.Errorf("%s: %d bytes, expected %d", name, f.Size(), files[name].Size)
 		}
 	}
-	return err == nil
+	return nil
 }

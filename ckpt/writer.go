@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A Writer saves a run's checkpoints while training goes on. Save copies the tensors, which takes as long as memory
@@ -16,6 +17,9 @@ type Writer struct {
 	c    WriterConfig
 	busy Event  // raised when the one under way is done; nil when none is
 	copy []byte // of its tensors
+
+	alone context.Context // ends when nobody else writes any more
+	leave context.CancelFunc
 
 	mu   sync.Mutex
 	done []Saved
@@ -32,6 +36,8 @@ type WriterConfig struct {
 	// Event makes a flag to wait by, as comm.Clock.Event does. Nil makes one of the language's own, which a simulated
 	// clock does not know.
 	Event func() Event
+	// Sleep waits, as comm.Clock.Sleep does. With nil, who writes with others finds their parts there when its own is written.
+	Sleep func(ctx context.Context, d time.Duration) error
 }
 
 // Event is a flag that one goroutine raises and another waits for: comm.Event is one.
@@ -62,21 +68,36 @@ func NewWriter(c WriterConfig) (*Writer, error) {
 	if c.Event == nil {
 		c.Event = func() Event { return make(flag, 1) }
 	}
-	return &Writer{c: c}, nil
+	w := &Writer{c: c}
+	w.alone, w.leave = context.WithCancel(context.Background())
+	return w, nil
 }
 
 // Save waits for the checkpoint under way, copies c and begins to write it. When it returns, the tensors may change. Its
 // error is about c or the waiting alone: what becomes of the checkpoint, Done tells.
 func (w *Writer) Save(ctx context.Context, c Checkpoint) error {
 	path := StepDir(w.c.Run, c.Step)
-	if err := c.valid(); err != nil {
-		return fmt.Errorf("saving checkpoint %s: %w", path, err)
-	}
+	return w.begin(ctx, path, c, func(c Checkpoint) Saved { return w.write(path, c) })
+}
+
+// turn waits for the checkpoint under way.
+func (w *Writer) turn(ctx context.Context, path string) error {
 	if err := w.wait(ctx); err != nil {
 		return fmt.Errorf("saving checkpoint %s: waiting for the one before: %w", path, err)
 	}
+	return nil
+}
+
+// begin has f write a copy of c.
+func (w *Writer) begin(ctx context.Context, path string, c Checkpoint, f func(Checkpoint) Saved) error {
+	if err := c.valid(); err != nil {
+		return fmt.Errorf("saving checkpoint %s: %w", path, err)
+	}
+	if err := w.turn(ctx, path); err != nil {
+		return err
+	}
 	if w.c.Go == nil {
-		w.tell(w.write(path, c))
+		w.tell(f(c))
 		return nil
 	}
 	c = w.own(c)
@@ -84,7 +105,7 @@ func (w *Writer) Save(ctx context.Context, c Checkpoint) error {
 	w.busy = done
 	w.c.Go(func() {
 		defer done.Set()
-		w.tell(w.write(path, c))
+		w.tell(f(c))
 	})
 	return nil
 }
@@ -97,6 +118,9 @@ func (w *Writer) Done() []Saved {
 	w.done = nil
 	return out
 }
+
+// Idle waits until no checkpoint is under way, or the context ends, and tells whether none is.
+func (w *Writer) Idle(ctx context.Context) bool { return w.wait(ctx) == nil }
 
 // Flush waits until no checkpoint is under way, and returns the error of the last one.
 func (w *Writer) Flush(ctx context.Context) error {
@@ -136,12 +160,7 @@ func (w *Writer) tell(s Saved) {
 
 // own returns c with its tensors in the Writer's memory.
 func (w *Writer) own(c Checkpoint) Checkpoint {
-	total := 0
-	for _, ts := range [][]Tensor{c.Model, c.State} {
-		for _, t := range ts {
-			total += len(t.Data)
-		}
-	}
+	total := size(c.Model) + size(c.State)
 	if cap(w.copy) < total {
 		w.copy = nil // before the larger one is taken
 		w.copy = make([]byte, total)
@@ -168,7 +187,15 @@ func (w *Writer) write(path string, c Checkpoint) Saved {
 		s.Sent, s.Kept = written.Sent, written.Kept
 		return err
 	})
-	if s.Err == nil && w.c.Keep > 0 {
+	if s.Err != nil {
+		return s
+	}
+	return w.prune(s)
+}
+
+// prune takes away what a checkpoint that is whole leaves no room for.
+func (w *Writer) prune(s Saved) Saved {
+	if w.c.Keep > 0 {
 		s.Removed, s.Prune = Prune(w.c.Run, w.c.Keep)
 	}
 	return s
