@@ -269,7 +269,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	n := tr.Len()
 	if j.Strategy == Direct {
 		return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: min(n, max(directShards, j.Workers)), Epochs: 1,
-			Seed: j.Seed, Keep: j.Keep, Checkpoints: j.Checkpoints, Extra: j.extra(tr), Strategy: func() strategy.Strategy { return direct.New() }}, nil
+			Seed: j.Seed, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether), Extra: j.extra(tr), Strategy: func() strategy.Strategy { return direct.New() }}, nil
 	}
 	if j.Solves() {
 		return j.solverConfig(m, tr, test)
@@ -309,7 +309,7 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
 		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
-		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Costs: j.Costs, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep, Checkpoints: j.Checkpoints,
+		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Costs: j.Costs, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether),
 		Strategy: made, Extra: j.extra(tr),
 	}
 	return c, j.divide(&c)

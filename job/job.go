@@ -58,10 +58,11 @@ type Job struct {
 	Threads   int           `help:"compute threads a worker (default: the cores divided by the workers on this host)" least:"0" most:"1024"`
 	Timeout   time.Duration `help:"longest wait for another worker" default:"30s"`
 
-	Run         string `help:"folder for what the run leaves (default: a new one under runs/)"`
-	Save        int    `help:"steps between checkpoints (default: one an epoch)" least:"0"`
-	Keep        int    `help:"checkpoints to keep" default:"3" least:"1"`
-	Checkpoints string `help:"where checkpoints go: a folder, or s3://BUCKET/PREFIX of a covey that was built with -tags s3 (default: the run's folder)"`
+	Run          string     `help:"folder for what the run leaves (default: a new one under runs/)"`
+	Save         int        `help:"steps between checkpoints (default: one an epoch)" least:"0"`
+	Keep         int        `help:"checkpoints to keep" default:"3" least:"1"`
+	Checkpoints  string     `help:"where checkpoints go: a folder, or s3://BUCKET/PREFIX of a covey that was built with -tags s3 (default: the run's folder)"`
+	SaveTogether spec.Bytes `help:"size of the parameters from which on each worker writes its part of a checkpoint, where all reach the place, and not one worker all" default:"256MiB"`
 
 	where     map[string]string // key -> who set it, for errors
 	simulated bool
@@ -126,6 +127,8 @@ func keyName(field string) string {
 		return "target_file"
 	case "ZeroBased":
 		return "zero_based"
+	case "SaveTogether":
+		return "save_together"
 	}
 	return strings.ToLower(field)
 }

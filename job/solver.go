@@ -100,7 +100,7 @@ func (j *Job) solverConfig(m model.Model, tr, test data.Dataset) (train.Config, 
 		save = map[convex.Method]int{convex.Newton: 10, convex.LBFGS: 100}[o.Method]
 	}
 	return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: j.Microshards, Epochs: j.Epochs,
-		Steps: j.Steps, Seed: j.Seed, SaveEvery: save, TestAtSaves: true, Keep: j.Keep, Checkpoints: j.Checkpoints, Extra: j.extra(tr),
+		Steps: j.Steps, Seed: j.Seed, SaveEvery: save, TestAtSaves: true, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether), Extra: j.extra(tr),
 		Strategy: func() strategy.Strategy {
 			s, err := convex.New(o, parameters)
 			if err != nil {

@@ -89,13 +89,18 @@ func (r *run) state() []ckpt.Tensor {
 	return append(all, ckpt.Prefixed(booksPrefix, r.books.tensors())...)
 }
 
-// save begins to write a checkpoint, once a step at most, and waits for it only when it is the last. Only rank 0 writes,
-// from a copy, while training goes on; the others give it their sample books and the state that is theirs alone. Not being
-// able to write is told as an event and does not end the run: the checkpoint before it stays whole, and the next one may
-// find room. The last failure is in the report.
-func (r *run) save(ctx context.Context, last bool) error {
+// save begins to write a checkpoint, once a step at most, and waits for it only when it is the last. Rank 0 writes, from a
+// copy, while training goes on; the others give it their sample books and the state that is theirs alone. Or all write, each a
+// part (saveTogether). Not being able to write is told as an event and does not end the run: the checkpoint before it stays
+// whole, and the next one may find room. The last failure is in the report.
+func (r *run) save(ctx context.Context, last bool) (err error) {
 	if last {
-		defer r.endSaves(ctx)
+		defer func() {
+			if err == nil {
+				_, err = r.awaitSaves(ctx)
+			}
+			r.endSaves(ctx, err)
+		}()
 	}
 	if r.saved == r.step {
 		return nil
@@ -107,6 +112,15 @@ func (r *run) save(ctx context.Context, last bool) error {
 		r.saved = r.step
 		return nil
 	}
+	switch idle, err := r.awaitSaves(ctx); {
+	case err != nil:
+		return err
+	case !idle:
+		r.saved = r.step
+		r.notSaved(fmt.Errorf("the one before is not done after %v", saveGrace))
+		return nil
+	}
+	r.underWay = true
 	if _, _, _, err := r.audit(ctx); err != nil {
 		return err
 	}
@@ -118,6 +132,12 @@ func (r *run) save(ctx context.Context, last bool) error {
 			return err
 		}
 	}
+	if r.c.together {
+		if done, err := r.saveTogether(ctx); done || err != nil {
+			r.saved = r.step
+			return err
+		}
+	}
 	state, dropped, err := r.assemble(ctx)
 	if err != nil {
 		return err
@@ -126,25 +146,26 @@ func (r *run) save(ctx context.Context, last bool) error {
 	if r.g.Rank() != 0 {
 		return nil
 	}
-	c := ckpt.Checkpoint{
-		Manifest: ckpt.Manifest{Step: r.step, Epoch: r.epoch, Seed: r.c.Seed, World: r.g.Size(), Microshards: r.c.Microshards},
-		Model:    Tensors(r.c.Model.Layout(), r.w.X),
-		State:    state,
-	}
-	err = c.Manifest.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Rounds: r.rounds, Dropped: dropped})
-	for k, v := range r.c.Extra {
-		err = errors.Join(err, c.Manifest.Set(k, v))
-	}
+	m, err := r.manifest(dropped)
 	w, e := r.saver()
 	err = errors.Join(err, e)
 	if err == nil {
-		err = w.Save(ctx, c)
+		err = w.Save(ctx, ckpt.Checkpoint{Manifest: *m, Model: Tensors(r.c.Model.Layout(), r.w.X), State: state})
 	}
-	r.tellSaved()
-	if err != nil {
-		r.toldSave(CheckpointInfo{Step: r.step, Path: ckpt.StepDir(r.c.Checkpoints, r.step), Err: err})
+	if r.tellSaved(); err != nil {
+		r.notSaved(err)
 	}
 	return nil
+}
+
+// manifest is that of a checkpoint of now, but for its files.
+func (r *run) manifest(dropped []string) (*ckpt.Manifest, error) {
+	m := &ckpt.Manifest{Step: r.step, Epoch: r.epoch, Seed: r.c.Seed, World: r.g.Size(), Microshards: r.c.Microshards}
+	err := m.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Rounds: r.rounds, Dropped: dropped})
+	for k, v := range r.c.Extra {
+		err = errors.Join(err, m.Set(k, v))
+	}
+	return m, err
 }
 
 // restored is what rank 0 tells the others of the checkpoint it read.
@@ -229,6 +250,7 @@ type who struct {
 	Sched   string
 	Resume  bool
 	Save    bool
+	Parts   bool // all write checkpoints
 }
 
 // agree checks that all workers are about to do the same.
@@ -247,7 +269,7 @@ func (r *run) agree(ctx context.Context) error {
 		return nil
 	}
 	me := who{Setting: r.shape(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
-		Sched: r.c.Schedule, Resume: r.c.Resume != "", Save: r.c.Checkpoints != ""}
+		Sched: r.c.Schedule, Resume: r.c.Resume != "", Save: r.c.Checkpoints != "", Parts: 4*len(r.w.X) >= r.c.SaveTogether}
 	if !r.c.sameData {
 		me.Setting = r.setting()
 		if r.c.Test != nil {
@@ -255,15 +277,15 @@ func (r *run) agree(ctx context.Context) error {
 		}
 	}
 	first, err := decide(ctx, r.g, me, agreed)
-	r.c.resuming, r.c.saving = first.Resume, first.Save
+	r.c.resuming, r.c.saving, r.c.together = first.Resume, first.Save, first.Parts
 	return err
 }
 
-// agreed returns what all are about to do; whether a run is resumed and saved is rank 0's to say.
+// agreed returns what all are about to do; whether a run is resumed and saved, and by whom, is rank 0's to say.
 func agreed(all []who) (who, error) {
 	first := all[0]
 	for rank, o := range all {
-		o.Resume, o.Save = first.Resume, first.Save
+		o.Resume, o.Save, o.Parts = first.Resume, first.Save, first.Parts
 		switch {
 		case o == first:
 		case o.Setting != first.Setting:

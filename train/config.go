@@ -53,6 +53,9 @@ type Config struct {
 	// store (ckpt.StepDir).
 	Checkpoints string
 	SaveEvery   int // steps between checkpoints; 0: one an epoch
+	// SaveTogether is the size of the parameters, in bytes, from which on all workers write a checkpoint, each its part, where
+	// they reach the place; else rank 0 writes it. 0: 256 MiB.
+	SaveTogether int
 	// TestAtSaves leaves the test set alone but for the epochs that end with a checkpoint, the last one among them.
 	TestAtSaves bool
 	Keep        int            // checkpoints to keep; 0: 3
@@ -75,6 +78,7 @@ type Config struct {
 	shared   *shared // with the other workers of this process; nil: there are none
 	resuming bool    // rank 0 has a checkpoint
 	saving   bool    // rank 0 has a run folder
+	together bool    // all write checkpoints, while they can
 	kept     *kept   // of a run whose workers change: what this one keeps from group to group; nil in others
 }
 
@@ -137,6 +141,7 @@ func (c *Config) fill(ranks int) error {
 	setDefault(&c.Rate, 0.001)
 	setDefault(&c.Epochs, 1)
 	setDefault(&c.Keep, 3)
+	setDefault(&c.SaveTogether, 256<<20)
 	if setDefault(&c.Checkpoints, c.Dir); c.Dir == "" {
 		c.Checkpoints = ""
 	}
@@ -160,6 +165,8 @@ func (c *Config) fill(ranks int) error {
 		return bad("save", "%d is negative", c.SaveEvery)
 	case c.Keep < 0:
 		return bad("keep", "%d is negative", c.Keep)
+	case c.SaveTogether < 0:
+		return bad("save_together", "%d bytes", c.SaveTogether)
 	case c.Hosts.Check(ranks) != nil:
 		return &ConfigError{Key: "workers", Err: c.Hosts.Check(ranks)}
 	case c.Bucket < 0:

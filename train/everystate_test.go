@@ -28,28 +28,25 @@ func (s still) Prepare(w *strategy.Worker) error {
 	return nil
 }
 
+// everyMethod and compressor, with optimizers.
+var everyMethod = []struct{ method, optimizer, compress string }{
+	{"", "sgd", ""}, {"", "momentum", ""}, {"", "adam", ""}, {"", "adagrad", ""}, {"", "lamb", ""},
+	{"local:K=3", "momentum", ""}, {"postlocal:K=3,start=2", "adam", ""}, {"hierarchical:K=2,groups=2,outer=2", "momentum", ""},
+	{"fedprox:K=3", "sgd", ""}, {"scaffold:K=3", "sgd", ""}, {"easgd:K=3", "momentum", ""}, {"bmuf:K=3", "sgd", ""},
+	{"diloco:K=3", "adam", ""}, {"diloco:K=4,fragments=2,overlap=1", "momentum", ""}, {"local:K=3", "sgd", "uniform:8+ef"},
+	{"", "momentum", "topk:0.1+ef"}, {"", "momentum", "topk:0.1+ef21"}, {"", "momentum", "powersgd:2+ef"}, {"", "sgd", "vote:momentum=0.9"},
+	{"", "sgd", "dgc:0.05"}, {"", "momentum", "onebit+ef"},
+}
+
 // Of every method and compressor, what n workers saved m load, for n and m from 1 to 8: what all have alike is bit for bit the same,
 // so are the rows of clients, and sums are kept to rounding; as many workers have each its own again.
 func TestEveryStateGoesFromAnyToAny(t *testing.T) {
-	const most = 8
-	for _, m := range []struct{ method, optimizer, compress string }{
-		{"", "sgd", ""}, {"", "momentum", ""}, {"", "adam", ""}, {"", "adagrad", ""}, {"", "lamb", ""},
-		{"local:K=3", "momentum", ""}, {"postlocal:K=3,start=2", "adam", ""}, {"hierarchical:K=2,groups=2,outer=2", "momentum", ""},
-		{"fedprox:K=3", "sgd", ""}, {"scaffold:K=3", "sgd", ""}, {"easgd:K=3", "momentum", ""}, {"bmuf:K=3", "sgd", ""},
-		{"diloco:K=3", "adam", ""}, {"diloco:K=4,fragments=2,overlap=1", "momentum", ""}, {"local:K=3", "sgd", "uniform:8+ef"},
-		{"", "momentum", "topk:0.1+ef"}, {"", "momentum", "topk:0.1+ef21"}, {"", "momentum", "powersgd:2+ef"}, {"", "sgd", "vote:momentum=0.9"},
-		{"", "sgd", "dgc:0.05"}, {"", "momentum", "onebit+ef"},
-	} {
+	for _, m := range everyMethod {
 		name := fmt.Sprintf("%s %s %s", m.method, m.optimizer, m.compress)
-		c := config(t, "mlp:6")
-		c.Microshards, c.Steps, c.Rate, c.Optimizer, c.Compress = most, 5, 0.001, m.optimizer, m.compress
-		c.Test = nil
-		if m.method != "" {
-			c = replicas(t, c, m.method)
-		}
-		for n := 1; n <= most; n++ {
+		c := withMethod(t, m)
+		for n := 1; n <= mostWorkers; n++ {
 			saved := stateSaved(t, n, c)
-			for to := 1; to <= most; to++ {
+			for to := 1; to <= mostWorkers; to++ {
 				c := c
 				c.Steps = saved.Step + 1
 				c.Resume = saved.path
@@ -67,6 +64,19 @@ func TestEveryStateGoesFromAnyToAny(t *testing.T) {
 			}
 		}
 	}
+}
+
+const mostWorkers = 8
+
+func withMethod(t *testing.T, m struct{ method, optimizer, compress string }) train.Config {
+	t.Helper()
+	c := config(t, "mlp:6")
+	c.Microshards, c.Steps, c.Rate, c.Optimizer, c.Compress = mostWorkers, 5, 0.001, m.optimizer, m.compress
+	c.Test = nil
+	if m.method != "" {
+		c = replicas(t, c, m.method)
+	}
+	return c
 }
 
 type onDisk struct {

@@ -18,14 +18,14 @@ import (
 // Run trains on one worker; every rank of g calls it with the same Config (Dir, Events and Stop may differ). It returns
 // the same report on every rank. When the context ends, or a worker is lost, it returns an error that says so: a
 // *comm.PeerError names the rank, the operation and the step.
-func Run(ctx context.Context, g comm.Group, c Config) (*Report, error) {
+func Run(ctx context.Context, g comm.Group, c Config) (_ *Report, err error) {
 	r, err := start(ctx, g, c)
 	if err != nil {
 		return nil, err
 	}
 	defer r.metrics.close()
 	defer r.feed.stop()
-	defer r.endSaves(ctx)
+	defer func() { r.endSaves(ctx, err) }()
 	defer r.giveUp(ctx)
 	defer r.remember()
 	for said := (strategy.Report{}); ; {
@@ -115,6 +115,7 @@ type run struct {
 	loss     float64 // of the last epoch that ended
 	last     *EpochInfo
 	writer   *ckpt.Writer
+	underWay bool     // one may be under way, at any worker
 	saved    int      // step of the newest checkpoint, written or about to be; -1 when there is none
 	lastSave string   // folder of the newest that is written
 	saveErr  error    // why the last one could not be written

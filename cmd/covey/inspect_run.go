@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func (v *runView) printCheckpoints(out io.Writer) error {
 			fmt.Fprintf(w, "step %s\t-\t-\tDAMAGED\t%s\n", thousands(c.Step), c.Error)
 			continue
 		}
-		fmt.Fprintf(w, "step %s\t%d\t%s\twhole\t%s\n", thousands(c.Step), c.Epoch, bytes(c.Bytes), c.Weights)
+		fmt.Fprintf(w, "step %s\t%d\t%s\twhole\t%s\n", thousands(c.Step), c.Epoch, bytes(c.Bytes), cmp.Or(c.Weights, "-"))
 	}
 	return w.Flush()
 }

@@ -106,7 +106,7 @@ func choicesHelp() string {
 }
 
 // mayChange are the keys that a resumed run may give anew: none of them is part of what is computed, but for the length.
-var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "shard", "algorithm", "costs", "epochs", "steps", "save", "keep", "data", "test"}
+var mayChange = []string{"workers", "transport", "threads", "timeout", "bucket", "shard", "algorithm", "costs", "epochs", "steps", "save", "save_together", "keep", "data", "test"}
 
 func (o *trainOptions) run(c *cobra.Command, args []string) error {
 	at, err := startedAs()
@@ -281,7 +281,7 @@ func (o *trainOptions) job(c *cobra.Command, args []string) (j *job.Job, from st
 	if o.resume != "" {
 		for _, name := range o.keys.given(c) {
 			if !slices.Contains(mayChange, name) {
-				return nil, "", usagef("--%s cannot change when a run is resumed (what can: --%s)", job.Key{Name: name}.Flag(), strings.Join(mayChange, ", --"))
+				return nil, "", usagef("--%s cannot change when a run is resumed (what can: --%s)", job.Key{Name: name}.Flag(), strings.ReplaceAll(strings.Join(mayChange, ", --"), "_", "-"))
 			}
 		}
 		if c.Flags().Changed("epochs") && !c.Flags().Changed("steps") {
