@@ -19,6 +19,8 @@ type Draft struct {
 	Dir  string `json:"dir"`            // the checkpoint that it becomes
 	Work string `json:"work"`           // where its files are until then
 	Base string `json:"base,omitempty"` // a checkpoint whose files need not be written again
+
+	fence func() error // see WriterConfig; nil: none
 }
 
 // Part is what one of several workers writes: part Index, from 0, of Of. The parts' tensors, one part after the other,
@@ -44,18 +46,21 @@ type Written struct {
 var ownFile = 16 << 20
 
 // Begin starts the checkpoint dir, and takes away what an earlier one that was never whole left beside it.
-func Begin(dir string) (d Draft, err error) {
+func Begin(dir string) (Draft, error) { return beginBehind(nil, dir) }
+
+func beginBehind(fence func() error, dir string) (d Draft, err error) {
 	if !Remote(dir) { // other workers may be in another folder
 		if dir, err = filepath.Abs(dir); err != nil {
 			return Draft{}, err
 		}
 	}
 	err = on(dir, func(p place) error {
+		p.fs = behind(p.fs, fence)
 		in, err := begin(p.fs, p.name)
 		if err != nil {
 			return err
 		}
-		d = Draft{ID: rand.Text(), Dir: p.path(in.Dir), Work: p.path(in.Work)}
+		d = Draft{fence: fence, ID: rand.Text(), Dir: p.path(in.Dir), Work: p.path(in.Work)}
 		if in.Base != "" {
 			d.Base = p.path(in.Base)
 		}
@@ -78,15 +83,22 @@ func (d Draft) Write(part Part) (w Written, err error) {
 
 // Reach tells whether worker i sees the draft and may write in it: a folder of the same name on another machine is not it.
 func (d Draft) Reach(i int) error {
+	if err := d.current(); err != nil {
+		return err
+	}
+	return d.on(func(p place, in Draft) error {
+		return create(p.fs, in.Work, contentOf(fmt.Sprintf("reached-%05d", i+1), nil))
+	})
+}
+
+// current tells whether the draft is there, and no other in its place.
+func (d Draft) current() error {
 	return d.on(func(p place, in Draft) error {
 		b, err := readAll(p.fs, filepath.Join(in.Work, markFile), 100)
-		if err != nil {
-			return err
+		if err == nil && string(b) != d.ID {
+			err = fmt.Errorf("%s is another worker's: all must write in one folder or store", d.Work)
 		}
-		if string(b) != d.ID {
-			return fmt.Errorf("%s is another worker's: all must write in one folder or store", d.Work)
-		}
-		return create(p.fs, in.Work, contentOf(fmt.Sprintf("reached-%05d", i+1), nil))
+		return err
 	})
 }
 
@@ -104,6 +116,7 @@ func (d Draft) Abandon() error {
 // on calls f with the draft's names on its file system.
 func (d Draft) on(f func(place, Draft) error) error {
 	err := on(d.Dir, func(p place) error {
+		p.fs = behind(p.fs, d.fence)
 		in := Draft{Dir: p.name}
 		var err error
 		if in.Work, err = p.in(d.Work); err != nil {

@@ -126,9 +126,11 @@ func latest(fs fsys, runDir string) (string, []error, error) {
 // Prune removes the older checkpoints of a run folder and returns the paths it removed. It stays on the safe side: the
 // newest keep (at least 1) whose manifest is sound and whose files have the sizes it says stay, with everything newer
 // than the oldest of these. Contents are not hashed, because Prune runs after every save.
-func Prune(run string, keep int) (removed []string, err error) {
+func Prune(run string, keep int) (removed []string, err error) { return pruneBehind(nil, run, keep) }
+
+func pruneBehind(fence func() error, run string, keep int) (removed []string, err error) {
 	err = on(run, func(p place) error {
-		removed, err = prune(p.fs, p.name, keep)
+		removed, err = prune(behind(p.fs, fence), p.name, keep)
 		for i := range removed {
 			removed[i] = p.path(removed[i])
 		}

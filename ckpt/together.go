@@ -76,7 +76,7 @@ func (w *Writer) Begin(ctx context.Context, step int) (Draft, error) {
 	if err := w.turn(ctx, path); err != nil {
 		return Draft{}, err
 	}
-	return Begin(path)
+	return beginBehind(w.c.Fence, path)
 }
 
 // SavePart is Save for one worker's part of a draft. m, its manifest but for the files, is for the worker that began it, of
@@ -98,6 +98,7 @@ func (w *Writer) SavePart(ctx context.Context, d Draft, p Part, m *Manifest) err
 
 // part writes a part and tells so.
 func (d Draft) part(p Part) Saved {
+	d.fence = d.current
 	written, err := d.Write(p)
 	written.Index = p.Index
 	return Saved{Path: d.Dir, Sent: written.Sent, Kept: written.Kept, Err: errors.Join(err, d.leave(written, err))}
@@ -105,6 +106,7 @@ func (d Draft) part(p Part) Saved {
 
 // whole writes a part, waits for the others and commits.
 func (w *Writer) whole(d Draft, p Part, m Manifest) Saved {
+	d.fence = w.c.Fence
 	written, err := d.Write(p)
 	s := Saved{Step: m.Step, Path: d.Dir, Sent: written.Sent, Kept: written.Kept}
 	others, e := w.others(d, p.Of)
@@ -113,9 +115,8 @@ func (w *Writer) whole(d Draft, p Part, m Manifest) Saved {
 	}
 	if s.Err != nil {
 		_ = d.Abandon() // who still writes may be in the way: what stays, the next one takes
-		return s
 	}
-	return w.prune(s)
+	return w.end(s)
 }
 
 // others waits for the notes of all parts but the first, and returns an error when one failed, or does not come.

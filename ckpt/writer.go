@@ -31,6 +31,11 @@ type WriterConfig struct {
 	Run  string // the run's folder or URL: checkpoints go to StepDir(Run, step)
 	Keep int    // the newest checkpoints that stay; 0 keeps all
 
+	// Fence, when not nil, is asked before every change to the run's folder, from the goroutine that writes. When it returns an
+	// error nothing is changed any more, not even what is left of a checkpoint that was begun, and the checkpoint is not saved. Of
+	// workers that write together it is for the one that begins; the others look whether the draft is still there.
+	Fence func() error
+
 	// Go runs f beside the caller, as comm.Clock.Go does. Nil writes inside Save.
 	Go func(f func())
 	// Event makes a flag to wait by, as comm.Clock.Event does. Nil makes one of the language's own, which a simulated
@@ -183,20 +188,23 @@ func (w *Writer) own(c Checkpoint) Checkpoint {
 func (w *Writer) write(path string, c Checkpoint) Saved {
 	s := Saved{Step: c.Step, Path: path}
 	s.Err = on(path, func(p place) error {
-		written, err := saveCounted(p.fs, p.name, c)
+		written, err := saveCounted(behind(p.fs, w.c.Fence), p.name, c)
 		s.Sent, s.Kept = written.Sent, written.Kept
 		return err
 	})
-	if s.Err != nil {
-		return s
-	}
-	return w.prune(s)
+	return w.end(s)
 }
 
-// prune takes away what a checkpoint that is whole leaves no room for.
-func (w *Writer) prune(s Saved) Saved {
-	if w.c.Keep > 0 {
-		s.Removed, s.Prune = Prune(w.c.Run, w.c.Keep)
+// end takes away what a checkpoint that is whole leaves no room for. Of one that is not, it says so when that is the fence's doing,
+// whatever else came of it.
+func (w *Writer) end(s Saved) Saved {
+	switch {
+	case s.Err == nil && w.c.Keep > 0:
+		s.Removed, s.Prune = pruneBehind(w.c.Fence, w.c.Run, w.c.Keep)
+	case s.Err != nil && w.c.Fence != nil:
+		if err := w.c.Fence(); err != nil {
+			s.Err = fmt.Errorf("saving checkpoint %s: %w", s.Path, err)
+		}
 	}
 	return s
 }

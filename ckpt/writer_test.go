@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -199,5 +200,111 @@ func TestPlaces(t *testing.T) {
 	}
 	if got, want := StepDir("mem://bucket/a%20b/?x=1", 7), "mem://bucket/a%20b/checkpoints/step-7?x=1"; got != want {
 		t.Errorf("a step's folder is %s, want %s", got, want)
+	}
+}
+
+// Who is fenced off changes nothing, whatever it was about to do: neither a checkpoint that it had begun, nor one of the same step that
+// another process is writing, nor old ones that it would have removed.
+func TestWriterFence(t *testing.T) {
+	closed := errors.New("somebody else writes here")
+	for name, where := range map[string]string{"disk": t.TempDir(), "objects": stored(t, newMemFS())} {
+		for after := 0; ; after++ { // looks at the fence that go well
+			run := within(where, strconv.Itoa(after))
+			looks := 0
+			w, err := NewWriter(WriterConfig{Run: run, Keep: 1, Fence: func() error {
+				if looks++; looks > after {
+					return closed
+				}
+				return nil
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := Save(StepDir(run, 1), sample(1, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Save(context.Background(), sample(1, 2)); err != nil {
+				t.Fatal(err)
+			}
+			got := w.Done()[0]
+			path, passed, err := Latest(run)
+			if err != nil || len(passed) > 0 {
+				t.Fatalf("%s, %d looks: %v, %v", name, after, passed, err)
+			}
+			back, err := Load(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Err == nil {
+				if mark(back) != 2 || after < 5 {
+					t.Errorf("%s, %d looks: saved, and the checkpoint has the mark %v", name, after, mark(back))
+				}
+				if got.Prune == nil {
+					break
+				}
+				continue
+			}
+			if !errors.Is(got.Err, closed) || strings.Count(got.Err.Error(), closed.Error()) != 1 || !strings.Contains(got.Err.Error(), "step-1") || mark(back) != 1 {
+				t.Errorf("%s, %d looks: %v; the checkpoint has the mark %v", name, after, got.Err, mark(back))
+			}
+		}
+	}
+}
+
+// So it is among workers that write together: who began a draft and was overtaken neither commits nor abandons what took its place, and
+// another worker's part of it does not go in there.
+func TestWriterFenceTogether(t *testing.T) {
+	ctx := context.Background()
+	run := t.TempDir()
+	closed := errors.New("somebody else writes here")
+	var taken error
+	old, err := NewWriter(WriterConfig{Run: run, Keep: 1, Fence: func() error { return taken }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := NewWriter(WriterConfig{Run: run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, err := old.Begin(ctx, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken = closed
+	now, err := Begin(StepDir(run, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := sample(1, 1)
+	var all []Written
+	for i := range 2 {
+		w, err := now.Write(Divide(c.Model, c.State, i, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Index = i
+		all = append(all, w)
+	}
+	stale := sample(1, 2)
+	if err := other.SavePart(ctx, late, Divide(stale.Model, stale.State, 1, 2), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := other.Done()[0]; got.Err == nil || !strings.Contains(got.Err.Error(), "another worker's") {
+		t.Errorf("a part of a draft that is gone: %v", got.Err)
+	}
+	if err := old.SavePart(ctx, late, Divide(stale.Model, stale.State, 0, 2), &stale.Manifest); err != nil {
+		t.Fatal(err)
+	}
+	if got := old.Done()[0]; !errors.Is(got.Err, closed) || got.Removed != nil {
+		t.Errorf("who was overtaken: %+v", got)
+	}
+	if _, err := old.Begin(ctx, 2); !errors.Is(err, closed) {
+		t.Errorf("who was overtaken begins another: %v", err)
+	}
+	if err := now.Commit(c.Manifest, all...); err != nil {
+		t.Fatal(err)
+	}
+	if back, err := Load(now.Dir); err != nil || mark(back) != 1 {
+		t.Errorf("loaded %v, %v", mark(back), err)
 	}
 }
