@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -355,5 +357,55 @@ func TestElasticMethods(t *testing.T) {
 				t.Errorf("%s: nothing was said to be lost: %+v", label, told)
 			}
 		}
+	}
+}
+
+// seated is a dancer whose group is known.
+type seated struct {
+	*dancer
+	group comm.Group
+}
+
+func (s *seated) Next(ctx context.Context, ended error) (train.Generation, error) {
+	g, err := s.dancer.Next(ctx, ended)
+	s.group = g.Group
+	return g, err
+}
+
+// The first worker, which stands still until the other has done the rest without it, leaves the run folder alone when it wakes.
+func TestElasticOvertaken(t *testing.T) {
+	c := config(t, "mlp:16")
+	c.Dir, c.SaveEvery = t.TempDir(), 2
+	f := &floor{living: 2, first: 2}
+	done := make(chan struct{})
+	var left map[string]string
+	var all sync.WaitGroup
+	for range 2 {
+		s := &seated{dancer: &dancer{floor: f, sends: -1, next: make(chan train.Generation, 1)}}
+		own := c
+		own.Events.Step = func(i train.StepInfo) {
+			if i.Step != 3 || s.group.Size() == 1 || s.group.Rank() > 0 {
+				return
+			}
+			s.group.Close()
+			f.dies()
+			<-done
+			left = folderOf(t, c.Dir)
+		}
+		all.Go(func() {
+			if r, err := train.Elastic(t.Context(), s, own); err == nil {
+				if r.Steps != 10 {
+					t.Errorf("%d steps of 10", r.Steps)
+				}
+				close(done)
+			}
+		})
+	}
+	all.Wait()
+	if now := folderOf(t, c.Dir); !maps.Equal(now, left) {
+		t.Errorf("the folder had %v, and has %v", slices.Sorted(maps.Keys(left)), slices.Sorted(maps.Keys(now)))
+	}
+	if left[filepath.Join(c.Dir, train.MetricsFile)] == "" {
+		t.Error("there are no metrics")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,5 +150,59 @@ func TestCheckpointsElsewhere(t *testing.T) {
 	var bad *train.ConfigError
 	if _, err := train.Local(t.Context(), 2, timeout, c); !errors.As(err, &bad) || bad.Key != "checkpoints" || !strings.Contains(err.Error(), "s3") {
 		t.Errorf("a store that there is not: %v", err)
+	}
+}
+
+// folderOf is what the files of a run folder hold, by name.
+func folderOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all[path] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// A run that stood still while another took over its folder writes nothing there any more, says so, and ends.
+func TestOvertakenRun(t *testing.T) {
+	c := config(t, "mlp:16")
+	c.Dir, c.SaveEvery = t.TempDir(), 2
+	late := c
+	var told []error
+	late.Events.Checkpoint = func(i train.CheckpointInfo) {
+		if i.Err != nil { // of step 2, if that was not done in time, or of step 4
+			told = append(told, i.Err)
+		}
+	}
+	var left map[string]string
+	late.Events.Step = func(i train.StepInfo) {
+		if i.Step != 3 {
+			return
+		}
+		if _, err := train.Local(t.Context(), 2, timeout, c); err != nil {
+			t.Error(err)
+		}
+		left = folderOf(t, c.Dir)
+	}
+	_, err := train.Local(t.Context(), 2, timeout, late)
+	if !errors.Is(err, train.ErrOvertaken) || !strings.Contains(err.Error(), c.Dir) {
+		t.Errorf("it ended with %v", err)
+	}
+	if len(told) == 0 || slices.ContainsFunc(told, func(err error) bool { return !errors.Is(err, train.ErrOvertaken) }) {
+		t.Errorf("told of its checkpoints: %v", told)
+	}
+	if now := folderOf(t, c.Dir); !maps.Equal(now, left) {
+		t.Errorf("the folder had %v, and has %v", slices.Sorted(maps.Keys(left)), slices.Sorted(maps.Keys(now)))
+	}
+	if n := strings.Count(left[filepath.Join(c.Dir, train.MetricsFile)], "\n"); n != 12 {
+		t.Errorf("%d lines of metrics, of 10 steps and 2 epochs", n)
 	}
 }

@@ -54,22 +54,27 @@ type metrics struct {
 	each bool
 }
 
-func openMetrics(r *run) (*metrics, error) {
+// openFolder takes the run folder, which somebody had taken before by the number last, and opens its metrics.
+func (r *run) openFolder(last int) (err error) {
 	if r.c.Dir == "" || r.g.Rank() != 0 {
-		return nil, nil
+		return nil
 	}
 	if err := os.MkdirAll(r.c.Dir, 0o777); err != nil {
-		return nil, err
+		return err
+	}
+	if r.fence, err = takeFolder(r.c.Dir, last); err != nil {
+		return err
 	}
 	path := filepath.Join(r.c.Dir, MetricsFile)
 	if err := keepUntil(path, r.step); err != nil {
-		return nil, err
+		return err
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o666)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &metrics{f: f, w: bufio.NewWriter(f), each: r.kept != nil}, nil
+	r.metrics = &metrics{f: f, w: bufio.NewWriter(r.fence.behind(f)), each: r.kept != nil}
+	return nil
 }
 
 // keepUntil drops the lines of steps that the resumed run will do again, and a last line that was cut off.

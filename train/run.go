@@ -34,6 +34,9 @@ func Run(ctx context.Context, g comm.Group, c Config) (_ *Report, err error) {
 				return nil, err
 			}
 		}
+		if r.kept == nil && errors.Is(r.saveErr, ErrOvertaken) { // else its group tells it, and it may come back to the others
+			return nil, r.saveErr
+		}
 		if said.Stop || said.Done || r.step == r.total {
 			report, err := r.report(ctx)
 			if err == nil {
@@ -99,6 +102,7 @@ type run struct {
 	feed     *feed
 	books    *sampleBooks
 	metrics  *metrics
+	fence    *fence            // of the run folder; nil: it writes none
 	others   map[string]*other // reducers beside w.Reducer, by name
 
 	step     int // steps done
@@ -166,6 +170,10 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if err := r.equip(tree); err != nil {
 		return nil, err
 	}
+	last, err := lastWriter(c.Dir)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.agree(ctx); err != nil {
 		return nil, err
 	}
@@ -176,7 +184,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if err := r.recall(ctx); err != nil {
 		return nil, err
 	}
-	if r.metrics, err = openMetrics(r); err != nil {
+	if err := r.openFolder(last); err != nil {
 		return nil, err
 	}
 	r.handOut(tree)

@@ -23,7 +23,11 @@ func (r *run) saver() (*ckpt.Writer, error) {
 		return r.writer, nil
 	}
 	clock := r.g.Clock()
-	w, err := ckpt.NewWriter(ckpt.WriterConfig{Run: r.c.Checkpoints, Keep: r.c.Keep, Go: clock.Go, Event: func() ckpt.Event { return clock.Event() }, Sleep: clock.Sleep})
+	c := ckpt.WriterConfig{Run: r.c.Checkpoints, Keep: r.c.Keep, Go: clock.Go, Event: func() ckpt.Event { return clock.Event() }, Sleep: clock.Sleep}
+	if r.fence != nil { // rank 0's: of what all write it makes a checkpoint
+		c.Fence = r.fence.check
+	}
+	w, err := ckpt.NewWriter(c)
 	r.writer = w
 	return w, err
 }

@@ -379,6 +379,10 @@ func (o *trainOptions) clear(j *job.Job) {
 	if st, err := os.Stat(filepath.Join(j.Run, train.MetricsFile)); err == nil && st.Size() == 0 {
 		os.Remove(filepath.Join(j.Run, train.MetricsFile))
 	}
+	writers, _ := filepath.Glob(filepath.Join(j.Run, train.WriterFile+"*"))
+	for _, w := range writers {
+		os.Remove(w)
+	}
 	if o.made {
 		os.Remove(j.Run) // if it is empty
 	}
