@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,20 +29,6 @@ type Process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
 	err   error // how it ended; read after ended
-}
-
-// Start runs n workers, ranks 0 to n-1: this same binary with args. shm, when not nil, is inherited.
-func Start(n int, args []string, token string, shm *os.File, clock comm.Clock) ([]*Process, error) {
-	var all []*Process
-	for r := range n {
-		p, err := StartOne(r, args, token, shm, clock)
-		if err != nil {
-			Kill(all)
-			return nil, err
-		}
-		all = append(all, p)
-	}
-	return all, nil
 }
 
 // StartOne runs one worker: this same binary with args.
@@ -124,32 +109,11 @@ func (p *Process) Died() bool {
 }
 
 // Kill ends the process, if it still runs, at once.
-func (p *Process) Kill() { Kill([]*Process{p}) }
-
-// Reap waits until all have ended, kills after grace those that have not, and waits for them too.
-func Reap(all []*Process, grace time.Duration, clock comm.Clock) {
-	ctx, cancel := clock.WithTimeout(context.Background(), grace)
-	defer cancel()
-	for _, p := range all {
-		select {
-		case <-p.ended:
-		case <-ctx.Done():
-			Kill(all)
-		}
-	}
-	for _, p := range all {
-		<-p.ended
-	}
-}
-
-// Kill ends all that still run, at once.
-func Kill(all []*Process) {
-	for _, p := range all {
-		select {
-		case <-p.ended:
-		default:
-			p.cmd.Process.Kill()
-		}
+func (p *Process) Kill() {
+	select {
+	case <-p.ended:
+	default:
+		p.cmd.Process.Kill()
 	}
 }
 

@@ -2,7 +2,6 @@ package hosts
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -177,19 +176,5 @@ func (p *Process) Kill() {
 	case <-p.ended:
 	default:
 		p.cmd.Process.Kill()
-	}
-}
-
-// Reap waits until all have ended, kills after grace the connections of those that have not, and waits for them too.
-func Reap(all []*Process, grace time.Duration, clock comm.Clock) {
-	ctx, cancel := clock.WithTimeout(context.Background(), grace)
-	defer cancel()
-	for _, p := range all {
-		select {
-		case <-p.ended:
-		case <-ctx.Done():
-			p.Kill()
-			<-p.ended
-		}
 	}
 }

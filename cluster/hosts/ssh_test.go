@@ -149,7 +149,6 @@ func TestStop(t *testing.T) {
 	if p.Code() != 128+9 {
 		t.Errorf("code %d, expected that of a killed program", p.Code())
 	}
-	Reap([]*Process{p}, time.Minute, comm.RealClock())
 }
 
 // A command that did not come whole does not run.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -127,182 +126,58 @@ func (o *benchOptions) launch(c *cobra.Command, n int, task benchTask, tell func
 }
 
 func (o *benchOptions) processes(ctx context.Context, cancel context.CancelCauseFunc, c *cobra.Command, n int, task benchTask, tell func(json.RawMessage)) error {
-	clock := comm.RealClock()
 	text, err := json.Marshal(task)
 	if err != nil {
 		return err
 	}
-	b, err := o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName("bench"), "", func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) })
-	if err != nil {
+	over, end := context.WithCancel(context.Background())
+	defer end()
+	f := newFollower(over, newWatcher(c.ErrOrStderr(), true))
+	f.local, f.rows = n-o.join, tell
+	defer f.close()
+	warn := func(text string) { f.w.say("%s", text) }
+	if f.base, err = o.reach.meetingPlace(ctx, o.listen, os.Getenv(cluster.EnvToken), runName("bench"), "", warn); err != nil {
 		return err
 	}
-	defer b.close()
-	local, wait := n-o.join, startUp
+	b, wait := f.base, startUp
 	if o.join > 0 {
 		wait = joinWait
 	}
-	var memory *os.File
 	if o.transport == job.Shm {
-		if memory, err = shm.Create(n, shm.Options{}); err != nil {
+		if f.memory, err = shm.Create(n, shm.Options{}); err != nil {
 			return usagef("--transport: %w", err)
 		}
-		defer memory.Close()
 	}
-	follow := &benchFollower{tell: tell, local: local, clock: clock, done: make(chan struct{})}
-	if follow.c, err = cluster.Coordinate(ctx, b.store, clock, follow.hear); err != nil {
+	f.start = f.own(append([]string{"bench", "worker", b.address(), "--run", b.Run}, o.reach.args()...))
+	if err := f.coordinate(ctx, b.store); err != nil {
 		return err
 	}
-	defer follow.c.Close()
-	run := cluster.Run{Job: text, Local: local, Limits: cluster.Limits{Min: n, Max: n, Meet: wait, Wait: wait, Patience: o.timeout + startUp}, Orphan: startUp}
-	if err := follow.c.Start(ctx, run, n); err != nil {
+	run := cluster.Run{Job: text, Local: f.local, Limits: cluster.Limits{Min: n, Max: n, Meet: wait, Wait: wait, Patience: o.timeout + startUp}, Orphan: startUp}
+	if err := f.c.Start(ctx, run, n); err != nil {
 		return err
 	}
-	args := append([]string{"bench", "worker", b.address(), "--run", b.Run}, o.reach.args()...)
-	procs, err := cluster.Start(local, args, b.Token, memory, clock)
-	if err != nil {
-		return err
-	}
-	defer cluster.Reap(procs, grace, clock)
-	defer worker.OnSignals(func(bool) {
+	defer worker.OnSignals(func(bool) { // there is nothing to save
 		cancel(&saidError{errors.New("interrupted"), exitInterrupted})
-		cluster.Kill(procs)
+		f.kill()
 	})()
-	follow.watch(procs)
+	for r := range f.local {
+		if err := f.spawn(r); err != nil {
+			return err
+		}
+	}
 	if o.join > 0 {
 		with := fmt.Sprintf("covey bench worker %s --run %s --tls DIR", b.address(), b.Run)
 		if b.Token != "" {
 			with = fmt.Sprintf("%s=%s covey bench worker %s --run %s", cluster.EnvToken, b.Token, b.address(), b.Run)
 		}
-		fmt.Fprintf(c.ErrOrStderr(), "waiting for %s to join: %s\n", count(o.join, "worker"), with)
+		f.w.say("waiting for %s to join: %s", count(o.join, "worker"), with)
 	}
-	select {
-	case <-follow.done:
-	case <-ctx.Done():
-	}
-	cluster.Reap(procs, grace, clock)
-	if err := context.Cause(ctx); err != nil {
+	if err := f.await(ctx); err != nil {
 		return err
 	}
-	return follow.result()
-}
-
-// benchFollower follows the workers of a measurement to their end. Once one has failed, the others hear of it from their group,
-// and those that do not end by themselves are ended.
-type benchFollower struct {
-	c     *cluster.Coordinator
-	tell  func(json.RawMessage)
-	local int
-	clock comm.Clock
-	done  chan struct{}
-
-	mu      sync.Mutex
-	procs   []*cluster.Process
-	members map[string]bool // that have joined and not ended
-	rank    map[string]int
-	worst   *codedError
-	closing bool
-	over    bool
-}
-
-func (f *benchFollower) watch(procs []*cluster.Process) {
-	f.mu.Lock()
-	f.procs = procs
-	f.mu.Unlock()
-	for _, p := range procs {
-		f.clock.Go(func() {
-			<-p.Ended()
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			how, well := p.End()
-			if p.Died() {
-				f.fail(fmt.Sprintf("worker %d was lost: %s", p.Rank, how), exitLost)
-				delete(f.members, p.ID)
-				f.clock.Go(func() { f.c.Dead(p.ID, how, diedCode) })
-			} else if !well && f.rank == nil && f.worst == nil {
-				f.fail(fmt.Sprintf("worker %d ended before the start: %s", p.Rank, how), exitFailed)
-			}
-			f.close()
-			f.check()
-		})
-	}
-}
-
-func (f *benchFollower) fail(text string, code int) {
-	if f.worst == nil || weight(code) > weight(f.worst.code) {
-		f.worst = &codedError{errors.New(text), code}
-	}
-	f.clock.Go(func() { f.c.Stop() })
-}
-
-func (f *benchFollower) hear(n cluster.News) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case n.Event != nil:
-		f.tell(n.Event.Event)
-	case n.Joined != nil:
-		if f.members == nil {
-			f.members = map[string]bool{}
-		}
-		f.members[n.Joined.ID] = true
-	case n.Formed != nil:
-		f.rank = map[string]int{}
-		for r, s := range n.Formed.Seats {
-			f.rank[s.ID] = r
-		}
-	case n.Ended != nil:
-		delete(f.members, n.Ended.ID)
-		if m := n.Ended; m.Code != exitDone && m.Code != diedCode {
-			text := m.Error
-			if m.Code != exitUsage && m.Code != exitData {
-				text = fmt.Sprintf("worker %d: %s", f.rank[m.ID], text)
-			}
-			f.fail(text, m.Code)
-		}
-		f.close()
-	}
-	f.check()
-}
-
-// close gives the others a time of grace, once one has ended. f.mu is held.
-func (f *benchFollower) close() {
-	if f.closing {
-		return
-	}
-	f.closing = true
-	f.clock.Go(func() {
-		f.clock.Sleep(context.Background(), grace)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		cluster.Kill(f.procs)
-		f.members = nil
-		f.check()
-	})
-}
-
-// check closes done when all have ended. f.mu is held.
-func (f *benchFollower) check() {
-	if f.over || len(f.members) > 0 || !f.closing {
-		return
-	}
-	for _, p := range f.procs {
-		select {
-		case <-p.Ended():
-		default:
-			return
-		}
-	}
-	f.over = true
-	close(f.done)
-}
-
-func (f *benchFollower) result() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.worst != nil {
-		return f.worst
-	}
-	return nil
+	return f.failure(n)
 }
 
 // benchWorker is one process of a measurement.

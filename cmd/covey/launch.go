@@ -7,11 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/covey-ml/covey/cluster"
-	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/comm/shm"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/worker"
@@ -66,11 +64,6 @@ func (o *trainOptions) follower(over context.Context, w *watcher) *follower {
 	f := newFollower(over, w)
 	f.elastic, f.restarts, f.faults = o.elastic, o.restarts, newFaultBooks(o.script, o.done)
 	return f
-}
-
-func newFollower(over context.Context, w *watcher) *follower {
-	return &follower{w: w, clock: comm.RealClock(), over: over, errs: map[string][]int{}, ours: map[string]bool{}, vanished: map[string]bool{}, fine: map[string]bool{},
-		still: map[int]context.CancelFunc{}, done: make(chan struct{})}
 }
 
 // start makes the run's meeting place and writes down what the run is.
@@ -201,61 +194,4 @@ func (o *trainOptions) invitation(b *base) string {
 		return fmt.Sprintf("covey join %s%s --tls DIR", b.address(), run)
 	}
 	return fmt.Sprintf("%s=%s covey join %s%s", cluster.EnvToken, b.Token, b.address(), run)
-}
-
-// result is what the run came to.
-func (f *follower) result(j *job.Job) (*ending, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.end != nil {
-		// The job as rank 0 completed it with what it knows of the data.
-		f.end.Transport, f.end.Run = j.Transport, j.Run
-		return f.end, nil
-	}
-	if f.interrupted {
-		return nil, &saidError{errors.New("interrupted"), exitInterrupted}
-	}
-	return nil, f.failure(j.Ranks())
-}
-
-// failure puts together what the workers said and how they died.
-func (f *follower) failure(workers int) error {
-	code := exitLost
-	var lines []string
-	f.merge()
-	for text, ranks := range f.errs {
-		slices.Sort(ranks)
-		ranks = slices.Compact(ranks)
-		if len(ranks) < workers && !f.ours[text] { // what all say needs no names
-			text = ranksText(ranks) + ": " + text
-		}
-		lines = append(lines, text)
-	}
-	slices.Sort(lines)
-	if f.code != 0 {
-		code = f.code
-	}
-	died, lost := f.lost()
-	lines = append(lost, lines...)
-	if died {
-		code = exitLost
-	}
-	if f.early != nil {
-		return f.early
-	}
-	if len(lines) == 0 {
-		lines = []string{"the workers ended without a report"}
-	}
-	return &codedError{errors.New(strings.Join(lines, "\n  ")), code}
-}
-
-func ranksText(ranks []int) string {
-	if len(ranks) == 1 {
-		return fmt.Sprintf("worker %d", ranks[0])
-	}
-	s := make([]string, len(ranks))
-	for i, r := range ranks {
-		s[i] = fmt.Sprint(r)
-	}
-	return "workers " + strings.Join(s, ", ")
 }

@@ -289,7 +289,7 @@ func (o *programOptions) result(f *follower) error {
 		if f.interrupted {
 			return &saidError{errors.New("interrupted"), exitInterrupted}
 		}
-		return o.withLast(f, f.failure(o.workers))
+		return o.withLast(f, f.unreported(o.workers))
 	}
 	if f.end.Stopped {
 		fmt.Fprintf(f.w.out, "stopped after step %d\n", f.end.Steps)
