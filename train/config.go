@@ -228,7 +228,8 @@ type Events struct {
 type StartInfo struct {
 	Step, Steps   int // the first step to do, and how many there are in all
 	StepsPerEpoch int
-	Samples       int // in the training set
+	At            time.Duration // since the start of the run
+	Samples       int           // in the training set
 	Parameters    int
 	// Notes say of a resumed run what state did not come back as it was saved: shared out anew, or not kept.
 	Notes []string   `json:",omitempty"`

@@ -93,7 +93,7 @@ func (r *run) undoable() bool {
 
 // announce tells that the training begins, or goes on in another generation.
 func (r *run) announce() {
-	start := StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(),
+	start := StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(), At: r.g.Clock().Now() - r.began,
 		Samples: r.c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes, Books: r.ledger.Totals()}
 	again := r.kept != nil && r.kept.generation.Number > 1
 	switch e := r.c.Events; {

@@ -172,7 +172,7 @@ func (w *watcher) take(e event) {
 			w.line("%s", note)
 		}
 	}
-	if e.Of != nil && !w.began {
+	if e.Of != nil { // whoever told the one before: the speed is that since the generation began
 		w.began, w.steps = true, *e.Of
 	}
 	if e.SaveError != "" {
@@ -246,9 +246,9 @@ func (w *watcher) progress(s train.StepInfo) {
 	}
 	done := s.Step - w.steps.Step
 	speed, left := 0.0, ""
-	if s.At > 0 && done > 0 {
-		speed = float64(done) * float64(s.Samples) / s.At.Seconds()
-		left = "  " + short(time.Duration(float64(s.At)/float64(done)*float64(w.steps.Steps-s.Step))) + " left"
+	if took := s.At - w.steps.At; took > 0 && done > 0 {
+		speed = float64(done) * float64(s.Samples) / took.Seconds()
+		left = "  " + short(time.Duration(float64(took)/float64(done)*float64(w.steps.Steps-s.Step))) + " left"
 	}
 	loss := "loss" // of the global batch, or of a round
 	switch {

@@ -43,6 +43,24 @@ func TestNotesAreTold(t *testing.T) {
 	}
 }
 
+// Speed and time left are those since the generation began, not of steps since then in the time of the whole run.
+func TestSpeedAfterRegrouping(t *testing.T) {
+	step := train.StepInfo{Step: 1890, Epoch: 9, Samples: 256, Loss: 0.0473, At: 52 * time.Second}
+	began := train.StartInfo{Step: 1880, Steps: 2080, At: 51 * time.Second}
+	for name, news := range map[string]event{
+		"heard":     {Generation: &train.GenerationInfo{StartInfo: began, Number: 2}},
+		"not heard": {Step: &train.StepInfo{Step: 1880}, Of: &began}, // its rank 0 is new, and that word of it was lost
+	} {
+		var out strings.Builder
+		w := &watcher{out: &out, terminal: true, columns: func() int { return 120 }, began: true, steps: train.StartInfo{Steps: 2080}}
+		w.take(news)
+		w.take(event{Step: &step})
+		if want := "epoch 9  step 1890/2080  loss 0.0473  2,560 samples/s  19.0 s left"; !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %q, expected %q", name, out.String(), want)
+		}
+	}
+}
+
 // An epoch in which no round ended has no loss to show.
 func TestEpochLine(t *testing.T) {
 	for want, e := range map[string]train.EpochInfo{
