@@ -56,11 +56,13 @@ func (s *Sampler) Batch(epoch, step int) []int {
 	if epoch < 0 || step < 0 || step >= s.Steps() {
 		panic(fmt.Sprintf("data: batch of epoch %d, step %d: an epoch has steps 0 to %d", epoch, step, s.Steps()-1))
 	}
-	perm := s.order(epoch)
 	lo := step * s.batch
-	hi := min(lo+s.batch, s.n)
-	return perm[lo:hi:hi]
+	return s.Range(epoch, lo, min(lo+s.batch, s.n))
 }
+
+// Range returns the sample numbers from place lo up to hi of an epoch's order, whatever batches others cut it into. It is Batch
+// otherwise, for a run whose batches are not all of one size.
+func (s *Sampler) Range(epoch, lo, hi int) []int { return s.order(epoch)[lo:hi:hi] }
 
 // order returns all samples in the order of an epoch. What was handed out before may be in use, so a new one has memory of
 // its own.

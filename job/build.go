@@ -89,6 +89,9 @@ func (j *Job) Fill() error {
 	if err := j.fillClients(); err != nil {
 		return err
 	}
+	if err := j.checkRescale(); err != nil {
+		return err
+	}
 	if err := j.fillTransport(); err != nil {
 		return err
 	}
@@ -190,6 +193,21 @@ func (j *Job) fillStrategy() error {
 	}
 	return nil
 }
+
+// checkRescale refuses a batch that is to follow the workers where it is not theirs.
+func (j *Job) checkRescale() error {
+	switch {
+	case !j.Rescales():
+	case j.Strategy == Direct || j.Solves():
+		return j.Errorf("rescale", "%s takes all samples in every step: leave it out, or give --strategy allreduce", j.Strategy.Name())
+	case j.Partition != "":
+		return j.Errorf("rescale", "a client draws from data of its own, however many workers there are: leave it out, or the partition")
+	}
+	return nil
+}
+
+// Rescales tells whether the batch follows the number of workers.
+func (j *Job) Rescales() bool { return j.Rescale != "" && j.Rescale != "none" }
 
 func (j *Job) fillTransport() error {
 	switch {
@@ -312,6 +330,9 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Costs: j.Costs, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether),
 		Strategy: made, Extra: j.extra(tr),
 	}
+	if j.Rescales() {
+		c.Rescale, c.Workers = j.Rescale, j.Workers
+	}
 	return c, j.divide(&c)
 }
 
@@ -385,6 +406,9 @@ func (j *Job) Reproducible() string {
 	}
 	if c, err := j.served(); j.IsServed() && err == nil && !c.Held() {
 		return "not: what a push does depends on when it comes"
+	}
+	if j.Rescales() {
+		return fmt.Sprintf("with as many workers at each step and any transport, at %d microshards: the batch follows them", j.Microshards)
 	}
 	if j.compresses() {
 		return fmt.Sprintf("at %d workers only, with any transport: what is compressed is a worker's own sum", j.Workers)

@@ -40,6 +40,7 @@ type Job struct {
 	Schedule    Choice  `help:"how the rate changes, as in cosine:warmup=100" default:"constant"`
 	Batch       int     `help:"samples of one step, over all workers (default: 256, or all there are when they are fewer)" least:"0"`
 	Microshards int     `help:"slices of a batch, the unit of summation: fix it and the worker count changes no bit (default: one a worker)" least:"0"`
+	Rescale     string  `help:"what the batch does when the number of workers changes: none (it stays), linear (batch and learning rate follow it) or sqrt (the rate by its square root)" default:"none" choices:"none linear sqrt"`
 	Partition   Choice  `help:"how the data belongs to clients, each a microshard that draws from its own: iid, contiguous, label:k, dirichlet:alpha, size:exponent or sizes:n,n,... (default: batches are of all data)"`
 	Clients     int     `help:"how many clients there are: the same as microshards" least:"0" most:"65536"`
 	Epochs      int     `help:"passes over the data" default:"10" least:"1" most:"1000000000"`

@@ -177,6 +177,7 @@ func (m *Meter) start(i train.StartInfo) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.begin(i)
+	m.noteStart(i)
 }
 
 // regrouped takes the start of a generation after the run's first, which a worker that has come since hears first.
@@ -186,9 +187,17 @@ func (m *Meter) regrouped(i train.GenerationInfo) {
 	if m.n.began {
 		m.n.regroups++
 	}
-	m.begin(train.StartInfo{Step: i.Step, Steps: i.Steps, StepsPerEpoch: i.StepsPerEpoch, Books: i.Books})
+	m.begin(i.StartInfo)
 	m.note(fmt.Sprintf("generation %d of %d workers goes on after step %d: %s", i.Number, i.Workers, i.Step, i.Why))
 	for _, text := range i.Gone {
+		m.note(text)
+	}
+	m.noteStart(i.StartInfo)
+}
+
+// noteStart keeps what there is to say about how steps begin, or go on. m.mu is held.
+func (m *Meter) noteStart(i train.StartInfo) {
+	if text := i.Rescaled(); text != "" {
 		m.note(text)
 	}
 	for _, text := range i.Notes {
@@ -204,13 +213,8 @@ func (m *Meter) begin(i train.StartInfo) {
 	}
 	m.n.state, m.n.why, m.n.mark = Training, "", now
 	m.n.step, m.n.steps = i.Step, i.Steps
-	if i.StepsPerEpoch > 0 {
-		m.n.epoch = i.Step/i.StepsPerEpoch + 1
-	}
+	m.n.epoch = i.Epoch + 1
 	m.n.books = i.Books
-	for _, text := range i.Notes {
-		m.note(text)
-	}
 	m.tellWhere()
 }
 

@@ -199,7 +199,7 @@ func TestEveryMetricIsExplained(t *testing.T) {
 	m := ops.NewMeter("a \"quoted\"\\ name\nin two lines \xff", c, ops.Limits{})
 	e := m.Events(train.Events{})
 	m.Sit(ops.Seat{Generation: 2, Rank: 1, Workers: 4})
-	e.Start(train.StartInfo{Step: 10, Steps: 100, StepsPerEpoch: 20})
+	e.Start(train.StartInfo{Step: 10, Steps: 100, Epochs: 5})
 	c.pass(30 * time.Millisecond)
 	e.Step(train.StepInfo{Step: 11, Epoch: 1, Samples: 64, Loss: 1.5, Rate: 0.1})
 	e.Checkpoint(train.CheckpointInfo{Step: 11})

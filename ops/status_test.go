@@ -27,7 +27,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("before all: %+v", s)
 	}
 	m.Sit(ops.Seat{Generation: 3, Rank: 1, Workers: 2, Own: 3, Of: 4})
-	e.Start(train.StartInfo{Step: 10, Steps: 20, StepsPerEpoch: 5})
+	e.Start(train.StartInfo{Step: 10, Steps: 20, Epoch: 2, Epochs: 4})
 	c.pass(2 * time.Second)
 	i := train.StepInfo{Step: 11, Epoch: 3, Samples: 64, Loss: 0.5, Times: strategy.Times{Compute: 1500 * time.Millisecond, Comm: time.Second, Wait: 250 * time.Millisecond}}
 	i.Books[comm.OpAllReduce] = comm.Entry{Messages: 2, Payload: 1000, Header: 64, Control: 4}

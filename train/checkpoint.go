@@ -22,6 +22,7 @@ type progress struct {
 	LossOf  int     `json:"loss_of"`  // how many these are
 	Loss    float64 `json:"loss"`     // of the last epoch that ended
 	Rounds  int     `json:"rounds,omitempty"`
+	Pace    *Pace   `json:"pace,omitempty"` // nil: the batch does not follow the workers
 
 	Dropped []string `json:"dropped,omitempty"` // tensors of the state that were not saved
 }
@@ -37,6 +38,12 @@ type setting struct {
 	Strategy    string `json:"strategy"`
 	Compress    string `json:"compress,omitempty"`
 	Clients     string `json:"clients,omitempty"`
+	Rescale     string `json:"rescale,omitempty"`
+}
+
+// progress is where the running sums stand, and the batch.
+func (r *run) progress() progress {
+	return progress{LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Rounds: r.rounds, Pace: r.paceInForce()}
 }
 
 func (r *run) setting() setting {
@@ -49,7 +56,7 @@ func (r *run) setting() setting {
 func (r *run) shape() setting {
 	c := r.c
 	return setting{Samples: c.Train.Len(), Batch: c.Batch, Microshards: c.Microshards,
-		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy), Compress: c.Compress, Clients: c.clients()}
+		Seed: c.Seed, Optimizer: c.Optimizer, Strategy: fmt.Sprint(r.strategy), Compress: c.Compress, Clients: c.clients(), Rescale: c.Rescale}
 }
 
 // differs names the first field that is not the same.
@@ -63,6 +70,7 @@ func (s setting) differs(o setting) error {
 		{"optimizer", s.Optimizer, o.Optimizer}, {"strategy", s.Strategy, o.Strategy},
 		{"compress", cmp.Or(s.Compress, "none"), cmp.Or(o.Compress, "none")},
 		{"partition", cmp.Or(s.Clients, "none"), cmp.Or(o.Clients, "none")},
+		{"rescale", cmp.Or(s.Rescale, "none"), cmp.Or(o.Rescale, "none")},
 	} {
 		if f.have != f.now {
 			return &ConfigError{Key: f.key, Err: fmt.Errorf("the checkpoint was made with %v, and this is %v", f.have, f.now)}
@@ -124,7 +132,7 @@ func (r *run) save(ctx context.Context, last bool) (err error) {
 	if _, _, _, err := r.audit(ctx); err != nil {
 		return err
 	}
-	if r.closed == r.epoch && r.inEpoch == 0 && r.books.all != nil {
+	if r.closed == r.epoch && r.used == 0 && r.books.all != nil {
 		r.books.all.clear() // of the epoch to come
 	}
 	if g, ok := r.strategy.(strategy.Gatherer); ok {
@@ -161,7 +169,9 @@ func (r *run) save(ctx context.Context, last bool) (err error) {
 // manifest is that of a checkpoint of now, but for its files.
 func (r *run) manifest(dropped []string) (*ckpt.Manifest, error) {
 	m := &ckpt.Manifest{Step: r.step, Epoch: r.epoch, Seed: r.c.Seed, World: r.g.Size(), Microshards: r.c.Microshards}
-	err := m.Set("progress", progress{Setting: r.setting(), LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Rounds: r.rounds, Dropped: dropped})
+	p := r.progress()
+	p.Setting, p.Dropped = r.setting(), dropped
+	err := m.Set("progress", p)
 	for k, v := range r.c.Extra {
 		err = errors.Join(err, m.Set(k, v))
 	}
@@ -201,6 +211,9 @@ func (r *run) restore(ctx context.Context) error {
 		return err
 	}
 	state := ckpt.Under("state/", ts)
+	if err := r.keepPace(head.Progress.Pace, head.Step); err != nil {
+		return err
+	}
 	if err := r.take(ckpt.Under("model/", ts), state, head.Workers); err != nil {
 		return fmt.Errorf("the checkpoint of step %d: %w", head.Step, err)
 	}
@@ -214,7 +227,8 @@ func (r *run) restore(ctx context.Context) error {
 
 // at says how many steps are done, and all that is due after them.
 func (r *run) at(step int) {
-	r.step, r.epoch, r.inEpoch = step, step/r.sampler.Steps(), step%r.sampler.Steps()
+	r.step = step
+	r.epoch, r.used = r.sampler.At(step)
 	r.closed, r.books.epoch, r.unended = r.epoch, r.epoch, false
 }
 
@@ -248,6 +262,7 @@ type who struct {
 	Steps   int
 	Rate    float64
 	Sched   string
+	Workers int `json:",omitempty"` // that the batch is meant for
 	Resume  bool
 	Save    bool
 	Parts   bool // all write checkpoints
@@ -269,7 +284,7 @@ func (r *run) agree(ctx context.Context) error {
 		return nil
 	}
 	me := who{Setting: r.shape(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
-		Sched: r.c.Schedule, Resume: r.c.Resume != "", Save: r.c.Checkpoints != "", Parts: 4*len(r.w.X) >= r.c.SaveTogether}
+		Sched: r.c.Schedule, Workers: r.c.Workers, Resume: r.c.Resume != "", Save: r.c.Checkpoints != "", Parts: 4*len(r.w.X) >= r.c.SaveTogether}
 	if !r.c.sameData {
 		me.Setting = r.setting()
 		if r.c.Test != nil {
@@ -295,7 +310,7 @@ func agreed(all []who) (who, error) {
 		case o.Model != first.Model:
 			return first, fmt.Errorf("worker %d has another model than worker 0", rank)
 		default:
-			return first, fmt.Errorf("worker %d has other steps, rate or schedule than worker 0", rank)
+			return first, fmt.Errorf("worker %d has other steps, rate, schedule or workers to ask for than worker 0", rank)
 		}
 	}
 	return first, nil

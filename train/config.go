@@ -32,12 +32,18 @@ type Config struct {
 	Schedule    string  // as optim.NewSchedule reads it; empty: constant
 	Batch       int     // samples of a step over all workers; 0: 256, or all there are when they are fewer
 	Microshards int     // slices of a batch; 0: one a worker, but then the bits depend on the worker count
-	Clients     [][]int // by microshard, the samples that are its own, as data.Partition makes them; nil: a batch is of all samples
-	Epochs      int     // passes over the data; 0: 1
-	Steps       int     // when positive, the number of steps whatever Epochs says
-	Seed        uint64  // of everything random
-	Compress    string  // as reduce.ParseRules reads it; empty: none
-	Adapt       string  // in its place, as adapt.ParseArms reads it: the compressor and more are chosen while training; empty: they are not
+	// Rescale has the batch follow the number of workers, where that changes: with n workers that have a microshard it is Batch*n/Workers
+	// samples, at least one a microshard and at most all. linear scales the rate by the same (Goyal et al. 2017, arXiv 1706.02677,
+	// section 2.1), sqrt by its square root (Krizhevsky 2014, arXiv 1404.5997, section 5). Empty: batch and rate stay. It
+	// holds from the step on at which workers came or went; the schedule goes by epochs then, unless Steps counts steps.
+	Rescale  string
+	Workers  int     // that Batch and Rate are meant for, where Rescale is; 0: as many as begin
+	Clients  [][]int // by microshard, the samples that are its own, as data.Partition makes them; nil: a batch is of all samples
+	Epochs   int     // passes over the data; 0: 1
+	Steps    int     // when positive, the number of steps whatever Epochs says
+	Seed     uint64  // of everything random
+	Compress string  // as reduce.ParseRules reads it; empty: none
+	Adapt    string  // in its place, as adapt.ParseArms reads it: the compressor and more are chosen while training; empty: they are not
 
 	// Strategy makes a worker's own; nil: allreduce.
 	Strategy  func() strategy.Strategy
@@ -157,6 +163,12 @@ func (c *Config) fill(ranks int) error {
 		return bad("microshards", "%d slices of a batch of %d samples: choose 1 to %d (there is at least one a worker)", c.Microshards, c.Batch, c.Batch)
 	case c.Clients != nil && len(c.Clients) != c.Microshards:
 		return bad("partition", "the data of %d clients and %d microshards: each client is one", len(c.Clients), c.Microshards)
+	case c.Rescale != "" && spec.OneOf("rule", c.Rescale, rescales...) != nil:
+		return &ConfigError{Key: "rescale", Err: spec.OneOf("rule", c.Rescale, rescales...)}
+	case c.Rescale != "" && c.Clients != nil:
+		return bad("rescale", "a client draws from data of its own, however many workers there are: leave out rescale, or the partition")
+	case c.Workers < 0:
+		return bad("workers", "%d is negative", c.Workers)
 	case c.Epochs < 0:
 		return bad("epochs", "%d is negative", c.Epochs)
 	case c.Steps < 0:
@@ -226,11 +238,12 @@ type Events struct {
 
 // StartInfo is told once, when all workers have met.
 type StartInfo struct {
-	Step, Steps   int // the first step to do, and how many there are in all
-	StepsPerEpoch int
+	Step, Steps   int           // done, and to be done in all
+	Epoch, Epochs int           // the same, the last perhaps in part
 	At            time.Duration // since the start of the run
 	Samples       int           // in the training set
 	Parameters    int
+	Pace          *Pace `json:",omitempty"` // batch and rate, of a run whose batch follows its workers
 	// Notes say of a resumed run what state did not come back as it was saved: shared out anew, or not kept.
 	Notes []string   `json:",omitempty"`
 	Books comm.Books `json:"-"` // what this worker has sent so far

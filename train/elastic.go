@@ -44,7 +44,7 @@ type GenerationInfo struct {
 // others.
 //
 // A step of the exact all-reduce is done by all or undone: at most one, the one under way, is done again, and with microshards
-// fixed the run ends with the parameters that it would have come to. Other methods keep a copy of their state after each
+// fixed the run ends with the parameters that it would have come to, unless its batch follows its workers (Config.Rescale). Other methods keep a copy of their state after each
 // exchange, and go back to that; what a lost worker alone knew is lost, and told (Events.Generation).
 func Elastic(ctx context.Context, gens Generations, c Config) (*Report, error) {
 	c.kept = &kept{ledger: comm.NewLedger()}
@@ -93,8 +93,9 @@ func (r *run) undoable() bool {
 
 // announce tells that the training begins, or goes on in another generation.
 func (r *run) announce() {
-	start := StartInfo{Step: r.step, Steps: r.total, StepsPerEpoch: r.sampler.Steps(), At: r.g.Clock().Now() - r.began,
-		Samples: r.c.Train.Len(), Parameters: len(r.w.X), Notes: r.notes, Books: r.ledger.Totals()}
+	epochs, part := r.sampler.At(r.total)
+	start := StartInfo{Step: r.step, Steps: r.total, Epoch: r.epoch, Epochs: epochs + min(part, 1), At: r.g.Clock().Now() - r.began,
+		Samples: r.c.Train.Len(), Parameters: len(r.w.X), Pace: r.paceInForce(), Notes: r.notes, Books: r.ledger.Totals()}
 	again := r.kept != nil && r.kept.generation.Number > 1
 	switch e := r.c.Events; {
 	case !again && e.Start != nil:

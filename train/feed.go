@@ -127,13 +127,12 @@ func (f *feed) produce(ctx context.Context, step int) {
 
 // gather fills b with one microshard of a step.
 func (f *feed) gather(b *data.Batch, step, leaf int) {
-	per := f.sampler.Steps()
 	if f.hollow {
-		b.N = f.sampler.Count(step%per, leaf)
+		b.N = f.sampler.Count(step, leaf)
 		f.clock.Spend(comm.Cost{Bytes: 2 * 4 * int64(b.N) * int64(f.dim)})
 		return
 	}
-	f.ds.Gather(b, f.sampler.Shard(step/per, step%per, leaf))
+	f.ds.Gather(b, f.sampler.Shard(step, leaf))
 	f.clock.Spend(comm.Cost{Bytes: 2 * 4 * int64(len(b.X)+len(b.Val)+len(b.Col))})
 	b.Seed = rng.Key(f.seed, "batch", uint64(step))
 }

@@ -25,7 +25,7 @@ func TestFeedAhead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := &feed{ds: ds, sampler: sliced{s, shards}, seed: 1, step: 2, last: 2 + steps, ahead: ahead, clock: comm.RealClock()}
+		f := &feed{ds: ds, sampler: sliced{s, shards, Pace{Batch: 4}}, seed: 1, step: 2, last: 2 + steps, ahead: ahead, clock: comm.RealClock()}
 		for step := 2; step < 2+steps; step++ {
 			f.begin(t.Context(), step)
 			for _, leaf := range []int{2, 0} {
@@ -56,7 +56,7 @@ func TestFeedErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &feed{ds: ds, sampler: sliced{s, 2}, seed: 1, last: 2, ahead: true, clock: comm.RealClock()}
+	f := &feed{ds: ds, sampler: sliced{s, 2, Pace{Batch: 4}}, seed: 1, last: 2, ahead: true, clock: comm.RealClock()}
 	defer f.stop()
 	ctx, cancel := context.WithCancel(t.Context())
 	for step := range 2 {

@@ -59,6 +59,9 @@ func (r *run) goOn(ctx context.Context, c recollection) error {
 	if err != nil {
 		return err
 	}
+	if err := r.keepPace(head.Shot.Progress.Pace, c.Step); err != nil {
+		return err
+	}
 	model, state, err := r.alike(ctx, c, head, mine, tensors)
 	if err != nil {
 		return err
@@ -79,7 +82,7 @@ func (r *run) goOn(ctx context.Context, c recollection) error {
 	r.lossSum, r.lossOf, r.loss, r.rounds = p.LossSum, p.LossOf, p.Loss, p.Rounds
 	r.at(c.Step)
 	switch r.unended = c.Unended; {
-	case r.inEpoch > 0:
+	case r.used > 0:
 		r.books.base = base
 	case c.Unended && r.step > 0: // the books of the epoch before are not closed yet
 		r.books.base = base
@@ -254,8 +257,10 @@ func (r *run) ownParts(ctx context.Context, kinds []kind, mine *shot, before com
 // booksOf makes one of the sample books of all before this group: what those who are here used, and what those who are gone did,
 // in the steps up to the one that all go on from, which the sampler knows.
 func (r *run) booksOf(ctx context.Context, c recollection, from shot, mine, behind *shot, lost []int) (*sampleSet, error) {
-	per := r.sampler.Steps()
-	epoch := max(0, c.Step-1) / per // of the step that was done last
+	epoch, used := r.sampler.At(c.Step)
+	if used == 0 && epoch > 0 {
+		epoch-- // that of the step that was done last
+	}
 	now := newSampleSet(r.c.Train.Len())
 	switch {
 	case mine != nil && mine.epoch == epoch:
@@ -266,7 +271,7 @@ func (r *run) booksOf(ctx context.Context, c recollection, from shot, mine, behi
 		}
 		lo, hi := comm.NewTree(r.c.Microshards, c.Size).Run(comm.Rank(behind.rank))
 		for leaf := lo; leaf < hi; leaf++ {
-			r.used(now, from, c.Step-1, leaf)
+			r.usedBy(now, from, c.Step-1, leaf)
 		}
 	}
 	if err := r.gatherBooks(ctx, now); err != nil {
@@ -274,9 +279,12 @@ func (r *run) booksOf(ctx context.Context, c recollection, from shot, mine, behi
 	}
 	var b []byte
 	if r.g.Rank() == 0 {
-		for step := max(c.Since, epoch*per); step < c.Step; step++ {
+		for step := c.Since; step < c.Step; step++ {
+			if of, _ := r.sampler.At(step); of != epoch {
+				continue
+			}
 			for _, leaf := range lost {
-				r.used(now, from, step, leaf)
+				r.usedBy(now, from, step, leaf)
 			}
 		}
 		b = now.encode()
@@ -300,12 +308,11 @@ func (r *run) booksOf(ctx context.Context, c recollection, from shot, mine, behi
 	return all, all.merge(base)
 }
 
-// used books what a microshard had in a step.
-func (r *run) used(set *sampleSet, from shot, step, leaf int) {
+// usedBy books what a microshard had in a step.
+func (r *run) usedBy(set *sampleSet, from shot, step, leaf int) {
 	if from.Sliced {
 		set.useRun(data.Slice(leaf, r.c.Microshards, set.n))
 		return
 	}
-	per := r.sampler.Steps()
-	set.use(r.sampler.Shard(step/per, step%per, leaf))
+	set.use(r.sampler.Shard(step, leaf))
 }

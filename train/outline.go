@@ -42,9 +42,9 @@ func (c Config) Outline(workers int, costs comm.Costs) (*Outline, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Outline{Costs: costs, StepsPerEpoch: sampler.Steps(), Steps: c.Steps, Tree: comm.NewTree(c.Microshards, workers).On(c.Hosts)}
+	o := &Outline{Costs: costs, StepsPerEpoch: sampler.Steps(1), Steps: c.Steps, Tree: comm.NewTree(c.Microshards, workers).On(c.Hosts)}
 	if o.Steps == 0 {
-		o.Steps = c.Epochs * o.StepsPerEpoch
+		o.Steps = sampler.Steps(c.Epochs)
 	}
 	if o.Optimizer, err = c.optimizer(); err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (c Config) Outline(workers int, costs comm.Costs) (*Outline, error) {
 	}
 	o.Config, o.TrainBlocks = c, (c.Train.Len()+evalBlock-1)/evalBlock
 	hash := strings.Repeat("0", 64)
-	me := who{Setting: (&run{c: c, strategy: o.Strategy}).shape(), Model: fmt.Sprint(c.Model.Layout()), Steps: o.Steps, Rate: c.Rate, Sched: c.Schedule}
+	me := who{Setting: (&run{c: c, strategy: o.Strategy}).shape(), Model: fmt.Sprint(c.Model.Layout()), Steps: o.Steps, Rate: c.Rate, Sched: c.Schedule, Workers: c.Workers}
 	me.Setting.Data = hash
 	if c.Test != nil {
 		me.Test, o.TestBlocks = hash, (c.Test.Len()+evalBlock-1)/evalBlock

@@ -65,7 +65,7 @@ func (s *shot) fresh() bool { return s.Step == s.since }
 // shoot makes a shot of the run as it is, that shares its memory.
 func (r *run) shoot() *shot {
 	s := &shot{Step: r.step, Unended: r.unended, Closed: r.closed, Saved: r.saved, Last: r.last, LastSave: r.lastSave, Sliced: r.books.sliced,
-		Progress: progress{LossSum: r.lossSum, LossOf: r.lossOf, Loss: r.loss, Rounds: r.rounds},
+		Progress: r.progress(),
 		rank:     int(r.g.Rank()), size: r.g.Size(), x: r.w.X, epoch: r.books.epoch, base: r.books.base, own: r.books.own, gen: r.kept.generation.Number, since: r.since}
 	for _, p := range r.parts() {
 		s.state = append(s.state, ckpt.Prefixed(p.prefix, p.holder.State())...)

@@ -26,6 +26,7 @@ type Report struct {
 	Samples       int       `json:"samples"`              // used by this process's run
 	Workers       int       `json:"workers"`
 	Servers       int       `json:"servers,omitempty"` // ranks that serve the workers
+	Pace          *Pace     `json:"pace,omitempty"`    // batch and rate at the end, of a run whose batch follows its workers
 	Microshards   int       `json:"microshards"`
 	Parameters    int       `json:"parameters"`
 	SamplesPerSec float64   `json:"samples_per_s"`
@@ -149,8 +150,8 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.step) / float64(r.sampler.Steps()), Samples: r.samples,
-		Workers: r.workers, Servers: r.c.servers(), Microshards: r.c.Microshards, Parameters: len(r.w.X), own: me}
+	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.epoch) + float64(r.used)/float64(r.c.Train.Len()), Samples: r.samples,
+		Workers: r.workers, Servers: r.c.servers(), Pace: r.paceInForce(), Microshards: r.c.Microshards, Parameters: len(r.w.X), own: me}
 	if !comm.IsHollow(r.g) {
 		p.Weights = ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))
 	}

@@ -67,7 +67,7 @@ func (r *run) endStep(ctx context.Context, said strategy.Report) error {
 		}
 	}
 	last := said.Stop && !regroup || said.Done || r.step == r.total
-	if r.inEpoch == 0 || last || r.saveDue() {
+	if r.used == 0 || last || r.saveDue() {
 		if err := r.settle(ctx); err != nil {
 			return atStep(r.step, err)
 		}
@@ -99,6 +99,7 @@ type run struct {
 	strategy strategy.Strategy
 	schedule *optim.Schedule
 	sampler  batches
+	pace     Pace
 	feed     *feed
 	books    *sampleBooks
 	metrics  *metrics
@@ -108,7 +109,7 @@ type run struct {
 	step     int // steps done
 	total    int
 	epoch    int // epochs done
-	inEpoch  int // steps done of the epoch under way
+	used     int // samples used of the epoch under way
 	began    time.Duration
 	first    int // steps done when this process started
 	samples  int // samples used since
@@ -158,13 +159,12 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if r.sampler, err = c.batches(); err != nil {
 		return nil, err
 	}
-	if r.total = c.Steps; r.total == 0 {
-		r.total = c.Epochs * r.sampler.Steps()
-	}
+	r.measure()
 	if r.schedule, err = c.schedule(r.total); err != nil {
 		return nil, err
 	}
 	r.workers = g.Size() - c.servers()
+	r.pace = c.pace(r.workers)
 	tree := comm.NewTree(c.Microshards, r.workers).Spare(c.servers()).On(c.Hosts)
 	r.books = newSampleBooks(c.Train.Len())
 	if err := r.equip(tree); err != nil {
@@ -184,6 +184,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if err := r.recall(ctx); err != nil {
 		return nil, err
 	}
+	r.rescale()
 	if err := r.openFolder(last); err != nil {
 		return nil, err
 	}
@@ -229,7 +230,7 @@ func (r *run) equip(tree comm.Tree) (err error) {
 
 // next does one step.
 func (r *run) next(ctx context.Context) (strategy.Report, error) {
-	batch := r.sampler.Size(r.inEpoch)
+	batch := r.sampler.Size(r.step)
 	r.feed.begin(ctx, r.step)
 	r.begin(batch)
 	said, err := r.strategy.Step(ctx, r.w)
@@ -243,7 +244,6 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		r.books.commit(r.epoch)
 	}
 	r.step++
-	r.inEpoch++
 	r.samples += batch
 	r.unended = true
 	said.Codec = r.codec()
@@ -268,16 +268,13 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 		r.c.Events.Step(info)
 	}
 	r.metrics.step(info)
-	if r.inEpoch == r.sampler.Steps() {
-		r.inEpoch = 0
-		r.epoch++
-	}
+	r.epoch, r.used = r.sampler.At(r.step)
 	return said, r.snapshot(ctx, said.Quiet)
 }
 
 // begin tells the worker, the books and the group which step comes, of so many samples.
 func (r *run) begin(batch int) {
-	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, float32(r.schedule.Rate(r.step+1))
+	r.w.Step, r.w.Samples, r.w.Rate = r.step, batch, r.rate()
 	r.books.drop()
 	r.w.Stop = r.c.Stop != nil && r.c.Stop() || r.c.Regroup != nil && r.c.Regroup()
 	r.w.Last = r.step+1 == r.total
@@ -342,7 +339,7 @@ func (r *run) handOut(tree comm.Tree) {
 	lo, hi := tree.Run(r.g.Rank())
 	r.feed = &feed{ds: r.c.Train, sampler: r.sampler, seed: r.c.Seed, step: r.step, last: r.total,
 		ahead: r.c.Ahead, clock: r.g.Clock(), hollow: comm.IsHollow(r.g), dim: data.Shape(r.c.Train).Dim}
-	r.w.Counts = func(leaf int) int { return r.sampler.Count(r.inEpoch, leaf) }
+	r.w.Counts = func(leaf int) int { return r.sampler.Count(r.step, leaf) }
 	r.w.Microshard = func(leaf int) (*data.Batch, error) {
 		if leaf < lo || leaf >= hi {
 			return nil, fmt.Errorf("train: microshard %d was asked for; this worker has %d to %d", leaf, lo, hi-1)
@@ -380,7 +377,7 @@ func (r *run) saveDue() bool {
 	if r.c.SaveEvery > 0 {
 		return r.step%r.c.SaveEvery == 0
 	}
-	return r.inEpoch == 0
+	return r.used == 0
 }
 
 // endEpoch closes the sample books of the epoch and tests the model.
@@ -389,7 +386,7 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	if r.lossOf > 0 {
 		info.Loss = r.lossSum / float64(r.lossOf)
 	}
-	whole := r.inEpoch == 0
+	whole := r.used == 0
 	if !whole {
 		info.Epoch++
 	}

@@ -89,6 +89,9 @@ func (e *ending) print(out io.Writer) error {
 		steps += " in " + count(e.Rounds, "round")
 	}
 	row("done", "%s, %s, %s samples%s", steps, epochs(e.Epochs), thousands(e.Samples), since)
+	if e.Pace != nil && e.Pace.Step > 0 {
+		row("rescaled", "%v", e.Pace)
+	}
 	row("time", "%s, %s samples/s", short(seconds(e.Wall)), thousands(int(e.SamplesPerSec)))
 	rest := e.Wall - e.Compute - e.Wait
 	row("", "computing %s, waiting %s, testing and saving %s",

@@ -89,6 +89,9 @@ func summaryOf(j *job.Job, tr, test data.Dataset) *summary {
 		workers += fmt.Sprintf(" (%s without a microshard)", thousands(n))
 	}
 	how := fmt.Sprintf("%s over %s, batch %s in %s", workers, j.Transport, thousands(j.Batch), count(j.Microshards, "microshard"))
+	if j.Rescales() {
+		how += fmt.Sprintf(", rescaled with the workers (%s)", j.Rescale)
+	}
 	m := fmt.Sprintf("%s, %s, rate %v", j.Model, j.Optimizer, j.LR)
 	switch {
 	case j.Strategy == job.Direct:
@@ -178,7 +181,7 @@ func (w *watcher) take(e event) {
 	if e.SaveError != "" {
 		w.line("checkpoint of step %d NOT saved, the one before it is whole: %s", e.Checkpoint.Step, e.SaveError)
 	}
-	if e.Epoch != nil && !e.Epoch.Exactly && !e.Epoch.Unbooked && e.Epoch.Step%max(1, w.steps.StepsPerEpoch) == 0 {
+	if e.Epoch != nil && len(e.Epoch.Missing)+len(e.Epoch.Repeated) > 0 {
 		w.line("sample ledger of %s", e.Epoch.Booked())
 	}
 	if w.quiet {
@@ -197,8 +200,10 @@ func (w *watcher) take(e event) {
 			from = fmt.Sprintf(", going on after step %s", thousands(e.Start.Step))
 		}
 		w.line("%s parameters, %s%s", thousands(e.Start.Parameters), count(e.Start.Steps, "step"), from)
+		w.rescaled(*e.Start)
 	case e.Generation != nil:
 		w.line("generation %d goes on after step %s", e.Generation.Number, thousands(e.Generation.Step))
+		w.rescaled(e.Generation.StartInfo)
 	case e.Step != nil:
 		if d := e.Step.Decided; d != nil && d.New {
 			w.line("from step %s on %s: %s", thousands(e.Step.Step+1), d.What, d.Why)
@@ -209,12 +214,19 @@ func (w *watcher) take(e event) {
 	}
 }
 
+// rescaled says what the workers' number does to batch and rate.
+func (w *watcher) rescaled(s train.StartInfo) {
+	if text := s.Rescaled(); text != "" {
+		w.line("%s", text)
+	}
+}
+
 func epochLine(e train.EpochInfo, s train.StartInfo) string {
 	loss := fmt.Sprintf("loss %.4f", e.Loss)
 	if e.Quiet {
 		loss = "no round ended"
 	}
-	line := fmt.Sprintf("epoch %d/%d  %s", e.Epoch, (s.Steps+s.StepsPerEpoch-1)/max(1, s.StepsPerEpoch), loss)
+	line := fmt.Sprintf("epoch %d/%d  %s", e.Epoch, s.Epochs, loss)
 	if e.Test.N > 0 {
 		if e.Accuracy != nil {
 			line += fmt.Sprintf("  test accuracy %.2f %%", 100**e.Accuracy)

@@ -61,13 +61,35 @@ func TestSpeedAfterRegrouping(t *testing.T) {
 	}
 }
 
+// That the batch follows the workers is told when it changes, and when a run begins with another one than the job's.
+func TestRescalingIsTold(t *testing.T) {
+	job, more := &train.Pace{Batch: 256, Rate: 1, Workers: 4, Of: 4}, &train.Pace{Step: 1234, Batch: 384, Rate: 1.5, Workers: 6, Of: 4}
+	const line = "from step 1235 on batch 384, rate x1.5: 6 workers in place of 4\n"
+	for name, c := range map[string]struct {
+		e    event
+		want bool
+	}{
+		"begins":   {event{Start: &train.StartInfo{Pace: job}}, false},
+		"resumed":  {event{Start: &train.StartInfo{Step: 2000, Pace: more}}, true},
+		"changes":  {event{Generation: &train.GenerationInfo{StartInfo: train.StartInfo{Step: 1234, Pace: more}}}, true},
+		"regroups": {event{Generation: &train.GenerationInfo{StartInfo: train.StartInfo{Step: 1234, Pace: job}}}, false},
+		"no rule":  {event{Generation: &train.GenerationInfo{}}, false},
+	} {
+		var out strings.Builder
+		newWatcher(&out, false).take(c.e)
+		if got := strings.HasSuffix(out.String(), line); got != c.want || strings.Contains(out.String(), "rate x") != c.want {
+			t.Errorf("%s: %q", name, out.String())
+		}
+	}
+}
+
 // An epoch in which no round ended has no loss to show.
 func TestEpochLine(t *testing.T) {
 	for want, e := range map[string]train.EpochInfo{
 		"epoch 2/3  loss 0.5000  1.0 s":    {Epoch: 2, Loss: 0.5, At: time.Second},
 		"epoch 1/3  no round ended  1.0 s": {Epoch: 1, Quiet: true, At: time.Second},
 	} {
-		if got := epochLine(e, train.StartInfo{Steps: 25, StepsPerEpoch: 10}); got != want {
+		if got := epochLine(e, train.StartInfo{Epochs: 3}); got != want {
 			t.Errorf("%q, expected %q", got, want)
 		}
 	}
