@@ -27,6 +27,7 @@ const (
 	EnvNode      = "COVEY_NODE"      // name of this host's in it; empty: the only one there
 	EnvSeed      = "COVEY_NATS_SEED" // file with the nkey seed by which servers of your own know us
 	EnvCreds     = "COVEY_NATS_CREDS"
+	EnvSpot      = "COVEY_SPOT"      // who says when this host is about to be taken, as spot.Parse reads it; empty: nobody does
 	EnvElsewhere = "COVEY_ELSEWHERE" // set where the launcher's files are not
 )
 

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"time"
@@ -137,8 +136,8 @@ func (g *generations) connect(ctx context.Context, peers *tcp.Listener, rank com
 		setup = meetWait
 	}
 	c := tcp.Config{Generation: g.current.Number, Secret: secret, Timeout: timeout, Setup: setup}
-	if g.Refused != nil {
-		strangers := cluster.NewRefusals(g.clock, func(text string) { g.Refused(fmt.Sprintf("worker %d: %s", rank, text)) })
+	if g.Word != nil {
+		strangers := cluster.NewRefusals(g.clock, g.say)
 		defer strangers.Close()
 		c.Refused = strangers.Add
 	}

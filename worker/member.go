@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/cluster"
+	"github.com/covey-ml/covey/cluster/spot"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/train"
 )
@@ -41,13 +43,14 @@ type Joining struct {
 }
 
 // Member is a process's part in a run, from Join to End: what Run is made of, for programs that learn from the run itself what is
-// to be trained. Its fields may be set before Train or Meet.
+// to be trained. Its fields may be set before Watch, Train and Meet.
 type Member struct {
 	*cluster.Worker
 	Host    string                                // by which the others reach this host; empty: by the address that the server sees
 	Timeout time.Duration                         // for one worker to wait for another; 0: a minute
 	Around  func(comm.Group) (comm.Group, error)  // what goes around each group; nil: nothing
-	Refused func(text string)                     // hears of strangers who were turned away; nil: nobody does
+	Word    func(text string)                     // hears what who started the run should: of strangers who were turned away, of Spot; nil: nobody does
+	Spot    *spot.Source                          // says when this host is about to be taken, which Watch takes for a signal; nil: nobody does
 	Stands  func(why error)                       // hears that its generation is over, and why; nil: nobody does
 	Sits    func(g *cluster.Generation, rank int) // hears of its seat in the next; nil: nobody does
 
@@ -86,7 +89,7 @@ func (m *Member) First() bool { return m.rank.Load() == 0 }
 // Rank is this worker's in the generation under way, -1 before the first.
 func (m *Member) Rank() int { return int(m.rank.Load()) }
 
-// Watch makes what the run and, if so, this process's signals ask of it come true. Before training it ends the context that it
+// Watch makes what the run, Spot and, if so, this process's signals ask of it come true. Before training it ends the context that it
 // returns, with an *InterruptedError as its cause. Once the worker trains, a run that is to stop stops after the step, and a
 // signal makes a worker that the others can do without leave them, or else all stop; another signal ends the context. Call off
 // when done.
@@ -95,6 +98,14 @@ func (m *Member) Watch(ctx context.Context, signals bool) (watched context.Conte
 	quiet := func() {}
 	if signals {
 		quiet = OnSignals(func(again bool) { m.signal(ctx, again, cancel) })
+	}
+	if m.Spot != nil {
+		m.clock.Go(func() {
+			m.Spot.Watch(ctx, m.clock, func(why string) {
+				m.say(why)
+				m.signal(ctx, false, cancel)
+			}, func(err error) { m.say(err.Error()) })
+		})
 	}
 	m.WatchStop(ctx, func(cause error) {
 		m.stop.Store(true)
@@ -106,6 +117,17 @@ func (m *Member) Watch(ctx context.Context, signals bool) (watched context.Conte
 		quiet()
 		cancel(nil)
 	}
+}
+
+// say tells whoever listens a word about this worker.
+func (m *Member) say(text string) {
+	if m.Word == nil {
+		return
+	}
+	if rank := m.Rank(); rank >= 0 {
+		text = fmt.Sprintf("worker %d: %s", rank, text)
+	}
+	m.Word(text)
 }
 
 // signal is what an interrupt means.

@@ -15,12 +15,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/cluster/place"
+	"github.com/covey-ml/covey/cluster/spot"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/train"
@@ -44,6 +47,7 @@ type options struct {
 	signals bool
 	tls     *tls.Config
 	around  func(comm.Group) (comm.Group, error)
+	spot    *spot.Source // that EnvSpot names
 }
 
 // Workers is how many goroutines train in a process that was started alone; else one does.
@@ -65,7 +69,8 @@ func TLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
 // Fewest lets the processes of another launcher, as srun, go on while so many are left. covey launch says so with --min-workers.
 func Fewest(n int) Option { return func(o *options) { o.fewest = n } }
 
-// Run trains with the workers that were started with this one, or alone. Every one calls it with the same configuration; of the
+// Run trains with the workers that were started with this one, or alone. What COVEY_SPOT names it asks whether this host is about to
+// be taken, and then does as at a signal (Signals), whether or not it heeds those. Every one calls it with the same configuration; of the
 // events only those of rank 0 are called. A run that was asked to stop ends as that of train.Run does, with train.ErrStopped and
 // the report so far, and one that this worker left with ErrLeft.
 func Run(ctx context.Context, c train.Config, all ...Option) (*Report, error) {
@@ -76,6 +81,9 @@ func Run(ctx context.Context, c train.Config, all ...Option) (*Report, error) {
 	e, p, err := start()
 	if err != nil {
 		return nil, err
+	}
+	if o.spot, err = spot.Parse(os.Getenv(EnvSpot)); err != nil {
+		return nil, fmt.Errorf("%s: %w", EnvSpot, err)
 	}
 	defer vec.SetThreads(vec.Threads())
 	switch {
@@ -107,6 +115,9 @@ func (o *options) alone(ctx context.Context, c train.Config) (*Report, error) {
 			}
 		})()
 	}
+	if clock := comm.RealClock(); o.spot != nil {
+		clock.Go(func() { o.spot.Watch(ctx, clock, func(string) { stop.Store(true) }, func(error) {}) })
+	}
 	asked := c.Stop
 	c.Stop = func() bool { return stop.Load() || asked != nil && asked() }
 	o.compute(o.workers)
@@ -123,6 +134,8 @@ func (o *options) take(ctx context.Context, c train.Config, m *Member, here int)
 		m.Fail(err, ExitCode(err))
 		return nil, err
 	}
+	m.Spot = o.spot
+	m.Word = func(text string) { m.Event(word{text}) }
 	ctx, off := m.Watch(ctx, o.signals)
 	defer off()
 	o.compute(here)
@@ -139,6 +152,11 @@ func (o *options) take(ctx context.Context, c train.Config, m *Member, here int)
 	}
 	m.Fail(told, ExitCode(err))
 	return reportOf(r, m.Rank()), err
+}
+
+// word is an event that a launcher shows as it is.
+type word struct {
+	Word string `json:"word"`
 }
 
 func reportOf(r *train.Report, rank int) *Report {

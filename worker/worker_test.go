@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,7 +59,10 @@ func program(ctx context.Context, how string, more ...Option) (*Report, error) {
 		if os.Getenv("RANK") == "2" {
 			c.Batch = 1000
 		}
-	case "goes on":
+	case "goes on", "goes on without":
+		if how == "goes on without" {
+			more = append(more, Fewest(1))
+		}
 		c.Epochs = 1 << 20
 		c.Events.Start = func(train.StartInfo) { fmt.Println("started") }
 		more = append(more, Signals())
@@ -257,12 +263,39 @@ func TestRunStops(t *testing.T) {
 	}
 }
 
+// A worker whose host is about to be taken leaves, and the others go on without it.
+func TestTakenHostIsLeft(t *testing.T) {
+	var p processes
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-p.began:
+			fmt.Fprintln(w, "now")
+		case <-r.Context().Done():
+		}
+	}))
+	defer service.Close()
+	join := torchrun(2, freePort(t))
+	p.start(t, "goes on without", 2, func(rank int) []string {
+		return append(join(rank), fmt.Sprintf("%s=%s", EnvSpot, []string{"", service.URL}[rank]))
+	})
+	p.all[1].Wait()
+	if code := p.all[1].ProcessState.ExitCode(); code != 0 || !strings.Contains(p.outs[1].String(), ErrLeft.Error()) {
+		t.Errorf("exit code %d\n%s", code, p.outs[1].String())
+	}
+	if err := p.all[0].Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("the other one: %v\n%s", err, p.outs[0].String())
+	}
+	p.all[0].Process.Kill()
+	p.all[0].Wait()
+}
+
 // What a launcher says must be whole.
 func TestEnvironment(t *testing.T) {
 	for name, env := range map[string]map[string]string{
 		"COVEY_RANK":         {EnvJoin: "127.0.0.1:1", cluster.EnvRank: "x"},
 		"COVEY_SHM":          {EnvJoin: "127.0.0.1:1", cluster.EnvShm: "-3"},
 		"expected HOST:PORT": {EnvJoin: " , "},
+		EnvSpot:              {EnvSpot: "awz"},
 		"WORLD_SIZE":         {"RANK": "5", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"},
 	} {
 		t.Run(name, func(t *testing.T) {

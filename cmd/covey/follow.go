@@ -122,8 +122,8 @@ func (f *follower) event(s cluster.Said) {
 	}
 	f.w.take(e)
 	f.faults.take(e)
-	if e.Refused != "" {
-		f.w.say("%s", e.Refused)
+	if e.Word != "" {
+		f.w.say("%s", e.Word)
 	}
 	if e.Still != nil {
 		f.stands(f.names[s.ID], *e.Still)

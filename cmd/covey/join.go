@@ -29,6 +29,7 @@ type joinOptions struct {
 	reach reach
 	place *place.Place // that a launcher of another kind gave this process; nil: there is none
 	ops   opsFlags
+	spot  spotFlag
 }
 
 func joinCommand() *cobra.Command {
@@ -56,6 +57,7 @@ the path that the job names, or at --data; it is checked to be the same data.` +
 	c.Flags().StringVar(&o.run, "run", "", "which run of that server (default: the only one)")
 	o.reach.addFlags(c)
 	o.ops.addFlags(c)
+	o.spot.addFlags(c)
 	c.Flags().MarkHidden("nats") // it is the argument
 	c.Flags().Lookup("token").DefValue = ""
 	return c
@@ -63,6 +65,10 @@ the path that the job names, or at --data; it is checked to be the same data.` +
 
 func (o *joinOptions) join(c *cobra.Command, addr string) error {
 	j, err := o.joining()
+	if err != nil {
+		return err
+	}
+	source, err := o.spot.source()
 	if err != nil {
 		return err
 	}
@@ -91,6 +97,8 @@ func (o *joinOptions) join(c *cobra.Command, addr string) error {
 	if alone {
 		fmt.Fprintf(c.ErrOrStderr(), "joined\n")
 	}
+	m.Spot = source
+	m.Word = func(text string) { m.Event(event{Word: text}) }
 	ctx, off := m.Watch(c.Context(), true)
 	defer off()
 	if launched { // if it hangs in something that hears of no context, there is nothing to save
@@ -205,7 +213,6 @@ func (w *joined) train(ctx context.Context) error {
 	}
 	w.m.Timeout = j.Timeout
 	w.m.Around = func(g comm.Group) (comm.Group, error) { return w.faulty(g, j) }
-	w.m.Refused = func(text string) { w.m.Event(event{Refused: text}) }
 	conf.Ahead = j.Ahead(local)
 	if os.Getenv(cluster.EnvRank) != "" {
 		conf.Dir, conf.Resume = j.Run, run.Resume

@@ -113,7 +113,7 @@ func (o *trainOptions) start(ctx context.Context, j *job.Job, from string, f *fo
 
 // workerArgs is the command line of a worker that is started here.
 func (o *trainOptions) workerArgs(b *base) []string {
-	return slices.Concat([]string{"join", b.address(), "--run", b.Run}, o.reach.args(), o.ops.args())
+	return slices.Concat([]string{"join", b.address(), "--run", b.Run}, o.reach.args(), o.ops.args(), o.spot.args())
 }
 
 // takeUp finds the workers of a run whose launcher is gone, when there are any, and follows them from now on.

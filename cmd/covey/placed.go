@@ -71,7 +71,7 @@ func (o *trainOptions) joinPlaced(c *cobra.Command, p *place.Place) error {
 	if o.reach.nats != "" {
 		at, run = o.reach.nats, worker.PlacedRun(p)
 	}
-	join := &joinOptions{token: token, wait: startUp, run: run, reach: o.reach, place: p, ops: o.ops}
+	join := &joinOptions{token: token, wait: startUp, run: run, reach: o.reach, place: p, ops: o.ops, spot: o.spot}
 	return join.join(c, at)
 }
 

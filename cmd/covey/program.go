@@ -33,6 +33,7 @@ type programOptions struct {
 	chdir     string
 	quiet     bool
 	reach     reach
+	spot      spotFlag
 	elasticity
 
 	args    []string
@@ -74,6 +75,7 @@ connection and stands on no command line, and when the connection ends so does t
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address at which the workers reach this launcher")
 	f.BoolVar(&o.quiet, "quiet", false, "no progress, and nothing of what workers but rank 0 print")
 	o.reach.addFlags(c)
+	o.spot.addFlags(c)
 	return c
 }
 
@@ -83,6 +85,9 @@ func (o *programOptions) check(c *cobra.Command, args []string) error {
 		return usagef("expected a program, as in covey launch -n 4 -- ./my-trainer")
 	}
 	o.args = args
+	if _, err := o.spot.source(); err != nil { // before workers find out
+		return err
+	}
 	given := c.Flags().Changed
 	slots := 2
 	var all []hosts.Host
@@ -244,7 +249,7 @@ func (o *programOptions) start(f *follower, rank int) (*child, error) {
 	}
 	stdout, stderr := o.outputs.of(rank, first)
 	env := map[string]string{worker.EnvJoin: f.base.address(), worker.EnvRun: f.base.Run, worker.EnvTLS: o.reach.creds.dir, worker.EnvNode: o.reach.creds.node,
-		worker.EnvSeed: o.reach.seed, worker.EnvCreds: o.reach.user}
+		worker.EnvSeed: o.reach.seed, worker.EnvCreds: o.reach.user, worker.EnvSpot: o.spot.text}
 	for _, name := range []string{worker.EnvTLS, worker.EnvSeed, worker.EnvCreds} {
 		if path, err := filepath.Abs(env[name]); err == nil && env[name] != "" {
 			env[name] = path

@@ -28,7 +28,7 @@ const allow = 15 * time.Second
 // scriptStrike is "strike SIGNAL VICTIMS PATTERN CODE covey ARGS...": start the command, wait for a line of its standard
 // error that matches the pattern, send the signal to the victims (ranks with commas, or launcher), and want this exit
 // code. Then none of its workers may be there any more. Its standard error goes to the file struck. The pattern saved
-// waits for the first checkpoint in the folder that --run names.
+// waits for the first checkpoint in the folder that --run names. The signal TAKE is none: it makes the files that the victims are.
 func scriptStrike(ts *testscript.TestScript, neg bool, args []string) {
 	sig := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "STOP": syscall.SIGSTOP, "TERM": syscall.SIGTERM,
 		"INT": syscall.SIGINT, "HUP": syscall.SIGHUP}[args[0]]
@@ -70,6 +70,10 @@ func scriptStrike(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			struck = time.Now()
 			for _, v := range strings.Split(args[1], ",") {
+				if args[0] == "TAKE" {
+					ts.Check(os.WriteFile(ts.MkAbs(v), []byte("the rack goes down\n"), 0o666))
+					continue
+				}
 				ts.Check(syscall.Kill(pids[v], sig))
 			}
 		}

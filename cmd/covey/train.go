@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type trainOptions struct {
 	join   int
 	reach  reach
 	ops    opsFlags
+	spot   spotFlag
 	elasticity
 
 	place     *place.Place // that a launcher of another kind gave this process; nil: there is none
@@ -76,6 +78,7 @@ script says that drives covey sim, too. Links are named by ranks: 0-3, or 3-* fo
 	o.elasticity.addFlags(c)
 	o.reach.addFlags(c)
 	o.ops.addFlags(c)
+	o.spot.addFlags(c)
 	c.Flags().StringVar(&o.faults, "faults", "", "file of faults that are to happen: a line each, as in kill 3 at step 120")
 	return c
 }
@@ -145,6 +148,9 @@ func (o *trainOptions) run(c *cobra.Command, args []string) error {
 		j.Transport = job.TCP
 	}
 	if err := o.changing(j); err != nil {
+		return err
+	}
+	if _, err := o.spot.source(); err != nil { // before workers find out
 		return err
 	}
 	if err := readCosts(j); err != nil {
@@ -399,22 +405,37 @@ func (o *trainOptions) goroutines(ctx context.Context, j *job.Job, from string, 
 func (o *trainOptions) inProcess(ctx context.Context, j *job.Job, from string, w *watcher, here int, f func(context.Context, train.Config) (*train.Report, error)) (*ending, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	source, err := o.spot.source()
+	if err != nil {
+		return nil, err
+	}
 	var stop atomic.Bool
-	defer worker.OnSignals(func(again bool) {
+	interrupt := func(more string) {
 		stop.Store(true)
-		switch {
-		case again:
-			os.Exit(exitInterrupted) // whatever it waits for
-		case !w.started():
+		if !w.started() {
 			cancel(&saidError{errors.New("interrupted"), exitInterrupted})
-		default:
-			w.say("interrupted: saving a checkpoint (again to end at once)")
+		} else {
+			w.say("interrupted: saving a checkpoint%s", more)
 		}
+	}
+	defer worker.OnSignals(func(again bool) {
+		if again {
+			os.Exit(exitInterrupted) // whatever it waits for
+		}
+		interrupt(" (again to end at once)")
 	})()
+	if clock := comm.RealClock(); source != nil {
+		clock.Go(func() {
+			source.Watch(ctx, clock, func(why string) {
+				w.say("%s", why)
+				interrupt("")
+			}, func(err error) { w.say("%v", err) })
+		})
+	}
 	threads(j, here)
 	tr, test, err := j.Open(ctx)
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	hashed := comm.RealClock().Event()
 	comm.RealClock().Go(func() { // it is asked for when the first checkpoint is saved
@@ -436,10 +457,7 @@ func (o *trainOptions) inProcess(ctx context.Context, j *job.Job, from string, w
 	err = placed(j, err)
 	stopped := errors.Is(err, train.ErrStopped)
 	if err != nil && !stopped {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
-		return nil, faultsOf(err, books.outcomes())
+		return nil, faultsOf(cmp.Or(context.Cause(ctx), err), books.outcomes())
 	}
 	end := newEnding(j, rep, stopped)
 	end.Faults = books.outcomes()

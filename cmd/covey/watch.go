@@ -31,8 +31,8 @@ type event struct {
 	Fault      *faulty.Fired         `json:"fault,omitempty"`      // from the worker that it concerns, as Still and Ended
 	Still      *standing             `json:"still,omitempty"`
 	Ended      *lastStep             `json:"ended,omitempty"`
-	Status     *ops.Status           `json:"status,omitempty"`  // from every worker, once a second
-	Refused    string                `json:"refused,omitempty"` // who was turned away, from the worker whose door it was
+	Status     *ops.Status           `json:"status,omitempty"` // from every worker, once a second
+	Word       string                `json:"word,omitempty"`   // to be shown as it is, from the worker that it concerns
 }
 
 // often is how often a step is told: five times a second is as fast as people read.
