@@ -56,7 +56,11 @@ type Undoer interface{ Undoes() }
 
 // Serving is asked for at run time: a Strategy that has the last so many ranks of a group serve the others. They own no
 // microshards, and their w.X does not hold all parameters.
-type Serving interface{ Servers() int }
+type Serving interface {
+	Servers() int
+	// Loose tells whether a worker may ask for any microshard of a step, or leave some out.
+	Loose() bool
+}
 
 // Head is the room before the parameters in a Frame: what a strategy sends along with them costs no message of its own.
 // 16 float32 are a cache line, so the parameters stay aligned.

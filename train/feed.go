@@ -24,6 +24,7 @@ type feed struct {
 	last    int // the run's last step, not included
 	ahead   bool
 	clock   comm.Clock
+	loose   bool // steps ask for any microshards, and nothing can be made ahead
 	hollow  bool // batches hold no samples but their number
 	dim     int  // features a sample
 
@@ -69,6 +70,9 @@ func (f *feed) stop() {
 // take hands out the microshard of a leaf. The batch is valid until the next call.
 func (f *feed) take(leaf int) (*data.Batch, error) {
 	switch {
+	case f.loose:
+		f.gather(&f.batch[0], f.step, leaf)
+		return &f.batch[0], nil
 	case !f.known:
 		f.order = append(f.order, leaf)
 	case f.next == len(f.order) || f.order[f.next] != leaf:

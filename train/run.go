@@ -340,6 +340,10 @@ func (r *run) handOut(tree comm.Tree) {
 	r.feed = &feed{ds: r.c.Train, sampler: r.sampler, seed: r.c.Seed, step: r.step, last: r.total,
 		ahead: r.c.Ahead, clock: r.g.Clock(), hollow: comm.IsHollow(r.g), dim: data.Shape(r.c.Train).Dim}
 	r.w.Counts = func(leaf int) int { return r.sampler.Count(r.step, leaf) }
+	if s, ok := r.strategy.(strategy.Serving); ok && s.Loose() {
+		r.feed.loose, r.feed.ahead = true, false
+		lo, hi = 0, tree.Leaves()
+	}
 	r.w.Microshard = func(leaf int) (*data.Batch, error) {
 		if leaf < lo || leaf >= hi {
 			return nil, fmt.Errorf("train: microshard %d was asked for; this worker has %d to %d", leaf, lo, hi-1)

@@ -15,7 +15,7 @@ const head = strategy.Head
 // What stands in the head of what server 0 gives, beside strategy.HeadLoss (the mean of the newest pushes, or the sum where
 // pushes are held) and strategy.HeadStop.
 const (
-	headNext    = 2 // of backup: the step to go on with, as bits
+	headNext    = 2 // of backup and deal=dynamic: the step to go on with, as bits
 	headDropped = 3 // of backup: the push came too late
 )
 

@@ -18,6 +18,12 @@ const (
 	DC       = "dc"       // nothing; a late gradient is corrected for what happened meanwhile
 )
 
+// Who computes which microshards.
+const (
+	Static  = "static"  // each worker its own
+	Dynamic = "dynamic" // who is free the next one
+)
+
 // Modes lists the modes.
 func Modes() []string { return []string{BSP, SSP, GSSP, Backup, Async, Downpour, DC} }
 
@@ -32,6 +38,7 @@ type Config struct {
 	Push      int     // of downpour: steps whose gradients go in one push
 	Lambda    float64 // of dc: the weight of the correction
 	Ratio     float64 // of gssp: workers whose steps take no more than so many times as long as their group's fastest are alike
+	Deal      bool    // of bsp: microshards are handed out one by one, so that a slow worker gets fewer
 	Damp      bool    // of modes that apply pushes one by one: the rate is divided by 1 and the push's staleness
 }
 
@@ -42,6 +49,8 @@ const most = 1 << 20
 func Parse(s *spec.Spec) (Config, error) {
 	c := Config{Servers: s.Int("servers", 1), Mode: s.Word("mode", BSP, Modes()...)}
 	switch c.Mode {
+	case BSP:
+		c.Deal = s.Word("deal", Static, Static, Dynamic) == Dynamic
 	case SSP, GSSP:
 		c.Staleness = s.Int("staleness", 4)
 		if c.Mode == GSSP {
@@ -103,6 +112,9 @@ func (c Config) String() string {
 		put("push", c.Push)
 	case DC:
 		put("lambda", c.Lambda)
+	}
+	if c.Deal {
+		put("deal", Dynamic)
 	}
 	if c.Damp {
 		put("damp", true)

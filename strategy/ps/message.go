@@ -14,6 +14,7 @@ import (
 //	4  uint8   kind         24  float32 rate
 //	5  uint8   flags        28  uint32  samples of the push
 //	8  uint32  generation   32  uint32  samples of the step's global batch
+//	                        36  uint32  microshard
 //	12 uint32  step         40  uint64  first element of the range, in the frame
 //	16 uint32  steps        48  uint64  its end
 const (
@@ -27,6 +28,7 @@ const (
 	push  uint8 = iota + 1 // the gradient of a step, or of the last few; the reply says that the next step may start, and with which parameters
 	fetch                  // no gradient, and the same reply
 	meet                   // the worker has come to a step at whose end all meet; no reply where pushes are held
+	ask                    // of server 0: which microshard comes next; the reply is its step and number, two uint32
 	shut                   // a server tells another whose pushes of a step count: a bit for each worker follows; no reply
 )
 
@@ -42,6 +44,7 @@ type request struct {
 	generation uint32
 	step       int // the sender has finished so many
 	steps      int // of push: it has the gradient of the last so many; of others 0
+	leaf       int // of push, where microshards are dealt: whose gradient it is
 	parts      int
 	rate       float32
 	samples    int
@@ -62,6 +65,7 @@ func (r *request) encode(b []byte) {
 	le.PutUint32(b[24:], math.Float32bits(r.rate))
 	le.PutUint32(b[28:], uint32(r.samples))
 	le.PutUint32(b[32:], uint32(r.total))
+	le.PutUint32(b[36:], uint32(r.leaf))
 	le.PutUint64(b[40:], uint64(r.lo))
 	le.PutUint64(b[48:], uint64(r.hi))
 }
@@ -78,10 +82,13 @@ func (r *request) decode(b []byte) error {
 		return fmt.Errorf("a request of kind %d: there are %d to %d", b[4], push, shut)
 	}
 	*r = request{kind: b[4], flags: b[5], generation: le.Uint32(b[8:]), step: int(le.Uint32(b[12:])), steps: int(le.Uint32(b[16:])), parts: int(le.Uint32(b[20:])),
-		rate: math.Float32frombits(le.Uint32(b[24:])), samples: int(le.Uint32(b[28:])), total: int(le.Uint32(b[32:])),
+		rate: math.Float32frombits(le.Uint32(b[24:])), samples: int(le.Uint32(b[28:])), total: int(le.Uint32(b[32:])), leaf: int(le.Uint32(b[36:])),
 		lo: int(le.Uint64(b[40:])), hi: int(le.Uint64(b[48:])), length: len(b)}
 	return nil
 }
+
+// refusalBytes bounds a refusal.
+const refusalBytes = 256
 
 // refusal is the reply that says why a request was not taken, in at most so many bytes.
 func refusal(why string, most int) []byte {

@@ -51,6 +51,9 @@ var (
 // Servers implements strategy.Serving.
 func (s *Strategy) Servers() int { return s.cfg.Servers }
 
+// Loose implements strategy.Serving.
+func (s *Strategy) Loose() bool { return s.cfg.Deal || s.cfg.Mode == Backup }
+
 // String implements strategy.Strategy.
 func (s *Strategy) String() string { return s.cfg.String() }
 

@@ -42,6 +42,7 @@ type server struct {
 	loss    float64    // a mean over samples, of the last step or so
 	over    int        // of backup: steps that are over
 	asked   bool       // of backup: to stop
+	deal    *deal      // nil where microshards are not dealt
 	told    comm.Event // of backup, on servers that do as server 0 decides; else nil
 	moved   comm.Event // for whoever waits in Step or Settle
 }
@@ -69,6 +70,9 @@ func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 	workers := w.Group.Size() - c.Servers
 	v := &server{cfg: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1}
 	v.moved = v.clock.Event()
+	if c.Deal {
+		v.deal = newDeal(w.Tree)
+	}
 	if c.Mode == Backup && lo > 0 {
 		v.told = v.clock.Event()
 	}
@@ -76,11 +80,14 @@ func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 	v.prog = Progress{Done: make([]int, workers), Took: make([]time.Duration, workers)}
 	for r := range workers {
 		n := w.Tree.Vectors(comm.Rank(r))
+		if c.Deal {
+			n = 1
+		}
 		p := &peer{rank: comm.Rank(r), in: comm.Vector(w.Group, headFloats+n*(hi-lo)), granted: v.clock.Event(), turned: v.clock.Event()}
 		for i := range n {
 			p.parts = append(p.parts, p.in[headFloats+i*(hi-lo):headFloats+(i+1)*(hi-lo)])
 		}
-		if !c.Held() {
+		if !c.Held() || c.Deal {
 			p.out = comm.Vector(w.Group, hi-lo)
 		}
 		v.peers = append(v.peers, p)
@@ -98,6 +105,9 @@ func (v *server) step(ctx context.Context, w *strategy.Worker, updates int) (str
 		err, behind := v.err, false
 		for _, p := range v.peers {
 			behind = behind || p.at <= w.Step
+		}
+		if behind && v.live == 0 && err == nil {
+			err = fmt.Errorf("ps: all workers have met, and this server is at step %d", w.Step+1)
 		}
 		rep.Stop = v.ends == w.Step+1
 		v.mu.Unlock()
@@ -124,6 +134,9 @@ func (v *server) begin(ctx context.Context, step, updates int) {
 		return
 	}
 	v.serving, v.live, v.meeting = true, len(v.peers), 0
+	if v.deal != nil {
+		v.deal.begin(step)
+	}
 	v.version, v.over = max(v.version, updates), step
 	ctx, v.cancel = context.WithCancelCause(ctx)
 	for who, p := range v.peers {
@@ -190,7 +203,7 @@ func (v *server) serve(ctx context.Context, who int) error {
 			return err
 		}
 		if why := v.refuses(who, &r); why != "" {
-			if err := v.reply(ctx, p, refusal(why, 4*(v.hi-v.lo))); err != nil {
+			if err := v.reply(ctx, p, refusal(why, min(refusalBytes, 4*(v.hi-v.lo)))); err != nil {
 				return err
 			}
 			continue
@@ -199,6 +212,15 @@ func (v *server) serve(ctx context.Context, who int) error {
 		switch {
 		case r.kind == meet:
 			return v.meet(ctx, p)
+		case v.deal != nil:
+			b, err := v.dealt(ctx, who, &r)
+			if err == nil && b != nil {
+				err = v.reply(ctx, p, b)
+			}
+			if err != nil {
+				return err
+			}
+			continue
 		case r.kind == fetch:
 			err = v.letGo(ctx, who)
 		case v.cfg.Held():
@@ -265,12 +287,18 @@ func (v *server) refuses(who int, r *request) string {
 		return ""
 	case r.generation != v.w.Generation:
 		return fmt.Sprintf("it is of generation %d, and this is %d", r.generation, v.w.Generation)
-	case r.kind == shut:
-		return "workers shut no step"
+	case r.kind == shut || r.kind == ask && (v.deal == nil || v.lo > 0):
+		return "this server is not to be asked that by a worker"
+	case v.deal != nil:
+		if why := v.refusesDealt(r); why != "" || r.kind != push {
+			return why
+		}
 	case (r.kind == push) != (r.steps > 0) || r.step-r.steps < done || r.step-r.steps > done && v.cfg.Mode != Backup:
 		return fmt.Sprintf("it ends %d steps before step %d, and %d are finished", r.steps, r.step+1, done)
 	case r.kind != push:
 		return ""
+	}
+	switch {
 	case r.lo != v.lo || r.hi != v.hi:
 		return fmt.Sprintf("elements %d to %d: this server has %d to %d", r.lo, r.hi, v.lo, v.hi)
 	case r.parts != len(p.parts) || r.length != headBytes+r.parts*4*(r.hi-r.lo):
@@ -288,10 +316,14 @@ func (v *server) refuses(who int, r *request) string {
 	return ""
 }
 
-// began notes how far a worker has come, as its request tells.
+// began notes how far a worker has come, as its request tells: whether it goes on after the step that a push or a fetch ends is
+// not known before its next one.
 func (v *server) began(who int, r *request) {
 	v.mu.Lock()
-	v.peers[who].at = r.step - min(r.steps, 1)
+	v.peers[who].at = r.step
+	if r.kind == push || r.kind == fetch {
+		v.peers[who].at--
+	}
 	if r.flags&flagStop != 0 {
 		v.ends = r.step
 	}

@@ -24,11 +24,13 @@ type worker struct {
 	sum     []float32   // of downpour: frames[0], where gradients of steps add up
 	fresh   [][]float32 // of downpour: frames for those of one step
 
-	steps   int  // since the last push
-	samples int  // in these
-	next    int  // the step to go on with: those before are over
-	dirty   bool // it has been at work since all met
-	stop    bool // server 0 said so
+	steps   int    // since the last push
+	samples int    // in these
+	dealt   *piece // of deal=dynamic: the microshard that comes next; nil: it has to ask
+	vote    bool   // it was asked to stop, and has not said so
+	next    int    // the step to go on with: those before are over
+	dirty   bool   // it has been at work since all met
+	stop    bool   // server 0 said so
 }
 
 // span is a server's elements of the frame.
@@ -47,6 +49,9 @@ func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 		k.buffers, k.frames, k.sum = [][]float32{b}, [][]float32{b[headFloats:]}, b[headFloats:]
 		k.pieces, k.parts = k.parts, 1
 	}
+	if c.Deal {
+		k.parts = 1
+	}
 	if k.parts > 1 {
 		most := 0
 		for _, r := range ranges {
@@ -58,7 +63,14 @@ func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 }
 
 func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Report, err error) {
-	if w.Step < k.next { // it is over
+	k.vote = k.vote || w.Stop // until it is said
+	switch {
+	case k.cfg.Deal && w.Step < k.next-1: // it is over; the last one that is asks all servers again
+		rep.Quiet = true
+		return rep, nil
+	case k.cfg.Deal:
+		return k.dealtStep(ctx, w)
+	case w.Step < k.next:
 		rep.Quiet, rep.Unused, rep.Stop = true, true, k.stop && w.Step == k.next-1
 		return rep, nil
 	}
@@ -68,6 +80,7 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 	if k.sum != nil {
 		frames = k.fresh
 	}
+	w.Stop, k.vote = k.vote, false
 	if err := w.Parts(ctx, k.folds, frames, nil); err != nil {
 		return rep, err
 	}
@@ -110,11 +123,12 @@ func (k *worker) hear(w *strategy.Worker, rep *strategy.Report) {
 		rep.Loss /= float64(w.Samples)
 	}
 	rep.Stop = k.stop
-	if k.cfg.Mode == Backup {
+	if k.cfg.Mode == Backup || k.cfg.Deal {
 		k.next = int(math.Float32bits(w.Frame[headNext]))
-		rep.Unused = w.Frame[headDropped] > 0
 		rep.Stop = k.stop && w.Step == k.next-1
+		rep.Quiet = w.Step < k.next-1 // the loss is of a later step
 	}
+	rep.Unused = k.cfg.Mode == Backup && w.Frame[headDropped] > 0
 }
 
 // collect adds this step's gradient to those that wait to be pushed, and moves this worker's own parameters along it: plain
@@ -176,6 +190,14 @@ func (k *worker) lost(w *strategy.Worker, err error) error {
 	return err
 }
 
+// leaf is the microshard that a push is of, where they are dealt.
+func (k *worker) leaf() int {
+	if k.dealt == nil {
+		return 0
+	}
+	return k.dealt.leaf
+}
+
 func (k *worker) rank(w *strategy.Worker, server int) comm.Rank {
 	return comm.Rank(w.Group.Size() - k.cfg.Servers + server)
 }
@@ -193,7 +215,7 @@ func (k *worker) pushAll(ctx context.Context, w *strategy.Worker) error {
 // push sends a server what has not been pushed yet.
 func (k *worker) push(ctx context.Context, w *strategy.Worker, server int, flags uint8) error {
 	r := k.ranges[server]
-	h := request{kind: push, flags: flags, generation: w.Generation, step: w.Step + 1, steps: k.steps, parts: k.parts, rate: w.Rate, samples: k.samples,
+	h := request{kind: push, flags: flags, generation: w.Generation, step: w.Step + 1, steps: k.steps, parts: k.parts, rate: w.Rate, samples: k.samples, leaf: k.leaf(),
 		total: max(w.Samples, k.samples), lo: r.lo, hi: r.hi}
 	n := r.hi - r.lo
 	if k.parts > 1 {
@@ -242,7 +264,7 @@ func (k *worker) settle(ctx context.Context, w *strategy.Worker) error {
 	if !k.dirty || ctx.Err() != nil {
 		return nil
 	}
-	k.dirty = false
+	k.dirty, k.dealt = false, nil
 	if k.steps > 0 {
 		if err := k.pushAll(ctx, w); err != nil {
 			return k.lost(w, err)

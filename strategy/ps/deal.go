@@ -1,0 +1,219 @@
+package ps
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// With deal=dynamic server 0 hands out the microshards of a step one by one, to whoever is free, so that a slow worker gets
+// fewer. Each is pushed by itself, and every server folds what comes along the canonical tree as its neighbours are there: the
+// bits are those of any other way to share them out.
+
+// deal is a server's part of it.
+type deal struct {
+	step, leaf int                     // server 0 hands out next
+	open       int                     // the step whose sums these are
+	sums       map[comm.Node][]float32 // requests, with what the elements of nodes have come to in them
+	came       []bool                  // by leaf
+	room       [][]float32             // requests that are done with
+}
+
+func newDeal(t comm.Tree) *deal {
+	return &deal{sums: map[comm.Node][]float32{}, came: make([]bool, t.Leaves())}
+}
+
+// begin starts with a step.
+func (d *deal) begin(step int) { d.step, d.leaf, d.open = step, 0, step }
+
+// dealt answers a request; nil is no reply.
+func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error) {
+	p, d := v.peers[who], v.deal
+	switch r.kind {
+	case ask:
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		b := binary.LittleEndian.AppendUint32(nil, uint32(d.step))
+		b = binary.LittleEndian.AppendUint32(b, uint32(d.leaf))
+		if d.leaf++; d.leaf == v.w.Tree.Leaves() {
+			d.step, d.leaf = d.step+1, 0
+		}
+		return b, nil
+	case fetch:
+		if err := v.await(ctx, p.granted, func() bool { return d.open >= r.step }); err != nil {
+			return nil, err
+		}
+		if err := v.turn.take(ctx, p.turned); err != nil { // those who are ahead need not wait for this one
+			return nil, err
+		}
+		v.w.Pass(v.hi-v.lo, 2, func() { copy(p.out, v.w.Frame[v.lo:v.hi]) })
+		v.turn.give()
+		return vec.Bytes(p.out), nil
+	}
+	if err := v.turn.take(ctx, p.turned); err != nil {
+		return nil, err
+	}
+	whole := v.fold(p, r)
+	if whole != nil {
+		v.updateBy(whole[headFloats:], r)
+		d.room = append(d.room, whole)
+		clear(d.came)
+		v.mu.Lock()
+		d.open++
+		if v.lo == 0 {
+			v.w.Frame[headNext] = math.Float32frombits(uint32(d.open))
+		}
+		v.version++
+		for w := range v.prog.Done {
+			v.prog.Done[w] = d.open
+		}
+		v.mu.Unlock()
+	}
+	v.turn.give()
+	if whole != nil {
+		v.wake(nil)
+	}
+	return nil, nil
+}
+
+// fold adds a microshard's gradient to what there is of its step, and returns the sum once it is whole. It keeps the request,
+// and gives the worker memory for another.
+func (v *server) fold(p *peer, r *request) []float32 {
+	d, t := v.deal, v.w.Tree
+	d.came[r.leaf] = true
+	sum := p.in
+	if n := len(d.room); n > 0 {
+		p.in, d.room = d.room[n-1], d.room[:n-1]
+	} else {
+		p.in = make([]float32, len(sum))
+	}
+	p.parts[0] = p.in[headFloats:]
+	for n := (comm.Node{Index: r.leaf}); ; n = (comm.Node{Level: n.Level + 1, Index: n.Index / 2}) {
+		if lo, hi := t.Span(n); lo == 0 && hi == t.Leaves() {
+			return sum
+		}
+		sibling := comm.Node{Level: n.Level, Index: n.Index ^ 1}
+		if lo, hi := t.Span(sibling); lo == hi { // an odd one out
+			continue
+		}
+		other, ok := d.sums[sibling]
+		if !ok {
+			d.sums[n] = sum
+			return nil
+		}
+		delete(d.sums, sibling)
+		if n.Index&1 != 0 { // the right one is added to the left one
+			sum, other = other, sum
+		}
+		v.w.Add(sum[headFloats:], other[headFloats:])
+		d.room = append(d.room, other)
+	}
+}
+
+// updateBy makes the update of a step by its whole sum.
+func (v *server) updateBy(sum []float32, r *request) {
+	v.w.Pass(v.hi-v.lo, 2, func() {})
+	v.w.Optimizer.Begin(r.step, r.rate)
+	v.update(r.rate, 1/float32(r.total), func(lo, hi int) { copy(v.sum[lo:hi], sum[lo-v.lo:hi-v.lo]) })
+}
+
+// refusesDealt is refuses where microshards are dealt.
+func (v *server) refusesDealt(r *request) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	d := v.deal
+	switch {
+	case r.kind != push && r.step > d.open+1:
+		return fmt.Sprintf("it is of step %d, and %d are finished", r.step+1, d.open)
+	case r.kind != push:
+		return ""
+	case r.step != d.open+1 || r.steps != 1:
+		return fmt.Sprintf("it is of the %d steps before step %d, and %d are finished", r.steps, r.step+1, d.open)
+	case r.leaf >= len(d.came) || d.came[r.leaf]:
+		return fmt.Sprintf("microshard %d of %d: it is not there, or has come already", r.leaf, len(d.came))
+	}
+	return ""
+}
+
+// piece is a microshard that a worker was dealt.
+type piece struct{ step, leaf int }
+
+// dealtStep is a worker's step: microshards of it while there are any, and then the parameters that they make.
+func (k *worker) dealtStep(ctx context.Context, w *strategy.Worker) (rep strategy.Report, err error) {
+	clock := w.Group.Clock()
+	t := clock.Now()
+	k.dirty = true
+	for {
+		if k.dealt == nil {
+			if k.dealt, err = k.ask(ctx, w); err != nil {
+				return rep, k.lost(w, err)
+			}
+		}
+		if k.dealt.step > w.Step {
+			break
+		}
+		t := clock.Now()
+		if err := k.compute(ctx, w, k.dealt.leaf); err != nil {
+			return rep, err
+		}
+		rep.Compute += clock.Now() - t
+		if err := k.pushAll(ctx, w); err != nil {
+			return rep, k.lost(w, err)
+		}
+		k.dealt, k.steps, k.samples = nil, 0, 0
+	}
+	h := request{kind: fetch, generation: w.Generation, step: w.Step + 1}
+	if err := k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }); err != nil {
+		return rep, k.lost(w, err)
+	}
+	rep.Comm = clock.Now() - t - rep.Compute
+	rep.Wait = rep.Comm
+	k.hear(w, &rep)
+	return rep, nil
+}
+
+// compute makes a push of one microshard.
+func (k *worker) compute(ctx context.Context, w *strategy.Worker, leaf int) error {
+	b, err := w.Microshard(leaf)
+	if err != nil {
+		return err
+	}
+	f := k.frames[0]
+	loss, err := w.Grad(ctx, w.X, f[head:], b, nil)
+	if err != nil {
+		return err
+	}
+	clear(f[:head])
+	f[strategy.HeadLoss] = loss.Sum
+	if k.vote {
+		f[strategy.HeadStop], k.vote = 1, false
+	}
+	k.steps, k.samples = 1, b.N
+	return nil
+}
+
+// ask takes the next microshard from server 0.
+func (k *worker) ask(ctx context.Context, w *strategy.Worker) (*piece, error) {
+	b := make([]byte, refusalBytes)
+	r := comm.Post(w.Group, k.rank(w, 0), tagPull, b)
+	h := request{kind: ask, generation: w.Generation, step: w.Step}
+	if err := k.bare(ctx, w, 0, h); err != nil {
+		ctx, cancel := context.WithCancelCause(ctx)
+		cancel(err)
+		r.Wait(ctx)
+		return nil, err
+	}
+	_, n, err := r.Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if n != 2*4 {
+		return nil, fmt.Errorf("ps: server 0 refuses to say which microshard comes next: %s", b[:n])
+	}
+	return &piece{int(binary.LittleEndian.Uint32(b)), int(binary.LittleEndian.Uint32(b[4:]))}, nil
+}
