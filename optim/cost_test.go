@@ -13,7 +13,7 @@ func TestBytes(t *testing.T) {
 	layout := model.Layout{}.Add("w", 3, 4)
 	for text, want := range map[string]int{
 		"sgd": 12, "momentum": 20, "nesterov": 20, "adagrad": 20, "adam": 28, "adamw": 28, "adam:amsgrad=true": 36,
-		"rmsprop": 20, "rmsprop:momentum=0.9,centered=true": 36, "sgd:weight_decay=0.1": 12,
+		"rmsprop": 20, "ftrl": 28, "rmsprop:momentum=0.9,centered=true": 36, "sgd:weight_decay=0.1": 12,
 		"lars": 48, "lamb": 56, "sgd:clip=1": 24,
 	} {
 		s, err := spec.Parse(text)

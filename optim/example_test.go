@@ -61,6 +61,7 @@ func ExampleNames() {
 	// rmsprop
 	// adam
 	// adamw
+	// ftrl
 	// lars
 	// lamb
 }
@@ -72,5 +73,5 @@ func ExampleNew() {
 	}
 	_, err = optim.New(typo, nil)
 	fmt.Println(err)
-	// Output: unknown optimizer "adm": did you mean "adam"? (sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, lars, lamb)
+	// Output: unknown optimizer "adm": did you mean "adam"? (sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw, ftrl, lars, lamb)
 }

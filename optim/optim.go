@@ -87,13 +87,14 @@ var rules = []struct {
 	{Choice{"rmsprop", "rates follow a running mean of squares; alpha=0.99, eps=1e-8, momentum=0, centered=false"}, newRMSProp},
 	{Choice{"adam", "running means of g and g*g; beta1=0.9, beta2=0.999, eps=1e-8, amsgrad=false"}, func(p *params, l model.Layout) Optimizer { return newAdam(p, l, 0, false) }},
 	{Choice{"adamw", "adam with decoupled weight_decay=0.01"}, func(p *params, l model.Layout) Optimizer { return newAdam(p, l, 0.01, true) }},
+	{Choice{"ftrl", "FTRL-proximal, for sparse linear models: weights that are exactly 0 where l1 says so; beta=1, l1=0, l2=0"}, newFTRL},
 	{Choice{"lars", "momentum with a rate for each layer, for large batches; momentum=0.9, trust=0.001, weight_decay=0.0005"}, newLARS},
 	{Choice{"lamb", "adam with a rate for each layer, for large batches; beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.01"}, newLAMB},
 }
 
-// Names lists the rules. Every one also takes weight_decay= (0 where the help says nothing) and clip=, the largest
-// global norm of the gradient (no limit when it is not given); the rules other than lars and lamb take decoupled=,
-// which tells whether weight decay shrinks x itself (true: adamw's default) or joins the gradient (false).
+// Names lists the rules. Every one also takes clip=, the largest global norm of the gradient (no limit when it is not
+// given), and every one but ftrl weight_decay= (0 where the help says nothing); the rules other than ftrl, lars and lamb
+// take decoupled=, which tells whether weight decay shrinks x itself (true: adamw's default) or joins the gradient (false).
 func Names() []Choice {
 	out := make([]Choice, len(rules))
 	for i, r := range rules {

@@ -22,6 +22,7 @@ var every = []string{
 	"rmsprop", "rmsprop:alpha=0.9,momentum=0.5,weight_decay=0.1", "rmsprop:centered=true", "rmsprop:centered=true,momentum=0.9",
 	"adam", "adam:beta1=0.8,beta2=0.9,eps=1e-3,weight_decay=0.1", "adam:amsgrad=true", "adamw", "adamw:weight_decay=0.3",
 	"lars", "lars:momentum=0.5,trust=0.1,weight_decay=0", "lamb", "lamb:weight_decay=0", "adam:clip=0.5", "lamb:clip=3",
+	"ftrl", "ftrl:beta=0.5,l1=0.1,l2=0.3",
 }
 
 // layers has sizes around the kernels' lanes and the norms' blocks, and running statistics in the middle and at the end.
@@ -53,7 +54,11 @@ func TestNamesAreAllMade(t *testing.T) {
 		if o := make1(t, c.Name, layers()); c.Help == "" || o == nil {
 			t.Errorf("%s: help %q", c.Name, c.Help)
 		}
-		if o := make1(t, c.Name+":weight_decay=0.1,clip=2", layers()); o.Local() {
+		more := ":weight_decay=0.1,clip=2"
+		if c.Name == "ftrl" {
+			more = ":l2=0.1,clip=2"
+		}
+		if o := make1(t, c.Name+more, layers()); o.Local() {
 			t.Errorf("%s with clip says it is local", c.Name)
 		}
 	}
@@ -83,6 +88,8 @@ func TestNewRefuses(t *testing.T) {
 		"rmsprop:centered=perhaps":        "true or false",
 		"lars:decoupled=true":             `unknown parameter "decoupled"`,
 		"adagrad:initial_accumulator_v=1": "initial_accumulator_value",
+		"ftrl:weight_decay=0.1":           `unknown parameter "weight_decay"`,
+		"ftrl:beta=0":                     "beta is 0, expected a number above 0",
 	} {
 		_, err := New(parse(t, in), layers())
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -5,6 +5,8 @@ func DefaultRate(name string) float64 {
 	switch name {
 	case "sgd", "momentum", "nesterov", "adagrad", "rmsprop":
 		return 0.01
+	case "ftrl":
+		return 0.1
 	case "lars":
 		return 1
 	}

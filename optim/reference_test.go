@@ -106,6 +106,20 @@ func (r *reference) step(x, g []float64, t int, rate float64) {
 				w[i] -= rate * ratio * u[i]
 			}
 		}
+	case "ftrl":
+		beta, l1, l2 := r.f("beta", 1), r.f("l1", 0), r.f("l2", 0)
+		for i := range x {
+			if t == 1 {
+				r.a[i] = -x[i]*(beta/rate+l2) - math.Copysign(l1, x[i])
+			}
+			sigma := (math.Sqrt(r.b[i]+g[i]*g[i]) - math.Sqrt(r.b[i])) / rate
+			r.a[i] += g[i] - sigma*x[i]
+			r.b[i] += g[i] * g[i]
+			x[i] = 0
+			if z := r.a[i]; math.Abs(z) > l1 {
+				x[i] = (math.Copysign(l1, z) - z) / ((beta+math.Sqrt(r.b[i]))/rate + l2)
+			}
+		}
 	case "lars":
 		for _, s := range r.l {
 			w, g, v := x[s.Off:s.Off+s.Len], g[s.Off:s.Off+s.Len], r.a[s.Off:s.Off+s.Len]

@@ -237,3 +237,29 @@ func (r *adam) state() []ckpt.Tensor {
 	}
 	return ts
 }
+
+// ftrl is FTRL-Proximal, whose formulas are vec.FTRL's: alpha is the rate. It has the paper's own regularisers, l1, which
+// makes weights exactly 0, and l2, in place of weight decay.
+type ftrl struct {
+	beta, l1, l2, rate float32
+	z, n               []float32
+}
+
+func newFTRL(p *params, l model.Layout) Optimizer {
+	r := &ftrl{beta: float32(p.positive("beta", 1)), l1: float32(p.notNegative("l1", 0)), l2: float32(p.notNegative("l2", 0)),
+		z: make([]float32, l.Len()), n: make([]float32, l.Len())}
+	return &elementwise{rule: r, runs: merged(l), n: l.Len(), keep: 1}
+}
+
+func (r *ftrl) begin(_ int, rate float32) { r.rate = rate }
+
+func (r *ftrl) update(x, g []float32, off int, scale float32) {
+	end := off + len(x)
+	vec.FTRL(x, g, r.z[off:end], r.n[off:end], scale, r.rate, r.beta, r.l1, r.l2)
+}
+
+func (r *ftrl) bytes() int { return 7 * touch }
+
+func (r *ftrl) state() []ckpt.Tensor {
+	return []ckpt.Tensor{ckpt.Float32s("ftrl.z", nil, r.z), ckpt.Float32s("ftrl.n", nil, r.n)}
+}

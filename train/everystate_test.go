@@ -30,7 +30,7 @@ func (s still) Prepare(w *strategy.Worker) error {
 
 // everyMethod and compressor, with optimizers.
 var everyMethod = []struct{ method, optimizer, compress string }{
-	{"", "sgd", ""}, {"", "momentum", ""}, {"", "adam", ""}, {"", "adagrad", ""}, {"", "lamb", ""},
+	{"", "sgd", ""}, {"", "momentum", ""}, {"", "adam", ""}, {"", "adagrad", ""}, {"", "ftrl", ""}, {"", "lamb", ""},
 	{"local:K=3", "momentum", ""}, {"postlocal:K=3,start=2", "adam", ""}, {"hierarchical:K=2,groups=2,outer=2", "momentum", ""},
 	{"fedprox:K=3", "sgd", ""}, {"scaffold:K=3", "sgd", ""}, {"easgd:K=3", "momentum", ""}, {"bmuf:K=3", "sgd", ""},
 	{"diloco:K=3", "adam", ""}, {"diloco:K=4,fragments=2,overlap=1", "momentum", ""}, {"local:K=3", "sgd", "uniform:8+ef"},
