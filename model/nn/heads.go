@@ -7,20 +7,21 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// Head turns the last layer's output z, of some width a sample, into a loss, a score and a prediction.
+// Head turns the last layer's output z, of some width a sample, into a loss, a score and a prediction. Models of other
+// packages that end as networks do call its methods themselves.
 type Head interface {
 	// String prints the head for people: "cross-entropy".
 	String() string
-	// outputs is how many numbers a sample predict gives for z of this width.
+	// outputs is how many numbers a sample Predict gives for z of this width.
 	outputs(width int) (int, error)
-	// check says which label or target of b does not fit.
-	check(b *data.Batch, width int) error
-	// loss returns the sum of the samples' losses and, unless dz is nil, writes its gradient to dz.
-	loss(dz, z []float32, b *data.Batch) float32
-	// score counts the samples whose most probable class is right, or sums squared errors.
-	score(z []float32, b *data.Batch) (correct int, sqErr float64)
-	// predict writes n*outputs numbers.
-	predict(out, z []float32, n int)
+	// Check says which label or target of b does not fit.
+	Check(b *data.Batch, width int) error
+	// Loss returns the sum of the samples' losses and, unless dz is nil, writes its gradient to dz.
+	Loss(dz, z []float32, b *data.Batch) float32
+	// Score counts the samples whose most probable class is right, or sums squared errors.
+	Score(z []float32, b *data.Batch) (correct int, sqErr float64)
+	// Predict writes n*outputs numbers.
+	Predict(out, z []float32, n int)
 }
 
 // CrossEntropy is softmax cross-entropy over as many classes as z is wide: a sample's loss is -log softmax(z)[class],
@@ -37,13 +38,16 @@ func (CrossEntropy) outputs(width int) (int, error) {
 	return width, nil
 }
 
-func (CrossEntropy) check(b *data.Batch, width int) error { return checkClass(b, width) }
+// Check implements Head.
+func (CrossEntropy) Check(b *data.Batch, width int) error { return checkClass(b, width) }
 
-func (CrossEntropy) loss(dz, z []float32, b *data.Batch) float32 {
+// Loss implements Head.
+func (CrossEntropy) Loss(dz, z []float32, b *data.Batch) float32 {
 	return vec.SoftmaxXent(dz, z, b.Class, b.N, len(z)/b.N)
 }
 
-func (CrossEntropy) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
+// Score implements Head.
+func (CrossEntropy) Score(z []float32, b *data.Batch) (correct int, sqErr float64) {
 	width := len(z) / b.N
 	for i, c := range b.Class {
 		if vec.ArgMax(z[i*width:(i+1)*width]) == int(c) {
@@ -53,7 +57,8 @@ func (CrossEntropy) score(z []float32, b *data.Batch) (correct int, sqErr float6
 	return correct, 0
 }
 
-func (CrossEntropy) predict(out, z []float32, n int) { vec.Softmax(out, z, n, len(z)/n) }
+// Predict implements Head.
+func (CrossEntropy) Predict(out, z []float32, n int) { vec.Softmax(out, z, n, len(z)/n) }
 
 // Logistic is binary cross-entropy on one logit z = log p/(1-p), p the probability of class 1: a sample's loss is
 // log(1 + exp(-s z)) with s = 1 for class 1 and -1 for class 0. It predicts the probabilities of both classes.
@@ -69,9 +74,11 @@ func (Logistic) outputs(width int) (int, error) {
 	return 2, nil
 }
 
-func (Logistic) check(b *data.Batch, _ int) error { return checkClass(b, 2) }
+// Check implements Head.
+func (Logistic) Check(b *data.Batch, _ int) error { return checkClass(b, 2) }
 
-func (Logistic) loss(dz, z []float32, b *data.Batch) float32 {
+// Loss implements Head.
+func (Logistic) Loss(dz, z []float32, b *data.Batch) float32 {
 	var sum float64
 	for i, c := range b.Class {
 		m := z[i]
@@ -95,7 +102,8 @@ func (Logistic) loss(dz, z []float32, b *data.Batch) float32 {
 	return float32(sum)
 }
 
-func (Logistic) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
+// Score implements Head.
+func (Logistic) Score(z []float32, b *data.Batch) (correct int, sqErr float64) {
 	for i, c := range b.Class {
 		if (z[i] > 0) == (c == 1) {
 			correct++
@@ -104,7 +112,8 @@ func (Logistic) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
 	return correct, 0
 }
 
-func (Logistic) predict(out, z []float32, n int) {
+// Predict implements Head.
+func (Logistic) Predict(out, z []float32, n int) {
 	// From the back, so that out may hold the sigmoids until they are spread.
 	vec.Sigmoid(out[:n], z)
 	for i := n - 1; i >= 0; i-- {
@@ -120,17 +129,23 @@ type MeanSquared struct{}
 // String prints "mean-squared".
 func (MeanSquared) String() string { return "mean-squared" }
 
-func (MeanSquared) outputs(width int) (int, error)       { return width, nil }
-func (MeanSquared) check(b *data.Batch, width int) error { return checkTargets(b, width) }
-func (MeanSquared) predict(out, z []float32, n int)      { copy(out, z) }
+func (MeanSquared) outputs(width int) (int, error) { return width, nil }
 
-func (MeanSquared) loss(dz, z []float32, b *data.Batch) float32 {
+// Check implements Head.
+func (MeanSquared) Check(b *data.Batch, width int) error { return checkTargets(b, width) }
+
+// Predict implements Head.
+func (MeanSquared) Predict(out, z []float32, n int) { copy(out, z) }
+
+// Loss implements Head.
+func (MeanSquared) Loss(dz, z []float32, b *data.Batch) float32 {
 	width := float64(len(z) / b.N)
 	residuals(dz, z, b.Y, float32(2/width))
 	return float32(squares(z, b.Y) / width)
 }
 
-func (MeanSquared) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
+// Score implements Head.
+func (MeanSquared) Score(z []float32, b *data.Batch) (correct int, sqErr float64) {
 	return 0, squares(z, b.Y)
 }
 
@@ -141,16 +156,22 @@ type HalfSquared struct{}
 // String prints "half-squared".
 func (HalfSquared) String() string { return "half-squared" }
 
-func (HalfSquared) outputs(width int) (int, error)       { return width, nil }
-func (HalfSquared) check(b *data.Batch, width int) error { return checkTargets(b, width) }
-func (HalfSquared) predict(out, z []float32, n int)      { copy(out, z) }
+func (HalfSquared) outputs(width int) (int, error) { return width, nil }
 
-func (HalfSquared) loss(dz, z []float32, b *data.Batch) float32 {
+// Check implements Head.
+func (HalfSquared) Check(b *data.Batch, width int) error { return checkTargets(b, width) }
+
+// Predict implements Head.
+func (HalfSquared) Predict(out, z []float32, n int) { copy(out, z) }
+
+// Loss implements Head.
+func (HalfSquared) Loss(dz, z []float32, b *data.Batch) float32 {
 	residuals(dz, z, b.Y, 1)
 	return float32(squares(z, b.Y) / 2)
 }
 
-func (HalfSquared) score(z []float32, b *data.Batch) (correct int, sqErr float64) {
+// Score implements Head.
+func (HalfSquared) Score(z []float32, b *data.Batch) (correct int, sqErr float64) {
 	return 0, squares(z, b.Y)
 }
 

@@ -241,7 +241,7 @@ func (n *Network) check(b *data.Batch, labels bool) error {
 		return fmt.Errorf("nn: sparse samples need a dense layer first, and layer 0 is %v", n.conf.Layers[0])
 	}
 	if labels {
-		return n.conf.Head.check(b, n.width[len(n.width)-1])
+		return n.conf.Head.Check(b, n.width[len(n.width)-1])
 	}
 	return nil
 }

@@ -265,7 +265,7 @@ func TestLogisticIsStable(t *testing.T) {
 	z := []float32{1000, -1000, 1000, -1000, 30, 0}
 	b := &data.Batch{N: 6, Class: []int32{1, 1, 0, 0, 1, 0}}
 	dz := make([]float32, 6)
-	loss := Logistic{}.loss(dz, z, b)
+	loss := Logistic{}.Loss(dz, z, b)
 	if want := float32(2000 + math.Log(2)); loss != want {
 		t.Errorf("loss %v, expected %v", loss, want)
 	}

@@ -90,8 +90,9 @@ func (ws *workspace) forward(ctx context.Context, x []float32, b *data.Batch, tr
 	return in, nil
 }
 
-// backward runs the layers the other way, from the gradient in d[0] of the last output.
-func (ws *workspace) backward(ctx context.Context, g []float32, done func(model.Segment)) error {
+// backward runs the layers the other way, from the gradient in d[0] of the last output, and writes that of the input to dx
+// unless it is nil.
+func (ws *workspace) backward(ctx context.Context, g, dx []float32, done func(model.Segment)) error {
 	n := ws.net
 	cur := 0
 	for i := len(n.conf.Layers) - 1; i >= n.lowest; i-- {
@@ -101,7 +102,7 @@ func (ws *workspace) backward(ctx context.Context, g []float32, done func(model.
 		p := &ws.pass[i]
 		p.done = done
 		p.dy = ws.d[cur][:p.n*p.out]
-		if i > n.lowest {
+		if p.dx = dx; i > n.lowest {
 			p.dx = ws.d[1-cur][:p.n*p.in]
 		}
 		for k, s := range n.segs[i] {
@@ -146,8 +147,8 @@ func (n *Network) Grad(ctx context.Context, x, g []float32, b *data.Batch, done 
 	for i := range ws.d {
 		ws.d[i] = resize(ws.d[i], b.N*n.widest)
 	}
-	loss := n.conf.Head.loss(ws.d[0][:len(z)], z, b)
-	if err := ws.backward(ctx, g, done); err != nil {
+	loss := n.conf.Head.Loss(ws.d[0][:len(z)], z, b)
+	if err := ws.backward(ctx, g, nil, done); err != nil {
 		return model.Loss{}, err
 	}
 	return model.Loss{Sum: loss, N: b.N}, nil
@@ -165,8 +166,8 @@ func (n *Network) Eval(ctx context.Context, x []float32, b *data.Batch) (model.M
 	if err != nil {
 		return model.Metrics{}, err
 	}
-	m := model.Metrics{N: b.N, Loss: float64(n.conf.Head.loss(nil, z, b))}
-	m.Correct, m.SqErr = n.conf.Head.score(z, b)
+	m := model.Metrics{N: b.N, Loss: float64(n.conf.Head.Loss(nil, z, b))}
+	m.Correct, m.SqErr = n.conf.Head.Score(z, b)
 	return m, nil
 }
 
@@ -182,6 +183,6 @@ func (n *Network) Predict(ctx context.Context, x []float32, b *data.Batch, out [
 	if err != nil {
 		return err
 	}
-	n.conf.Head.predict(out[:b.N*n.outputs], z, b.N)
+	n.conf.Head.Predict(out[:b.N*n.outputs], z, b.N)
 	return nil
 }
