@@ -261,7 +261,7 @@ func missing(s string) bool {
 	return false
 }
 
-// column turns the fields of one column into numbers: themselves, or codes of texts in order of first appearance.
+// column turns the fields of one column into numbers: themselves, codes of texts in order of first appearance, or hashes.
 // Whether it is numbers or text is decided by its first field that is not missing.
 type column struct {
 	name  string
@@ -271,6 +271,9 @@ type column struct {
 	limit int  // most different texts
 	fixed bool // texts are those of the training data
 	zero  bool // fixed: an unknown text is all zeros, not an error
+
+	hash   hasher // slots 0: not
+	number string // hashed: as in Feature
 }
 
 type kind int
@@ -300,7 +303,7 @@ func (c *column) put(s string) (float64, error) {
 				n = n*10 + int(s[i]-'0')
 			}
 			if n >= 0 {
-				return float64(n), nil
+				return c.hashed(float64(n)), nil
 			}
 		}
 		v, err := parse(s)
@@ -313,7 +316,10 @@ func (c *column) put(s string) (float64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("%s %w", quote([]byte(s)), err)
 		}
-		return v, nil
+		return c.hashed(v), nil
+	}
+	if c.hash.slots > 0 {
+		return float64(c.hash.text(s)), nil
 	}
 	if code, ok := c.codes[s]; ok {
 		return float64(code), nil
@@ -492,7 +498,10 @@ func readCSV(ctx context.Context, name string, src source, beside *source, o Opt
 	if err != nil {
 		return nil, err
 	}
-	b := newTableBuilder(src.name, h, r, width, o)
+	b, err := newTableBuilder(src.name, h, r, width, o)
+	if err != nil {
+		return nil, err
+	}
 	for {
 		f, line, err := t.next()
 		if err == io.EOF {

@@ -1,8 +1,9 @@
 // Package data says what is learned from: data sets, how they are read, and which samples a step uses.
 //
 // Open reads a training set and a test set from a file or folder (IDX, LIBSVM, CSV, packed by gzip or not) or draws one
-// (digits); Options say what cannot be guessed, and Read takes a pipe. Data that is wrong gives an *Error that names
-// file, place and what would be right. SchemaOf says how the data was read, so that more can be read in the same way.
+// (digits), and hashes features that are too many; Options say what cannot be guessed, and Read takes a pipe. Data that is
+// wrong gives an *Error that names file, place and what would be right. SchemaOf says how the data was read, so that more
+// can be read in the same way.
 //
 // A Dataset is samples by number: Gather copies some of them into a Batch, which its caller keeps and uses again. A
 // Sampler turns (seed, epoch, step) into the sample numbers of a global batch, Slice cuts that into microshards, and
@@ -41,6 +42,7 @@ type Info struct {
 	Targets int      // regression: numbers to predict a sample
 	Sparse  bool     // samples come as CSR rows
 	Columns []string // feature names, or nil
+	Fields  []int    // sparse samples of a table: the first feature of each of its columns, increasing; nil when not known
 	Labels  []string // class names by number, or nil
 	SHA256  string   // of the samples in order, so that workers can tell that they read the same data
 }

@@ -18,7 +18,7 @@ func BenchmarkGatherImages(b *testing.B) {
 	for _, deviation := range []float32{0, 0.31} {
 		b.Run(fmt.Sprintf("deviation=%v", deviation), func(b *testing.B) {
 			s := &Schema{Format: "idx", Task: Classification, Dim: dim, Shape: []int{28, 28}, Classes: 10, Mean: 0.13, Deviation: deviation}
-			ds := newImages(s.info("bench"), s, "bench", pix, make([]int32, n))
+			ds := newImages(s.Info("bench"), s, "bench", pix, make([]int32, n))
 			order := r.Perm(n)
 			var got Batch
 			ds.Gather(&got, order[:batch])

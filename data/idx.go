@@ -115,7 +115,7 @@ func readImages(ctx context.Context, name string, pixels source, labels *source,
 		if o.Like == nil {
 			return nil, bad(pixels.name, "has no labels: put its label file (labels-idx1-ubyte) beside it")
 		}
-		return newImages(s.info(name), s, pixels.name, f.data, nil), nil
+		return newImages(s.Info(name), s, pixels.name, f.data, nil), nil
 	}
 	class, top, err := readLabels(ctx, *labels, n, pixels.name, classesOf(o))
 	if err != nil {
@@ -127,7 +127,7 @@ func readImages(ctx context.Context, name string, pixels source, labels *source,
 			s.Classes = o.Classes
 		}
 	}
-	return newImages(s.info(name), s, pixels.name, f.data, class), nil
+	return newImages(s.Info(name), s, pixels.name, f.data, class), nil
 }
 
 // classesOf is the number of classes that labels must stay below, 0 when the data may say.

@@ -44,5 +44,5 @@ func readPNG(ctx context.Context, name string, src source, o Options) (*images, 
 			pix = append(pix, color.GrayModel.Convert(img.At(x, y)).(color.Gray).Y)
 		}
 	}
-	return newImages(s.info(name), s, src.name, pix, nil), nil
+	return newImages(s.Info(name), s, src.name, pix, nil), nil
 }

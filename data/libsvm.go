@@ -24,9 +24,10 @@ const maxIndex = math.MaxInt32 // columns are int32
 type libsvm struct {
 	name   string // for messages
 	o      Options
-	first  int // index of the first column
-	limit  int // columns, when that is known
-	width  int // highest column so far, and one
+	first  int    // index of the first column
+	limit  int    // columns, when that is known
+	hash   hasher // slots 0: indices are columns
+	width  int    // highest column so far, and one
 	bare   bool
 	row    []int
 	col    []int32
@@ -42,8 +43,8 @@ const libsvmChunk = 1 << 18
 // libsvmSide is how many cores parse at most: beyond, they wait for the one that reads.
 const libsvmSide = 8
 
-// readLIBSVM reads a whole file. The width is the highest index of the file, o.Features when that is given, or the
-// training data's when o.Like is. With o.Like all lines may lack the label.
+// readLIBSVM reads a whole file. The width is the highest index of the file, o.Features when that is given, the training
+// data's when o.Like is, or 2^o.Hash. With o.Like all lines may lack the label.
 func readLIBSVM(ctx context.Context, name string, src source, o Options) (*sparse, error) {
 	in, err := src.read(ctx)
 	if err != nil {
@@ -56,6 +57,10 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 	}
 	if o.ZeroBased {
 		d.first = 0
+	}
+	hash := o.hashing()
+	if hash != nil {
+		d.hash, d.limit = hash.column("", 1<<hash.Bits), 0
 	}
 	pieces := make([]libsvm, min(runtime.GOMAXPROCS(0), libsvmSide))
 	text := chunks{in: in.Reader, size: libsvmChunk / 4}
@@ -87,7 +92,7 @@ func readLIBSVM(ctx context.Context, name string, src source, o Options) (*spars
 			text.size = libsvmChunk * len(pieces)
 		}
 	}
-	return d.finish(name)
+	return d.finish(name, hash)
 }
 
 // reserve makes room for so many times what there is, and a little more.
@@ -118,7 +123,7 @@ func (d *libsvm) sideBySide(pieces []libsvm, p []byte, number int) (int, error) 
 	lines, errs := make([]int, len(pieces)), make([]error, len(pieces))
 	vec.SideBySide(len(pieces), func(i int) {
 		q := &pieces[i]
-		*q = libsvm{name: d.name, o: d.o, first: d.first, limit: d.limit, bare: d.bare, later: true,
+		*q = libsvm{name: d.name, o: d.o, first: d.first, limit: d.limit, hash: d.hash, bare: d.bare, later: true,
 			row: q.row[:0], col: q.col[:0], val: q.val[:0], labels: q.labels[:0], where: q.where[:0]}
 		lines[i], errs[i] = q.parse(texts[i], 0)
 	})
@@ -143,12 +148,15 @@ func (d *libsvm) sideBySide(pieces []libsvm, p []byte, number int) (int, error) 
 }
 
 // finish makes the data set.
-func (d *libsvm) finish(name string) (*sparse, error) {
+func (d *libsvm) finish(name string, hash *Hashing) (*sparse, error) {
 	if len(d.labels) == 0 {
 		return nil, bad(d.name, "holds no samples")
 	}
 	width := d.width
-	if d.limit > 0 {
+	switch {
+	case hash != nil:
+		width = 1 << hash.Bits
+	case d.limit > 0:
 		width = d.limit
 	}
 	if width == 0 {
@@ -159,11 +167,11 @@ func (d *libsvm) finish(name string) (*sparse, error) {
 		t.count = 0
 	}
 	out := &sparse{row: d.row, col: d.col, val: d.val}
-	s := &Schema{Format: "libsvm", Dim: width, Shape: []int{width}, Sparse: true}
+	s := &Schema{Format: "libsvm", Dim: width, Shape: []int{width}, Sparse: true, Hash: hash}
 	if err := t.resolve(&out.base, s, d.o); err != nil {
 		return nil, err
 	}
-	out.info, out.file = out.schema.info(name), d.name
+	out.info, out.file = out.schema.Info(name), d.name
 	return out, nil
 }
 
@@ -219,7 +227,7 @@ func (d *libsvm) plain(p []byte) int {
 		case '\n':
 			d.width = max(d.width, last-d.first+1)
 			d.col, d.val = d.col[:at], d.val[:at]
-			d.row = append(d.row, at)
+			d.endRow()
 			d.labels = append(d.labels, label)
 			return i + 1
 		}
@@ -244,7 +252,7 @@ func (d *libsvm) plain(p []byte) int {
 			return 0
 		}
 		if v := float32(v); v != 0 {
-			col[at], val[at] = int32(index-d.first), v
+			col[at], val[at] = d.column(index-d.first), v
 			at++
 		}
 	}
@@ -363,11 +371,11 @@ func (d *libsvm) line(line []byte, n int) error {
 			return badLine(d.name, n, "%s is not index:value", quote(token))
 		}
 		index, ok := whole(token[:colon])
-		if !ok || index > maxIndex {
+		if !ok || index > maxIndex && d.hash.slots == 0 {
 			if string(token[:colon]) == "qid" {
 				return badLine(d.name, n, "%s: ranking data (qid) is not supported, expected index:value", quote(token))
 			}
-			return badLine(d.name, n, "%s: index is not a whole number from %d to %d", quote(token), d.first, maxIndex)
+			return badLine(d.name, n, "%s: index is not a whole number from %d to %d%s", quote(token), d.first, maxIndex, larger(ok))
 		}
 		col := index - d.first
 		if col < 0 {
@@ -393,14 +401,43 @@ func (d *libsvm) line(line []byte, n int) error {
 		}
 		d.width = max(d.width, col+1)
 		if v := float32(value); v != 0 {
-			d.col = append(d.col, int32(col))
+			d.col = append(d.col, d.column(col))
 			d.val = append(d.val, v)
 		}
 	}
-	d.row = append(d.row, len(d.col))
+	d.endRow()
 	d.labels = append(d.labels, label)
 	d.where = append(d.where, int32(n))
 	return nil
+}
+
+// larger says what helps against an index that is whole, and too large.
+func larger(whole bool) string {
+	if whole {
+		return " (set hash to bring larger ones down)"
+	}
+	return ""
+}
+
+// column is where index col, counted from 0, goes.
+func (d *libsvm) column(col int) int32 {
+	if d.hash.slots > 0 {
+		return int32(d.hash.number(uint64(col)))
+	}
+	return int32(col)
+}
+
+// endRow ends a sample.
+func (d *libsvm) endRow() {
+	if d.hash.slots > 0 {
+		at := 0
+		if len(d.row) > 0 {
+			at = d.row[len(d.row)-1]
+		}
+		n := at + fold(d.col[at:], d.val[at:])
+		d.col, d.val = d.col[:n], d.val[:n]
+	}
+	d.row = append(d.row, len(d.col))
 }
 
 // field cuts the next word off line.
@@ -416,9 +453,9 @@ func field(line []byte) (word, rest []byte) {
 	return line[i:j], line[j:]
 }
 
-// whole parses a whole number of at most 10 digits.
+// whole parses a whole number of at most 18 digits.
 func whole(p []byte) (int, bool) {
-	if len(p) == 0 || len(p) > 10 {
+	if len(p) == 0 || len(p) > 18 {
 		return 0, false
 	}
 	n := 0

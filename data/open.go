@@ -43,6 +43,10 @@ type Options struct {
 	// samples: per column for CSV, over all pixels for images. Refused for LIBSVM, whose zeros it would fill.
 	Standardize bool
 
+	// Hash hashes the features of CSV and LIBSVM into at most 2^Hash, keyed by Seed (see hash.go for how); 0 does not. Samples
+	// are then sparse, and no text is unknown.
+	Hash int
+
 	// The rest concerns CSV.
 
 	// Target holds the columns to predict, by name or by number from 1; none means the last column.
@@ -62,8 +66,11 @@ type Options struct {
 	Header string
 	// Missing says what happens to a missing value (an empty field, ?, NA, N/A, NaN, null): error, or "", refuses the
 	// file and names the first; mean fills in the column's mean over the training samples, or for texts no indicator;
-	// drop leaves the sample out.
+	// drop leaves the sample out; keep, with Hash, takes it for a text of its own, or, where Numbers is value, for 0.
 	Missing string
+	// Numbers says what becomes of a number with Hash: log, or "", hashes the half octave that it is in (1, 2, 3, 4 to below 6,
+	// 6 to below 8 and so on, by sign), so that a model learns a weight for each; value keeps it as one feature.
+	Numbers string
 	// Unknown says what happens to a text that the training data does not hold: error, or "", refuses it; zero sets no
 	// indicator.
 	Unknown string
@@ -84,7 +91,8 @@ func (o Options) validate() error {
 		choice("format", o.Format, "idx", "libsvm", "csv"),
 		choice("task", string(o.Task), string(Classification), string(Regression)),
 		choice("header", o.Header, "auto", "yes", "no"),
-		choice("missing", o.Missing, "error", "mean", "drop"),
+		choice("missing", o.Missing, "error", "mean", "drop", "keep"),
+		choice("numbers", o.Numbers, "log", "value"),
 		choice("unknown", o.Unknown, "error", "zero"),
 	}
 	if err := errors.Join(checks...); err != nil {
@@ -97,6 +105,16 @@ func (o Options) validate() error {
 		return fmt.Errorf("data: %d classes: expected a positive number", o.Classes)
 	case o.Features < 0 || o.Features > maxIndex:
 		return fmt.Errorf("data: %d features: expected a positive number of at most %d", o.Features, maxIndex)
+	case o.Hash < 0 || o.Hash > maxHash:
+		return fmt.Errorf("data: hash is %d: expected 1 to %d, the features' number as a power of 2", o.Hash, maxHash)
+	case o.Hash > 0 && o.Features > 0:
+		return fmt.Errorf("data: hash says how many features there are, so leave features out")
+	case o.hashing() == nil && o.Missing == "keep":
+		return fmt.Errorf("data: missing is keep, which needs hash: set missing to error, mean or drop")
+	case o.hashing() == nil && o.Numbers != "":
+		return fmt.Errorf("data: numbers is %s, which needs hash", o.Numbers)
+	case o.Hash > 0 && o.Missing == "mean":
+		return fmt.Errorf("data: missing is mean, which hashed features do not have: set it to keep, drop or error")
 	case o.MaxCategories < 0 || o.MaxCategories > 1<<24:
 		return fmt.Errorf("data: %d categories: expected 1 to %d", o.MaxCategories, 1<<24)
 	}
@@ -255,6 +273,9 @@ func openDigits(ctx context.Context, path string, o Options) (train, test Datase
 	if n < 1 || m < 0 || seed < 0 || max(n, m) > 10_000_000 {
 		return nil, nil, fmt.Errorf("%s: expected 1 to 10000000 training samples, up to as many test samples, and a seed of at least 0", path)
 	}
+	if err := o.noHash(path); err != nil {
+		return nil, nil, err
+	}
 	if o.Classes != 0 && o.Classes != 10 {
 		return nil, nil, fmt.Errorf("%s: has 10 classes, not %d", path, o.Classes)
 	}
@@ -281,7 +302,7 @@ func openDigits(ctx context.Context, path string, o Options) (train, test Datase
 			}
 			class[i] = int32(r.Draw(pix[i*digits.Pixels:(i+1)*digits.Pixels], uint64(seed), first+uint64(i)))
 		}
-		return newImages(s.info("digits"), s, "digits", pix, class), nil
+		return newImages(s.Info("digits"), s, "digits", pix, class), nil
 	}
 	d, err := draw(0, n)
 	if err != nil {
@@ -330,6 +351,9 @@ func (p part) read(ctx context.Context, o Options) (Dataset, error) {
 	// A typed nil must not become a Dataset, hence the cases.
 	switch format {
 	case "idx":
+		if err := o.noHash(p.data.name); err != nil {
+			return nil, err
+		}
 		d, err := readImages(ctx, p.name, p.data, p.labels, o)
 		if err != nil {
 			return nil, err

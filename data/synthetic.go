@@ -28,6 +28,9 @@ func openSynthetic(path string, o Options) (Dataset, error) {
 	if n < 1 || n > 10_000_000 {
 		return nil, fmt.Errorf("%s: expected 1 to 10000000 samples", path)
 	}
+	if err := o.noHash(path); err != nil {
+		return nil, err
+	}
 	switch {
 	case o.Test != "" && o.Test != testBeside && o.Test != "none":
 		return nil, fmt.Errorf("%s: there is nothing to test, so the test set cannot be %s", path, o.Test)
@@ -37,7 +40,7 @@ func openSynthetic(path string, o Options) (Dataset, error) {
 		return nil, fmt.Errorf("%s: has 2 classes, not %d", path, o.Classes)
 	}
 	s := &Schema{Format: "csv", Task: Classification, Dim: 1, Shape: []int{1}, Classes: 2}
-	return &empty{base: base{info: s.info("synthetic"), schema: s, file: path}, n: n}, nil
+	return &empty{base: base{info: s.Info("synthetic"), schema: s, file: path}, n: n}, nil
 }
 
 func (d *empty) Len() int      { return d.n }

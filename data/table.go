@@ -1,6 +1,7 @@
 package data
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"hash"
@@ -18,7 +19,7 @@ type table struct {
 	base
 	x     []float32 // Len * raw; a code, or NaN for no text, in a column with texts
 	raw   int       // columns of x
-	texts bool      // some column holds codes
+	texts bool      // some column holds codes, or hashes
 	place []place   // texts or sparse: where each raw column goes
 }
 
@@ -94,6 +95,7 @@ type tableBuilder struct {
 	h       head
 	r       roles
 	o       Options
+	hash    *Hashing // or nil
 	width   int
 	cols    []column // features
 	target  []column
@@ -111,8 +113,14 @@ type tableBuilder struct {
 	lostColumn string
 }
 
-func newTableBuilder(file string, h head, r roles, width int, o Options) *tableBuilder {
-	b := &tableBuilder{file: file, h: h, r: r, o: o, width: width}
+func newTableBuilder(file string, h head, r roles, width int, o Options) (b *tableBuilder, err error) {
+	b = &tableBuilder{file: file, h: h, r: r, o: o, width: width, hash: o.hashing()}
+	slots := 0
+	if b.hash != nil && o.Like == nil {
+		if slots, err = b.hash.slotsOf(file, len(r.features)); err != nil {
+			return nil, err
+		}
+	}
 	limit := o.MaxCategories
 	if limit == 0 {
 		limit = 1000
@@ -125,11 +133,21 @@ func newTableBuilder(file string, h head, r roles, width int, o Options) *tableB
 		if o.Like != nil {
 			like := o.Like.Features[k]
 			c.name, c.kind, c.fixed, c.zero = like.Name, numeric, true, o.Unknown == "zero"
+			slots, c.number = like.Slots, like.Number
+			if slots > 0 && c.number == "" {
+				c.kind = textual
+			}
 			if like.Texts != nil {
 				c.kind, c.texts, c.codes = textual, like.Texts, map[string]int{}
 				for code, s := range like.Texts {
 					c.codes[s] = code
 				}
+			}
+		}
+		if slots > 0 {
+			c.hash = b.hash.column(c.name, slots)
+			if o.Like == nil {
+				c.number = cmp.Or(o.Numbers, numbersByLog)
 			}
 		}
 		b.cols = append(b.cols, c)
@@ -138,7 +156,7 @@ func newTableBuilder(file string, h head, r roles, width int, o Options) *tableB
 		b.target = append(b.target, column{name: h.name(i), limit: maxClasses})
 	}
 	b.row = make([]float32, len(b.cols))
-	return b
+	return b, nil
 }
 
 // add takes one line.
@@ -147,15 +165,21 @@ func (b *tableBuilder) add(f []string, line int) error {
 	whole := true
 	for k, i := range b.r.features {
 		s := f[i]
+		c := &b.cols[k]
 		if missing(s) {
 			b.row[k] = float32(math.NaN())
-			whole = false
-			b.lose(b.cols[k].name, line)
+			switch {
+			case b.o.Missing != "keep":
+				whole = false
+				b.lose(c.name, line)
+			case c.kind != numeric || c.number != numbersAsValues: // what is 0 is filled in later
+				b.row[k] = float32(c.hash.text(""))
+			}
 			continue
 		}
-		v, err := b.cols[k].put(s)
+		v, err := c.put(s)
 		if err != nil {
-			return &Error{File: b.file, Line: line, Column: b.cols[k].name, What: err.Error()}
+			return &Error{File: b.file, Line: line, Column: c.name, What: err.Error()}
 		}
 		b.row[k] = float32(v)
 	}
@@ -261,6 +285,9 @@ func (b *tableBuilder) targetsBeside(ctx context.Context, src source, o Options)
 // table finishes the data set.
 func (b *tableBuilder) table(name string) (*table, error) {
 	fix := "set missing to mean (fill in the column's mean) or drop (leave such lines out)"
+	if b.hash != nil {
+		fix = "set missing to keep (take it for a text of its own) or drop (leave such lines out)"
+	}
 	if b.lost > 0 && (b.o.Missing == "" || b.o.Missing == "error") {
 		return nil, &Error{File: b.file, Line: b.lostLine, Column: b.lostColumn,
 			What: fmt.Sprintf("a value is missing here, and %d in all: %s", b.lost, fix)}
@@ -283,14 +310,14 @@ func (b *tableBuilder) table(name string) (*table, error) {
 			return nil, err
 		}
 	}
-	for _, c := range s.Features {
-		d.texts = d.texts || c.Texts != nil
+	for i := range s.Features {
+		d.texts = d.texts || s.Features[i].indicators() > 0
 	}
 	if d.texts || s.Sparse {
 		off := 0
-		for _, c := range s.Features {
-			d.place = append(d.place, place{off, len(c.Texts)})
-			off += max(len(c.Texts), 1)
+		for i := range s.Features {
+			d.place = append(d.place, place{off, s.Features[i].indicators()})
+			off += s.Features[i].span()
 		}
 	}
 	b.targets.values, b.targets.line, b.targets.count = b.y, b.line, len(b.target)
@@ -313,7 +340,7 @@ func (b *tableBuilder) table(name string) (*table, error) {
 	if err := b.targets.resolve(&d.base, s, b.o); err != nil {
 		return nil, err
 	}
-	d.info = d.schema.info(name)
+	d.info = d.schema.Info(name)
 	return d, nil
 }
 
@@ -333,7 +360,7 @@ func (b *tableBuilder) name(s *Schema) error {
 // schema describes what was read and renumbers codes by the order of their texts, so that the columns do not depend on
 // the order of lines.
 func (b *tableBuilder) schema() (*Schema, error) {
-	s := &Schema{Format: "csv", Named: b.h.names != nil, Width: b.width, Sparse: b.o.Sparse}
+	s := &Schema{Format: "csv", Named: b.h.names != nil, Width: b.width, Sparse: b.o.Sparse || b.hash != nil, Hash: b.hash}
 	texts := slices.Clone(b.o.Text)
 	for k := range b.cols {
 		c := &b.cols[k]
@@ -344,7 +371,10 @@ func (b *tableBuilder) schema() (*Schema, error) {
 		if i := slices.IndexFunc(texts, func(t string) bool { return b.is(t, f.Place) }); i >= 0 {
 			texts = slices.Delete(texts, i, i+1)
 		}
-		if c.kind == textual {
+		if f.Slots = int(c.hash.slots); f.Slots > 0 && c.kind == numeric {
+			f.Number = c.number
+		}
+		if c.kind == textual && f.Slots == 0 {
 			f.Texts = slices.Sorted(slices.Values(c.texts))
 			code := make([]float32, len(c.texts))
 			for old, text := range c.texts {
@@ -358,7 +388,7 @@ func (b *tableBuilder) schema() (*Schema, error) {
 			}
 		}
 		s.Features = append(s.Features, f)
-		s.Dim += max(len(f.Texts), 1)
+		s.Dim += f.span()
 	}
 	s.Shape = []int{s.Dim}
 	for k, i := range b.r.targets {
@@ -399,7 +429,7 @@ func (d *table) fit(ids []int, standardize bool) error {
 		}
 	}
 	for j, f := range features {
-		if f.Texts != nil {
+		if f.indicators() > 0 {
 			continue
 		}
 		if count[j] == 0 {
@@ -420,7 +450,7 @@ func (d *table) fit(ids []int, standardize bool) error {
 		}
 	}
 	for j, f := range features {
-		if f.Texts != nil {
+		if f.indicators() > 0 {
 			continue
 		}
 		deviation := float32(math.Sqrt(square[j] / float64(count[j])))
@@ -437,7 +467,7 @@ func (d *table) apply() {
 	for i := 0; i < len(d.x); i += d.raw {
 		for j, v := range d.x[i : i+d.raw] {
 			f := &d.schema.Features[j]
-			if f.Texts != nil {
+			if f.indicators() > 0 {
 				continue
 			}
 			if v != v {
@@ -451,10 +481,13 @@ func (d *table) apply() {
 	}
 }
 
-// columnNames lists the columns that a model sees.
+// columnNames lists the columns that a model sees, nil when they are hashed.
 func columnNames(features []Feature) []string {
 	var out []string
 	for _, f := range features {
+		if f.Slots > 0 {
+			return nil
+		}
 		if f.Texts == nil {
 			out = append(out, f.Name)
 		}
