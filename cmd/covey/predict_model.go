@@ -70,7 +70,7 @@ func load(p target, warn func(format string, args ...any)) (*learned, error) {
 	}
 	s, err := l.choice.Spec()
 	if err == nil {
-		l.model, err = zoo.New(s, infoOf(l.schema, "the training data"), n, nil)
+		l.model, err = zoo.New(s, l.schema.Info("the training data"), n, nil)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: this program cannot build its model %s: %w", dir, l.choice, err)
@@ -90,12 +90,6 @@ func load(p target, warn func(format string, args ...any)) (*learned, error) {
 func hasCheckpoints(run string) bool {
 	all, err := ckpt.List(savedAt(run))
 	return err == nil && len(all) > 0
-}
-
-// infoOf is what a schema says of the samples that it reads.
-func infoOf(s *data.Schema, name string) data.Info {
-	return data.Info{Name: name, Task: s.Task, Dim: s.Dim, Shape: s.Shape, Classes: s.Classes, Targets: s.Targets,
-		Sparse: s.Sparse, Labels: s.Labels}
 }
 
 // class is a class's name.

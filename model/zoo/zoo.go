@@ -9,6 +9,7 @@ import (
 
 	"github.com/covey-ml/covey/data"
 	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/model/ctr"
 	"github.com/covey-ml/covey/model/linear"
 	"github.com/covey-ml/covey/model/nn"
 	"github.com/covey-ml/covey/model/profile"
@@ -44,6 +45,8 @@ var entries = []entry{
 			alpha := s.Float("alpha", 1)
 			return finish(s, c, func(c linear.Config) (model.Model, error) { return linear.NewLasso(c, alpha) })
 		}},
+	{"ctr-logistic", "ctr-logistic - click-through: two classes of sparse samples, a table of one weight a feature and a bias, without a regulariser (ftrl has its own)", data.Classification, clicks},
+	{"wide-deep", "wide-deep:128,64[,embedding=8][,activation=relu|tanh|gelu][,dropout=0] - ctr-logistic plus layers of these widths on embeddings of the features, summed by CSV column", data.Classification, clicks},
 	{"profile", "profile:resnet50|...|FILE[,sequence=128] - sizes and costs alone, for covey sim --timing: " + strings.Join(profile.Names(), ", ") + ", or a file of segments", "", profiled},
 }
 
@@ -132,22 +135,15 @@ func logistic(s *spec.Spec, c linear.Config, info data.Info) (model.Model, error
 	return finish(s, c, func(c linear.Config) (model.Model, error) { return linear.NewLogistic(c, strength) })
 }
 
-func mlp(s *spec.Spec, c linear.Config, info data.Info) (model.Model, error) {
-	widths := s.Ints("width")
+// hidden makes layers of these widths, as the rest of s, which it takes, says.
+func hidden(s *spec.Spec, widths []int) ([]nn.Layer, error) {
 	activation := s.Word("activation", "relu", "relu", "tanh", "gelu")
 	dropout := s.Float("dropout", 0)
 	if err := s.Done(); err != nil {
 		return nil, err
 	}
-	if len(widths) == 0 {
-		plain := "linear"
-		if info.Task == data.Classification {
-			plain = "softmax"
-		}
-		return nil, fmt.Errorf("mlp needs the widths of its hidden layers, as in mlp:128 or mlp:128,64; without hidden layers it is %s", plain)
-	}
 	if !(dropout >= 0 && dropout < 1) {
-		return nil, fmt.Errorf("mlp: dropout is %g, expected a probability: at least 0 and below 1", dropout)
+		return nil, fmt.Errorf("%s: dropout is %g, expected a probability: at least 0 and below 1", s.Name, dropout)
 	}
 	var layers []nn.Layer
 	for _, w := range widths {
@@ -164,6 +160,21 @@ func mlp(s *spec.Spec, c linear.Config, info data.Info) (model.Model, error) {
 			layers = append(layers, nn.Dropout{P: dropout})
 		}
 	}
+	return layers, nil
+}
+
+func mlp(s *spec.Spec, c linear.Config, info data.Info) (model.Model, error) {
+	layers, err := hidden(s, s.Ints("width"))
+	if err != nil {
+		return nil, err
+	}
+	if len(layers) == 0 {
+		plain := "linear"
+		if info.Task == data.Classification {
+			plain = "softmax"
+		}
+		return nil, fmt.Errorf("mlp needs the widths of its hidden layers, as in mlp:128 or mlp:128,64; without hidden layers it is %s", plain)
+	}
 	var head nn.Head = nn.MeanSquared{}
 	if info.Task == data.Classification {
 		head = nn.CrossEntropy{}
@@ -174,6 +185,38 @@ func mlp(s *spec.Spec, c linear.Config, info data.Info) (model.Model, error) {
 		return nil, fmt.Errorf("mlp: %w", err)
 	}
 	return m, nil
+}
+
+// clicks makes the models of package ctr, with their tables in the flat vector.
+func clicks(s *spec.Spec, _ linear.Config, info data.Info) (model.Model, error) {
+	switch {
+	case info.Classes != 2:
+		return nil, fmt.Errorf("%s tells two classes apart, and the data %q has %d: use softmax or mlp:128", s.Name, info.Name, info.Classes)
+	case !info.Sparse:
+		return nil, fmt.Errorf("%s needs sparse samples, and those of the data %q are dense: use LIBSVM, CSV with --hash 20, or mlp:128", s.Name, info.Name)
+	}
+	var m *ctr.Model
+	var err error
+	if s.Name == "ctr-logistic" {
+		if err := s.Done(); err != nil {
+			return nil, err
+		}
+		m, err = ctr.NewLogistic(info.Dim)
+	} else {
+		widths := s.Ints("width") // before what could be given without a name
+		c := ctr.Config{Dim: info.Dim, Fields: info.Fields, Width: s.Int("embedding", 8)}
+		if c.Layers, err = hidden(s, widths); err != nil {
+			return nil, err
+		}
+		if len(c.Layers) == 0 {
+			return nil, fmt.Errorf("wide-deep needs the widths of its hidden layers, as in wide-deep:128,64; without a deep part it is ctr-logistic")
+		}
+		m, err = ctr.NewWideDeep(c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return model.NewWhole(m), nil
 }
 
 // profiled does not look at the data, which a profile never reads.

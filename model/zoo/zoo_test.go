@@ -17,6 +17,7 @@ var (
 	houses  = data.Info{Name: "houses", Task: data.Regression, Dim: 6, Targets: 3}
 	nothing = data.Info{Name: "nothing", Task: data.Classification, Classes: 2}
 	oneKind = data.Info{Name: "one kind", Task: data.Classification, Dim: 6, Classes: 1}
+	ads     = data.Info{Name: "ads", Task: data.Classification, Dim: 6, Classes: 2, Sparse: true, Fields: []int{0, 4}}
 	riddle  = data.Info{Name: "riddle", Dim: 6}
 )
 
@@ -58,6 +59,30 @@ func TestNew(t *testing.T) {
 		}
 		if got != c.want {
 			t.Errorf("%s is\n\t%s, expected\n\t%s", c.spec, got, c.want)
+		}
+	}
+}
+
+// TestTables: models for clicks come whole, their tables after all else, with a part of the network's input for each field.
+func TestTables(t *testing.T) {
+	for s, want := range map[string]string{
+		"ctr-logistic":            " bias[1] weight[6 1]",
+		"wide-deep:3":             " deep.0.weight[3 16] deep.0.bias[3] deep.2.weight[1 3] deep.2.bias[1] wide.bias[1] wide.weight[6 1] deep.embedding[6 8]",
+		"wide-deep:3,embedding=2": " deep.0.weight[3 4] deep.0.bias[3] deep.2.weight[1 3] deep.2.bias[1] wide.bias[1] wide.weight[6 1] deep.embedding[6 2]",
+	} {
+		m, err := make1(t, s, ads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, s := range m.Layout() {
+			got += fmt.Sprint(" ", s.Name, s.Shape)
+		}
+		if got != want {
+			t.Errorf("%s is%s, expected%s", s, got, want)
+		}
+		if _, ok := m.(*model.Whole); !ok {
+			t.Errorf("%s is a %T", s, m)
 		}
 	}
 }
@@ -111,9 +136,9 @@ func TestRefusals(t *testing.T) {
 		info data.Info
 		want string
 	}{
-		{"mlpp:128", digits, `unknown model "mlpp": did you mean "mlp"? (mlp, softmax, logistic, linear, ridge, lasso, profile)`},
-		{"logistc", spam, `unknown model "logistc": did you mean "logistic"? (mlp, softmax, logistic, linear, ridge, lasso, profile)`},
-		{"transformer", spam, `unknown model "transformer" (mlp, softmax, logistic, linear, ridge, lasso, profile)`},
+		{"mlpp:128", digits, `unknown model "mlpp": did you mean "mlp"? (mlp, softmax, logistic, linear, ridge, lasso, ctr-logistic, wide-deep, profile)`},
+		{"logistc", spam, `unknown model "logistc": did you mean "logistic"? (mlp, softmax, logistic, linear, ridge, lasso, ctr-logistic, wide-deep, profile)`},
+		{"transformer", spam, `unknown model "transformer" (mlp, softmax, logistic, linear, ridge, lasso, ctr-logistic, wide-deep, profile)`},
 		{"mlp:128,activaton=relu", digits, `mlp: unknown parameter "activaton": did you mean "activation"? (activation, dropout)`},
 		{"mlp:128,activation=rel", digits, `mlp: unknown activation "rel": did you mean "relu"? (relu, tanh, gelu)`},
 		{"mlp:128,dropout=1", digits, "mlp: dropout is 1, expected a probability: at least 0 and below 1"},
@@ -135,6 +160,12 @@ func TestRefusals(t *testing.T) {
 		{"ridge", digits, `ridge predicts numbers, and the data "digits" has 10 classes: use softmax or mlp:128`},
 		{"linear", spam, `linear predicts numbers, and the data "spam" has 2 classes: use logistic or mlp:128`},
 		{"softmax", houses, `softmax predicts classes, and the data "houses" has numbers to predict: use linear, ridge or mlp:128`},
+		{"ctr-logistic", spam, `ctr-logistic needs sparse samples, and those of the data "spam" are dense: use LIBSVM, CSV with --hash 20, or mlp:128`},
+		{"ctr-logistic", digits, `ctr-logistic tells two classes apart, and the data "digits" has 10: use softmax or mlp:128`},
+		{"ctr-logistic:C=1", ads, `ctr-logistic: takes no parameter "C"`},
+		{"wide-deep", ads, "wide-deep needs the widths of its hidden layers, as in wide-deep:128,64; without a deep part it is ctr-logistic"},
+		{"wide-deep:4,embedding=0", ads, "wide-deep: embeddings of 0 numbers: at least 1 is needed"},
+		{"wide-deep:4,embeding=3", ads, `wide-deep: unknown parameter "embeding": did you mean "embedding"? (activation, dropout, embedding)`},
 		{"mlp:4", nothing, `mlp: the data "nothing" has no features to learn from`},
 		{"mlp:4", oneKind, `mlp: the data "one kind" has 1 class: classification needs at least 2`},
 		{"mlp:4", riddle, `mlp: the data "riddle" has the task "": expected classification or regression`},
