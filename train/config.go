@@ -269,10 +269,10 @@ type StepInfo struct {
 type EpochInfo struct {
 	Epoch    int
 	Step     int
-	Loss     float64       // mean training loss over the epoch's steps, or over those of the rounds that ended in it
-	Quiet    bool          `json:",omitempty"` // no round ended in it: Loss is the last that is known, 0 before the first
-	Test     model.Metrics // zero when there is no test set
-	Accuracy *float64      // on the test set; nil for regression, and without one
+	Loss     float64  // mean training loss over the epoch's steps, or over those of the rounds that ended in it
+	Quiet    bool     `json:",omitempty"` // no round ended in it: Loss is the last that is known, 0 before the first
+	Test     Tested   // zero when there is no test set
+	Accuracy *float64 // on the test set; nil for regression, and without one
 	At       time.Duration
 	Books    comm.Books `json:"-"` // what this worker has sent so far
 	Exactly  bool       // every sample was used exactly once

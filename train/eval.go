@@ -13,8 +13,14 @@ import (
 // computed them, so that a test loss has the same bits for any number of workers.
 const evalBlock = 500
 
+// measured is what one worker found.
+type measured struct {
+	Blocks []model.Metrics
+	Scores []byte `json:",omitempty"` // as appendScores has them, where there is an AUC
+}
+
 // evaluate measures x on all of ds, each of the first so many ranks on its share.
-func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x []float32, ds data.Dataset) (model.Metrics, error) {
+func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x []float32, ds data.Dataset) (Tested, error) {
 	blocks := (ds.Len() + evalBlock - 1) / evalBlock
 	lo, hi := 0, blocks
 	switch {
@@ -24,7 +30,9 @@ func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x [
 	default:
 		hi = 0
 	}
-	mine := make([]model.Metrics, 0, hi-lo)
+	mine := measured{Blocks: make([]model.Metrics, 0, hi-lo)}
+	scored := scorer(m, ds)
+	out := make([]float32, 2*evalBlock)
 	var b data.Batch
 	ids := make([]int, 0, evalBlock)
 	hollow := g != nil && comm.IsHollow(g)
@@ -38,25 +46,38 @@ func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x [
 			ds.Gather(&b, ids)
 			var err error
 			if s, err = m.Eval(ctx, x, &b); err != nil {
-				return model.Metrics{}, err
+				return Tested{}, err
+			}
+			if scored != nil {
+				if err := scored.Predict(ctx, x, &b, out[:2*len(ids)]); err != nil {
+					return Tested{}, err
+				}
+				mine.Scores = appendScores(mine.Scores, out, b.Class)
 			}
 		}
 		if g != nil {
-			g.Clock().Spend(comm.Cost{FLOPs: strategy.ForwardFLOPs(m, len(ids))})
+			passes := int64(1)
+			if scored != nil {
+				passes = 2
+			}
+			g.Clock().Spend(comm.Cost{FLOPs: passes * strategy.ForwardFLOPs(m, len(ids))})
 		}
-		mine = append(mine, s)
+		mine.Blocks = append(mine.Blocks, s)
 	}
-	return decide(ctx, g, mine, func(all [][]model.Metrics) (sum model.Metrics, err error) {
+	return decide(ctx, g, mine, func(all []measured) (sum Tested, err error) {
+		var scores []byte
 		for _, part := range all {
-			for _, s := range part {
+			for _, s := range part.Blocks {
 				sum.Add(s)
 			}
+			scores = append(scores, part.Scores...)
 		}
+		sum.AUC = auc(scores)
 		return sum, nil
 	})
 }
 
 // Evaluate measures a model's parameters on a data set, in this process alone, with the same bits as a run reports.
-func Evaluate(ctx context.Context, m model.Model, x []float32, ds data.Dataset) (model.Metrics, error) {
+func Evaluate(ctx context.Context, m model.Model, x []float32, ds data.Dataset) (Tested, error) {
 	return evaluate(ctx, nil, 1, m, x, ds)
 }

@@ -39,6 +39,7 @@ type EpochLine struct {
 	Loss     float64  `json:"loss"`
 	Quiet    bool     `json:"quiet,omitempty"` // no round ended in this epoch: the loss is the last that is known, 0 before the first
 	Accuracy *float64 `json:"accuracy,omitempty"`
+	AUC      *float64 `json:"auc,omitempty"`
 	TestLoss *float64 `json:"test_loss,omitempty"`
 	At       float64  `json:"at_s"`
 	Samples  string   `json:"sample_ledger,omitempty"`
@@ -155,7 +156,7 @@ func (m *metrics) epoch(e EpochInfo) {
 	if m == nil {
 		return
 	}
-	line := EpochLine{Step: e.Step, Epoch: e.Epoch, Loss: e.Loss, Quiet: e.Quiet, Accuracy: e.Accuracy, At: e.At.Seconds(), Samples: e.Booked()}
+	line := EpochLine{Step: e.Step, Epoch: e.Epoch, Loss: e.Loss, Quiet: e.Quiet, Accuracy: e.Accuracy, AUC: e.Test.AUC, At: e.At.Seconds(), Samples: e.Booked()}
 	if e.Test.N > 0 {
 		loss := e.Test.Loss / float64(e.Test.N)
 		line.TestLoss = &loss

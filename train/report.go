@@ -15,7 +15,8 @@ import (
 // Report is what a run did. Times are means over the workers, in seconds; bytes are sums.
 type Report struct {
 	Accuracy      *float64  `json:"accuracy,omitempty"`   // on the test set, classification
-	TestLoss      *float64  `json:"test_loss,omitempty"`  // mean over the test set
+	AUC           *float64  `json:"auc,omitempty"`        // on the test set, two classes
+	TestLoss      *float64  `json:"test_loss,omitempty"`  // mean over the test set: of classes the log-loss, in nats
 	RMSE          *float64  `json:"rmse,omitempty"`       // on the test set, regression
 	Loss          float64   `json:"loss"`                 // mean training loss over the last epoch's steps, without regularisers
 	Objective     *float64  `json:"objective,omitempty"`  // of the final parameters over the training set, for models that define one
@@ -197,7 +198,7 @@ func (p *Report) setTest(e *EpochInfo) {
 		return
 	}
 	loss := m.Loss / float64(m.N)
-	p.TestLoss, p.Accuracy = &loss, e.Accuracy
+	p.TestLoss, p.Accuracy, p.AUC = &loss, e.Accuracy, m.AUC
 	if e.Accuracy == nil {
 		rmse := rootMean(m.SqErr, m.N)
 		p.RMSE = &rmse

@@ -238,6 +238,9 @@ func (v *runView) printReport(out io.Writer) error {
 	if e.Accuracy != nil {
 		t.row("accuracy", "%.2f %%", 100**e.Accuracy)
 	}
+	if e.AUC != nil {
+		t.row("AUC", "%.6g, log-loss %.6g", *e.AUC, *e.TestLoss)
+	}
 	if e.RMSE != nil {
 		t.row("error", "%.6g (root mean square)", *e.RMSE)
 	}

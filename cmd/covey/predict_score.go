@@ -24,7 +24,8 @@ type score struct {
 	Weights   string        `json:"weights_sha256"`
 	Samples   int           `json:"samples"`
 	Accuracy  *float64      `json:"accuracy,omitempty"`
-	Loss      float64       `json:"loss"` // mean over the samples
+	AUC       *float64      `json:"auc,omitempty"` // of two classes
+	Loss      float64       `json:"loss"`          // mean over the samples
 	RMSE      *float64      `json:"rmse,omitempty"`
 	R2        *float64      `json:"r2,omitempty"` // mean over the targets
 	Correct   int           `json:"correct,omitempty"`
@@ -51,7 +52,7 @@ func newScore(ctx context.Context, l *learned, s subject) (*score, error) {
 	sc := &score{l: l, what: s.what, Model: string(l.choice), Step: l.step, Weights: l.weights, Samples: m.N, Loss: m.Loss / n}
 	if l.schema.Task == data.Classification {
 		acc := float64(m.Correct) / n
-		sc.Accuracy, sc.Correct = &acc, m.Correct
+		sc.Accuracy, sc.Correct, sc.AUC = &acc, m.Correct, m.AUC
 		return sc, sc.confuse(ctx, s)
 	}
 	rmse := math.Sqrt(m.SqErr / n)
@@ -136,6 +137,9 @@ func (sc *score) print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	if sc.Accuracy != nil {
 		fmt.Fprintf(w, "accuracy\t%.2f %%  (%s of %s)\n", 100**sc.Accuracy, thousands(sc.Correct), thousands(sc.Samples))
+		if sc.AUC != nil {
+			fmt.Fprintf(w, "AUC\t%.6g\n", *sc.AUC)
+		}
 		fmt.Fprintf(w, "loss\t%.6g  (mean)\n", sc.Loss)
 	} else {
 		fmt.Fprintf(w, "error\t%.6g  (root mean square)\n", *sc.RMSE)

@@ -68,6 +68,9 @@ func (e *ending) print(out io.Writer) error {
 	if e.Accuracy != nil {
 		row("test accuracy", "%.2f %%", 100**e.Accuracy)
 	}
+	if e.AUC != nil {
+		row("test AUC", "%.6g, log-loss %.6g", *e.AUC, *e.TestLoss)
+	}
 	if e.RMSE != nil {
 		row("test error", "%.6g (root mean square)", *e.RMSE)
 	}

@@ -231,6 +231,9 @@ func epochLine(e train.EpochInfo, s train.StartInfo) string {
 		if e.Accuracy != nil {
 			line += fmt.Sprintf("  test accuracy %.2f %%", 100**e.Accuracy)
 		}
+		if e.Test.AUC != nil {
+			line += fmt.Sprintf("  AUC %.4f", *e.Test.AUC)
+		}
 		line += fmt.Sprintf("  test loss %.4f", e.Test.Loss/float64(e.Test.N))
 	}
 	return line + fmt.Sprintf("  %s", short(e.At))
