@@ -240,7 +240,7 @@ func (j *Job) Reading() data.Options {
 	return data.Options{Format: j.Format, Test: j.Test, TestFraction: j.Split, Seed: j.Seed, Task: data.Task(j.Task),
 		Standardize: j.Standardize, Target: list(j.Target), TargetFile: j.TargetFile, Drop: list(j.Drop), Text: list(j.Text),
 		Classes: j.Classes, ZeroBased: j.ZeroBased,
-		Delimiter: j.Delimiter, Header: j.Header, Missing: j.Missing}
+		Delimiter: j.Delimiter, Header: j.Header, Missing: j.Missing, Hash: j.Hash, Numbers: j.Numbers}
 }
 
 // Open reads the job's data.

@@ -29,7 +29,9 @@ type Job struct {
 	Text        string  `help:"CSV columns of text that look like numbers, with commas"`
 	Header      string  `help:"whether the first CSV line holds names: yes, no or auto" default:"auto" choices:"auto yes no"`
 	Delimiter   string  `help:"what separates CSV fields: comma, tab, blank or a character (default: found)"`
-	Missing     string  `help:"empty CSV fields: error, mean (of the column) or drop (the row)" default:"error" choices:"error mean drop"`
+	Missing     string  `help:"empty CSV fields: error, mean (of the column), drop (the row) or, with hash, keep (as a text of its own)" default:"error" choices:"error mean drop keep"`
+	Hash        int     `help:"hash the features of CSV or LIBSVM into 2 to this power, so that texts and indices may be any; samples are then sparse (default: not)" least:"0" most:"28"`
+	Numbers     string  `help:"CSV numbers with hash: log (a feature for each half octave) or value (as they are) (default: log)" choices:"log value"`
 	Classes     int     `help:"how many classes the labels count, from 0: another label is an error (default: found)" least:"0" most:"1000000"`
 	ZeroBased   bool    `help:"LIBSVM indices count from 0, not from 1"`
 	Standardize bool    `help:"bring every number to mean 0 and deviation 1 over the training data"`

@@ -10,7 +10,7 @@ import (
 
 // readingKeys are the keys of a job that say how data is read.
 var readingKeys = []string{"test", "split", "format", "task", "target", "target_file", "drop", "text",
-	"header", "delimiter", "missing", "classes", "zero_based", "standardize", "seed"}
+	"header", "delimiter", "missing", "hash", "numbers", "classes", "zero_based", "standardize", "seed"}
 
 // readingJob is a job of data alone: path, and how the flags say to read it.
 func (keys keyFlags) readingJob(c *cobra.Command, path string) (*job.Job, error) {
