@@ -266,17 +266,20 @@ func TestRunStops(t *testing.T) {
 // A worker whose host is about to be taken leaves, and the others go on without it.
 func TestTakenHostIsLeft(t *testing.T) {
 	var p processes
-	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-p.began:
-			fmt.Fprintln(w, "now")
-		case <-r.Context().Done():
-		}
-	}))
-	defer service.Close()
 	join := torchrun(2, freePort(t))
 	p.start(t, "goes on without", 2, func(rank int) []string {
-		return append(join(rank), fmt.Sprintf("%s=%s", EnvSpot, []string{"", service.URL}[rank]))
+		if rank == 0 {
+			return join(rank)
+		}
+		service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-p.began:
+				fmt.Fprintln(w, "now")
+			case <-r.Context().Done():
+			}
+		}))
+		t.Cleanup(service.Close)
+		return append(join(rank), EnvSpot+"="+service.URL)
 	})
 	p.all[1].Wait()
 	if code := p.all[1].ProcessState.ExitCode(); code != 0 || !strings.Contains(p.outs[1].String(), ErrLeft.Error()) {
