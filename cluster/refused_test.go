@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,4 +94,53 @@ func TestRefusalInWords(t *testing.T) {
 			t.Errorf("%q: %q, %q; expected %q", line, addr, why, want)
 		}
 	}
+}
+
+// More strangers than the server has room for are turned away at once, and harm nobody who is in.
+func TestMostConnections(t *testing.T) {
+	defer func(most int) { mostConnections = most }(mostConnections)
+	mostConnections = 10
+	s, err := Serve(ServerConfig{Listen: "127.0.0.1:0", Token: "a token of sixteen"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	a := Access{Servers: []string{s.Addr()}, Token: "a token of sixteen"}
+	in, err := Create(ctx, a, "r", comm.RealClock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	said := make(chan string, mostConnections+2)
+	var strangers []net.Conn
+	for range mostConnections + 2 {
+		c, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		strangers = append(strangers, c)
+		go func() {
+			b, _ := io.ReadAll(c) // until one of both hangs up
+			said <- string(b)
+		}()
+	}
+	for range 3 { // beside the nine that there is room for, and who is in
+		if text := <-said; !strings.Contains(text, "maximum connections") {
+			t.Errorf("a stranger too many is told %q", text)
+		}
+	}
+	if err := in.Put(ctx, "want", []byte("1")); err != nil {
+		t.Errorf("who is in: %v", err)
+	}
+	for _, c := range strangers {
+		c.Close()
+	}
+	other, err := Open(ctx, a, "r", comm.RealClock())
+	if err != nil {
+		t.Fatalf("who comes then: %v", err)
+	}
+	other.Close()
 }

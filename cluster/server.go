@@ -44,6 +44,10 @@ type Server struct {
 // handshake is how long a stranger may take to say who it is.
 const handshake = 5 * time.Second
 
+// mostConnections bounds what strangers can take of this host's memory: some 20 KiB each, while they say nothing. Workers have one, and
+// who is turned away tries again. Tests make it smaller.
+var mostConnections = 8192
+
 // Serve starts a server. Without certificates only loopback addresses are allowed, and who joins must hold the token.
 func Serve(c ServerConfig) (*Server, error) {
 	host, port, err := splitListen(c.Listen)
@@ -60,7 +64,7 @@ func Serve(c ServerConfig) (*Server, error) {
 		ServerName: c.Name, Host: host, Port: port, NoSigs: true, DontListen: false,
 		JetStream: true, StoreDir: c.Dir, JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 30,
 		MaxPayload: maxValue + 4096, MaxPending: 8 << 20, AuthTimeout: handshake.Seconds(), MaxControlLine: 4096, WriteDeadline: 10 * time.Second,
-		DisableShortFirstPing: true, NoSystemAccount: len(c.Peers) == 0, MaxTracedMsgLen: 64, // the servers of a cluster need that account
+		MaxConn: mostConnections, MaxClosedClients: 1, DisableShortFirstPing: true, NoSystemAccount: len(c.Peers) == 0, MaxTracedMsgLen: 64, // the servers of a cluster need that account
 	}
 	if port == 0 {
 		o.Port = server.RANDOM_PORT
