@@ -135,7 +135,7 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	f.folder = j.Run
 	f.base, f.elastic = &base{meeting: at}, true // others do not leave word of where they meet
 	if at.Embedded {
-		f.base.server, err = cluster.Serve(cluster.ServerConfig{Listen: at.Servers[0], Token: at.Token, TLS: creds, Dir: filepath.Join(j.Run, serverDir),
+		f.base.server, err = serverOf(cluster.ServerConfig{Listen: at.Servers[0], Token: at.Token, TLS: creds, Dir: filepath.Join(j.Run, serverDir),
 			Warn: func(text string) { f.w.say("%s", text) }})
 		if err != nil {
 			return false, usagef("%s has a launcher that may still run: %w", j.Run, err)

@@ -102,7 +102,7 @@ func (r *reach) meetingPlace(ctx context.Context, listen, token, run, dir string
 		if b.Token == "" && creds == nil { // else certificates say who may
 			b.Token = cluster.NewToken()
 		}
-		b.server, err = cluster.Serve(cluster.ServerConfig{Listen: listen, Token: b.Token, TLS: creds, Dir: dir, Warn: warn})
+		b.server, err = serverOf(cluster.ServerConfig{Listen: listen, Token: b.Token, TLS: creds, Dir: dir, Warn: warn})
 		if err != nil {
 			return nil, &usageError{err}
 		}

@@ -75,7 +75,7 @@ func (o *serveOptions) run(c *cobra.Command) error {
 		default:
 		}
 	})()
-	s, err := cluster.Serve(cluster.ServerConfig{Listen: o.listen, Token: token, TLS: creds, Dir: o.dir, Name: o.name, Route: o.route, Peers: o.peers,
+	s, err := serverOf(cluster.ServerConfig{Listen: o.listen, Token: token, TLS: creds, Dir: o.dir, Name: o.name, Route: o.route, Peers: o.peers,
 		Warn: func(text string) { fmt.Fprintln(c.ErrOrStderr(), text) }})
 	if err != nil {
 		return &usageError{err}
