@@ -14,7 +14,7 @@
 // shrink them. What depends on time (Adam's bias corrections, Adagrad's lr_decay) takes it from Apply's step, which counts
 // the table's updates and not the row's, as PyTorch's SparseAdam does. A row that is in every update has the bits that
 // package optim gives the same elements of a dense vector. So has, without weight decay, one that was in none before: a
-// gradient of 0 moves nothing where the moments are 0. (FTRL makes values from moments: its rows want Init 0.)
+// gradient of 0 moves nothing where the moments are 0.
 package table
 
 import (

@@ -64,6 +64,24 @@ func equal(a, b []float32) bool {
 	return slices.EqualFunc(a, b, func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) })
 }
 
+// A row begins as the model that has the table says, so that a model trained by all-reduce and one whose tables are here
+// start alike.
+func TestRowsBeginAsTheModelSays(t *testing.T) {
+	m := model.Table{Name: "deep.embedding", Rows: 1 << 40, Width: 5, Bound: 0.05}
+	tab := open(t, Config{Name: m.Name, Width: m.Width, Seed: 9, Init: m.Bound, Rule: rule(t, "ftrl")}, 2)
+	rows := []uint64{0, 1, 77, 1<<40 - 1}
+	got, want := make([]float32, len(rows)*m.Width), make([]float32, len(rows)*m.Width)
+	if err := tab.Get(rows, got); err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range rows {
+		m.Init(want[i*m.Width:], row, 9)
+	}
+	if !equal(got, want) {
+		t.Errorf("rows begin as %v, the model's as %v", got, want)
+	}
+}
+
 // A table whose rows are all in every update has the bits of the dense rule, in memory and spilled.
 func TestBitsOfTheDenseRule(t *testing.T) {
 	const seed, width, n = 3, 37, 1000
