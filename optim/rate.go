@@ -5,8 +5,8 @@ func DefaultRate(name string) float64 {
 	switch name {
 	case "sgd", "momentum", "nesterov", "adagrad", "rmsprop":
 		return 0.01
-	case "ftrl":
-		return 0.1
+	case "ftrl": // the paper's are for single samples, whose gradients are larger than a batch's mean
+		return 0.5
 	case "lars":
 		return 1
 	}

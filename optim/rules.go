@@ -239,7 +239,8 @@ func (r *adam) state() []ckpt.Tensor {
 }
 
 // ftrl is FTRL-Proximal, whose formulas are vec.FTRL's: alpha is the rate. It has the paper's own regularisers, l1, which
-// makes weights exactly 0, and l2, in place of weight decay.
+// makes weights exactly 0, and l2, in place of weight decay. They stand against the sum over updates of the gradient, which
+// here is a batch's mean, where the paper's is a sample's: the same l1 shrinks more.
 type ftrl struct {
 	beta, l1, l2, rate float32
 	z, n               []float32
