@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
-all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid flower fidelity shapes elastic)
+all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid flower fidelity shapes elastic ps)
 names=("$@")
 ((${#names[@]})) || names=("${all[@]}")
 
@@ -33,6 +33,7 @@ if wants products step accuracy allreduce-tcp compress flower elastic; then want
 if wants products; then want libdnnl-dev; fi
 if wants logistic; then want liblinear-tools; fi
 if wants link compress fidelity; then want iproute2; fi
+if wants ps; then want git g++ libzmq3-dev libprotobuf-dev protobuf-compiler; fi
 if ((${#need[@]})); then
 	command -v apt-get >/dev/null || fail "needs ${need[*]}: this is not Debian, install them by hand"
 	[[ $(id -u) == 0 ]] || fail "needs ${need[*]}: run it as root, or install them with apt-get"
@@ -58,6 +59,19 @@ fi
 
 if wants flower; then
 	environment covey-bench-flower 'import flwr.simulation, ray' 'flwr[simulation]==1.42.0'
+fi
+
+# The newest ps-lite. COVEY_PSLITE is where to clone it from without a network: a folder, say.
+if wants ps; then
+	dir="$cache/covey-bench-build/ps-lite"
+	if [[ ! -e $dir/libps.a ]]; then
+		rm -rf "$dir"
+		git clone --quiet "${COVEY_PSLITE:-https://github.com/dmlc/ps-lite}" "$dir" || fail "git could not clone ps-lite; COVEY_PSLITE can name another place"
+		(cd "$dir" && git checkout --quiet 15b8adf17e9871ff6112c80e4b290fa38c2b4656 &&
+			protoc --cpp_out=src --proto_path=src src/meta.proto &&
+			for f in customer.cc postoffice.cc van.cc meta.pb.cc; do g++ -std=c++17 -O3 -march=native -w -Iinclude -Isrc -c "src/$f" || exit; done &&
+			ar rcs libps.a ./*.o) || fail "ps-lite does not build"
+	fi
 fi
 
 CGO_ENABLED=0 go build -o "$cache/covey-bench-build/covey" ./cmd/covey || fail "covey does not build"
