@@ -62,6 +62,21 @@ type Serving interface {
 	Loose() bool
 }
 
+// Served is what a server did.
+type Served struct {
+	Rank     int `json:"rank"`
+	Elements int `json:"elements"` // of the parameters
+	Pushes   int `json:"pushes"`   // taken
+	Dropped  int `json:"dropped,omitempty"`
+	// Staleness counts the pushes by the number of updates that they knew nothing of, where they are applied one by one.
+	Staleness []int    `json:"staleness,omitempty"`
+	Busy      float64  `json:"busy_s"` // seconds in which it summed and updated
+	Notes     []string `json:"notes,omitempty"`
+}
+
+// Teller is asked for at run time: a Strategy that can tell what its rank did for others; nil: nothing.
+type Teller interface{ Served() *Served }
+
 // Head is the room before the parameters in a Frame: what a strategy sends along with them costs no message of its own.
 // 16 float32 are a cache line, so the parameters stay aligned.
 const Head = 16

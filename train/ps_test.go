@@ -1,12 +1,16 @@
 package train_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/fault"
+	"github.com/covey-ml/covey/rng"
 	"github.com/covey-ml/covey/spec"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/strategy/ps"
@@ -141,5 +145,117 @@ func TestServedRunStops(t *testing.T) {
 		if _, _, err := ckpt.Latest(c.Dir); err != nil || r.Steps < 7 || r.Steps > 100 {
 			t.Errorf("%s: stopped at step %d; %v", mode, r.Steps, err)
 		}
+	}
+}
+
+// watched notes what a worker pushes and pulls: it begins step t when all servers have answered t times.
+type watched struct {
+	comm.Group
+	comm.Faulty
+	all *drift
+}
+
+func (g watched) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte) error {
+	if tag.Op() == comm.OpPush && len(p) > 64 {
+		g.all.pushed[g.Rank()]++
+	}
+	return g.Group.Send(ctx, to, tag, p)
+}
+
+func (g watched) Recv(ctx context.Context, from comm.Rank, tag comm.Tag, p []byte) (comm.Rank, int, error) {
+	r, n, err := g.Group.Recv(ctx, from, tag, p)
+	if tag.Op() == comm.OpPull && err == nil {
+		g.all.pulled(g.Rank())
+	}
+	return r, n, err
+}
+
+// drift is how far workers are apart.
+type drift struct {
+	servers int
+	pushed  []int // messages, by worker
+	begun   []int // answers, by worker
+	most    int   // steps that a worker was ahead of another when it began one
+}
+
+func (d *drift) pulled(who comm.Rank) {
+	if d.begun[who]++; d.begun[who]%d.servers != 0 {
+		return
+	}
+	for _, n := range d.pushed {
+		d.most = max(d.most, d.begun[who]/d.servers-n/d.servers)
+	}
+}
+
+// No worker starts a step before all have finished the one that lies the bound and one more before it (Ho et al., NIPS 2013,
+// section 2), whatever the machines' speeds and the network's; and some come as far as it allows.
+func TestStalenessIsBounded(t *testing.T) {
+	reached := map[int]bool{}
+	for seed := range uint64(12) {
+		for _, bound := range []int{1, 3, 6} {
+			const workers = 4
+			c, p := served(t, config(t, "mlp:16"), fmt.Sprintf("ps:servers=2,mode=ssp,staleness=%d,guard=off", bound))
+			c.Steps, c.Batch, c.Optimizer, c.Microshards, c.Test = 40, 7, "sgd", workers, nil // of one epoch, at whose end all meet
+			draw := rng.New(seed, "drift", uint64(bound))
+			text := ""
+			for r := range workers {
+				from := 1 + draw.IntN(20)
+				text += fmt.Sprintf("slow %d x%d from step %d to step %d\n", r, 2+draw.IntN(100), from, from+1+draw.IntN(20))
+			}
+			script, err := fault.Parse("f.txt", []byte(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := worldFor(t, "10gigabit", workers+p.Servers, script)
+			d := &drift{servers: p.Servers, pushed: make([]int, workers+p.Servers), begun: make([]int, workers+p.Servers)}
+			for r := workers; r < len(d.pushed); r++ {
+				d.pushed[r] = 1 << 30 // of a server
+			}
+			err = w.Run(t.Context(), func(g comm.Group) {
+				c := c
+				if _, err := train.Run(t.Context(), watched{g, g.(comm.Faulty), d}, c); err != nil {
+					t.Errorf("seed %d, bound %d: %v", seed, bound, err)
+				}
+				g.Close()
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.most > bound {
+				t.Errorf("seed %d, bound %d: a worker was %d steps ahead; the machines: %s", seed, bound, d.most, text)
+			}
+			reached[bound] = reached[bound] || d.most == bound
+		}
+	}
+	for bound, ok := range reached {
+		if !ok {
+			t.Errorf("nobody came as far as the bound of %d allows", bound)
+		}
+	}
+}
+
+// Asynchronous training with a rate that is too large for how late its gradients are ends with the reason, or if asked is
+// held together more and more until it learns; synchronously it learns at that rate. In the simulator, where it always comes
+// out the same.
+func TestGuardOfAsynchronousTraining(t *testing.T) {
+	run := func(choice string) (*train.Report, error) {
+		c := config(t, "mlp:24")
+		c.Optimizer, c.Rate, c.Epochs, c.Microshards = "momentum", 0.05, 20, 8
+		c, p := served(t, c, choice)
+		return train.Simulate(t.Context(), worldFor(t, "gigabit", 8+p.Servers, nil), c)
+	}
+	if r, err := run("ps"); err != nil || *r.Accuracy < 0.7 {
+		t.Fatalf("synchronous: %+v, %v", r, err)
+	}
+	if _, err := run("ps:mode=async"); err == nil || !strings.Contains(err.Error(), "the run diverges: the mean loss of the last 40 pushes") {
+		t.Errorf("with the guard: %v", err)
+	}
+	r, err := run("ps:mode=async,guard=off")
+	if err != nil || *r.Accuracy > 0.5 {
+		t.Errorf("without: %+v, %v", r, err)
+	}
+	r, err = run("ps:mode=async,guard=tighten")
+	if err != nil || *r.Accuracy < 0.4 || len(r.Serving[0].Notes) == 0 {
+		t.Errorf("held together: %+v, %v", r, err)
 	}
 }

@@ -14,43 +14,44 @@ import (
 
 // Report is what a run did. Times are means over the workers, in seconds; bytes are sums.
 type Report struct {
-	Accuracy      *float64  `json:"accuracy,omitempty"`   // on the test set, classification
-	AUC           *float64  `json:"auc,omitempty"`        // on the test set, two classes
-	TestLoss      *float64  `json:"test_loss,omitempty"`  // mean over the test set: of classes the log-loss, in nats
-	RMSE          *float64  `json:"rmse,omitempty"`       // on the test set, regression
-	Loss          float64   `json:"loss"`                 // mean training loss over the last epoch's steps, without regularisers
-	Objective     *float64  `json:"objective,omitempty"`  // of the final parameters over the training set, for models that define one
-	Steps         int       `json:"steps"`                // done in all
-	Rounds        int       `json:"rounds,omitempty"`     // exchanges, in all, of a strategy that does not talk in every step
-	Epochs        float64   `json:"epochs"`               // passes over the data, in all
-	First         int       `json:"first_step,omitempty"` // steps that had been done when this process resumed the run
-	Samples       int       `json:"samples"`              // used by this process's run
-	Workers       int       `json:"workers"`
-	Servers       int       `json:"servers,omitempty"` // ranks that serve the workers
-	Pace          *Pace     `json:"pace,omitempty"`    // batch and rate at the end, of a run whose batch follows its workers
-	Microshards   int       `json:"microshards"`
-	Parameters    int       `json:"parameters"`
-	SamplesPerSec float64   `json:"samples_per_s"`
-	Wall          float64   `json:"wall_s"`         // training, testing and saving
-	Compute       float64   `json:"compute_s"`      // gradients and updates
-	Comm          float64   `json:"comm_s"`         // in reductions, hidden behind computation or not
-	Wait          float64   `json:"wait_s"`         // computation waiting for reductions
-	Codec         float64   `json:"codec_s"`        // of comm_s, encoding and decoding
-	BytesSent     int64     `json:"bytes_sent"`     // payload and headers, all workers
-	BytesExpected int64     `json:"bytes_expected"` // what the algorithms' closed forms say
-	BytesExact    int64     `json:"bytes_exact"`    // what exact all-reduces in each of these steps send at least, as payload
-	Payload       int64     `json:"bytes_payload"`
-	Header        int64     `json:"bytes_header"`
-	Control       int64     `json:"bytes_control"`
-	Socket        *int64    `json:"bytes_socket,omitempty"` // counted at the sockets, plaintext side of TLS
-	TLS           *int64    `json:"bytes_tls,omitempty"`    // the same bytes encrypted
-	Messages      int64     `json:"messages"`
-	Ops           []OpSum   `json:"ops"`
-	Ranks         []RankSum `json:"ranks"`
-	Ended         string    `json:"ended,omitempty"`         // why training came to its end by itself
-	SamplesBooked string    `json:"sample_ledger,omitempty"` // of the last epoch that ended
-	Weights       string    `json:"weights_sha256"`          // empty in a run for times alone
-	SaveError     string    `json:"save_error,omitempty"`    // why the last checkpoint could not be written
+	Accuracy      *float64          `json:"accuracy,omitempty"`   // on the test set, classification
+	AUC           *float64          `json:"auc,omitempty"`        // on the test set, two classes
+	TestLoss      *float64          `json:"test_loss,omitempty"`  // mean over the test set: of classes the log-loss, in nats
+	RMSE          *float64          `json:"rmse,omitempty"`       // on the test set, regression
+	Loss          float64           `json:"loss"`                 // mean training loss over the last epoch's steps, without regularisers
+	Objective     *float64          `json:"objective,omitempty"`  // of the final parameters over the training set, for models that define one
+	Steps         int               `json:"steps"`                // done in all
+	Rounds        int               `json:"rounds,omitempty"`     // exchanges, in all, of a strategy that does not talk in every step
+	Epochs        float64           `json:"epochs"`               // passes over the data, in all
+	First         int               `json:"first_step,omitempty"` // steps that had been done when this process resumed the run
+	Samples       int               `json:"samples"`              // used by this process's run
+	Workers       int               `json:"workers"`
+	Servers       int               `json:"servers,omitempty"` // ranks that serve the workers
+	Pace          *Pace             `json:"pace,omitempty"`    // batch and rate at the end, of a run whose batch follows its workers
+	Microshards   int               `json:"microshards"`
+	Parameters    int               `json:"parameters"`
+	SamplesPerSec float64           `json:"samples_per_s"`
+	Wall          float64           `json:"wall_s"`         // training, testing and saving
+	Compute       float64           `json:"compute_s"`      // gradients and updates
+	Comm          float64           `json:"comm_s"`         // in reductions, hidden behind computation or not
+	Wait          float64           `json:"wait_s"`         // computation waiting for reductions
+	Codec         float64           `json:"codec_s"`        // of comm_s, encoding and decoding
+	BytesSent     int64             `json:"bytes_sent"`     // payload and headers, all workers
+	BytesExpected int64             `json:"bytes_expected"` // what the algorithms' closed forms say
+	BytesExact    int64             `json:"bytes_exact"`    // what exact all-reduces in each of these steps send at least, as payload
+	Payload       int64             `json:"bytes_payload"`
+	Header        int64             `json:"bytes_header"`
+	Control       int64             `json:"bytes_control"`
+	Socket        *int64            `json:"bytes_socket,omitempty"` // counted at the sockets, plaintext side of TLS
+	TLS           *int64            `json:"bytes_tls,omitempty"`    // the same bytes encrypted
+	Messages      int64             `json:"messages"`
+	Ops           []OpSum           `json:"ops"`
+	Ranks         []RankSum         `json:"ranks"`
+	Serving       []strategy.Served `json:"serving,omitempty"`       // what servers did
+	Ended         string            `json:"ended,omitempty"`         // why training came to its end by itself
+	SamplesBooked string            `json:"sample_ledger,omitempty"` // of the last epoch that ended
+	Weights       string            `json:"weights_sha256"`          // empty in a run for times alone
+	SaveError     string            `json:"save_error,omitempty"`    // why the last checkpoint could not be written
 
 	own share // the worker's that made the report
 }
@@ -83,6 +84,7 @@ type share struct {
 	Wired  bool
 	Socket int64
 	TLS    int64
+	Served *strategy.Served `json:",omitempty"`
 }
 
 // totals is what all workers' shares come to.
@@ -90,6 +92,7 @@ type totals struct {
 	Wall, Compute, Comm, Wait, Codec float64
 	Books                            comm.Books
 	Socket, TLS                      *int64
+	Serving                          []strategy.Served
 	Ranks                            []byte // as packed makes them
 }
 
@@ -105,6 +108,9 @@ func total(all []share) (t totals, err error) {
 		t.Wait += k.Wait / n
 		t.Codec += s.Times.Codec.Seconds() / n
 		t.Books.Add(&s.Books)
+		if s.Served != nil {
+			t.Serving = append(t.Serving, *s.Served)
+		}
 		if s.Wired {
 			t.Socket, t.TLS = sumInto(t.Socket, s.Socket), sumInto(t.TLS, s.TLS)
 		}
@@ -136,6 +142,9 @@ func unpacked(b []byte) []RankSum {
 // report adds all workers' shares up, the same on each.
 func (r *run) report(ctx context.Context) (*Report, error) {
 	me := share{Times: r.times, Wall: (r.g.Clock().Now() - r.began).Seconds(), Books: r.ledger.Totals()}
+	if s, ok := r.strategy.(strategy.Teller); ok {
+		me.Served = s.Served()
+	}
 	if w, ok := r.g.(comm.Wire); ok {
 		me.Wired = true
 		me.Socket, _, me.TLS = w.Wired()
@@ -171,6 +180,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 // sum enters what all workers' shares come to.
 func (p *Report) sum(t totals) {
 	p.Wall, p.Compute, p.Comm, p.Wait, p.Codec, p.Socket, p.TLS = t.Wall, t.Compute, t.Comm, t.Wait, t.Codec, t.Socket, t.TLS
+	p.Serving = t.Serving
 	p.Ops, p.Ranks = nil, unpacked(t.Ranks)
 	for op, e := range t.Books {
 		if e != (comm.Entry{}) {

@@ -14,6 +14,7 @@ import (
 	"github.com/covey-ml/covey/fault"
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/vec"
 )
@@ -105,7 +106,7 @@ func (e *ending) print(out io.Writer) error {
 	if e.Codec > 0 {
 		row("", "encoding and decoding %s of that", short(seconds(e.Codec)))
 	}
-	if e.Workers > 1 {
+	if e.Workers+e.Servers > 1 {
 		closes := "as the algorithms' formulas say"
 		if e.BytesSent != e.BytesExpected {
 			closes = fmt.Sprintf("NOT the %s that the formulas say", bytes(e.BytesExpected))
@@ -123,6 +124,12 @@ func (e *ending) print(out io.Writer) error {
 				match = fmt.Sprintf("NOT the %s counted at the sockets", bytes(*e.Socket))
 			}
 			row("", "and %s of control, %s", bytes(e.Control), match)
+		}
+	}
+	for i, s := range e.Serving {
+		row([]string{"servers", ""}[min(i, 1)], "%s", servedWords(s, e.Wall))
+		for _, n := range s.Notes {
+			row("", "%s", n)
 		}
 	}
 	if e.SamplesBooked != "" {
@@ -203,4 +210,20 @@ func printVersion(w io.Writer) {
 		version = b.Main.Version
 	}
 	fmt.Fprintf(w, "covey %s, %s, %s/%s, kernels %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, vec.Kernels())
+}
+
+// servedWords says what a server did in so many seconds.
+func servedWords(s strategy.Served, wall float64) string {
+	text := fmt.Sprintf("rank %d: %s pushes of %s parameters, busy %.0f %%", s.Rank, thousands(s.Pushes), thousands(s.Elements), 100*s.Busy/wall)
+	if s.Dropped > 0 {
+		text += fmt.Sprintf(", %s too late", thousands(s.Dropped))
+	}
+	if len(s.Staleness) > 0 {
+		n, sum := 0, 0
+		for late, c := range s.Staleness {
+			n, sum = n+c, sum+c*late
+		}
+		text += fmt.Sprintf("; %.1f updates late on average, at most %d", float64(sum)/float64(n), len(s.Staleness)-1)
+	}
+	return text
 }

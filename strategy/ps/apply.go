@@ -2,6 +2,7 @@ package ps
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"time"
 
@@ -16,6 +17,7 @@ const head = strategy.Head
 // pushes are held) and strategy.HeadStop.
 const (
 	headNext    = 2 // of backup and deal=dynamic: the step to go on with, as bits
+	headShare   = 4 // where pushes are applied one by one: each is its share of a step of all, and not a step
 	headDropped = 3 // of backup: the push came too late
 )
 
@@ -37,6 +39,7 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 	v.mu.Lock()
 	v.held = 0
 	v.version++
+	v.served.Pushes += len(v.peers)
 	for w := range v.prog.Done {
 		v.prog.Done[w]++
 	}
@@ -76,6 +79,8 @@ func (v *server) sumAll(parts [][]float32, t int, rate float32, samples int) {
 
 // update moves the range's parameters along mean times the gradient that sum leaves in v.sum, piece by piece.
 func (v *server) update(rate, mean float32, sum func(lo, hi int)) {
+	t := v.clock.Now()
+	defer func() { v.busy += v.clock.Now() - t }()
 	lo, hi := max(v.lo, head), max(v.hi, head)
 	if v.lo < lo && !comm.IsHollow(v.w.Group) {
 		sum(v.lo, lo)
@@ -126,14 +131,13 @@ func (v *server) letGo(ctx context.Context, who int) error {
 	return nil
 }
 
-// sumOne updates by a worker's own parts, in order. In the modes that bound how far workers drift apart a push is its share of
-// a step of all; in the others it is a step.
+// sumOne updates by a worker's own parts, in order.
 func (v *server) sumOne(p *peer, r *request) {
 	if r.samples == 0 {
 		return
 	}
 	mean := 1 / float32(r.samples)
-	if v.cfg.Mode == SSP || v.cfg.Mode == GSSP {
+	if r.flags&flagShare != 0 {
 		mean = 1 / float32(r.total)
 	}
 	rate := r.rate
@@ -178,15 +182,17 @@ func smooth(mean, now time.Duration) time.Duration {
 // note books what a push says besides. v.mu is locked.
 func (v *server) note(who int, r *request) {
 	p := v.peers[who]
+	v.served.Pushes++
 	late := v.version - 1 - p.base
-	for len(v.stale) <= late {
-		v.stale = append(v.stale, 0)
+	for len(v.served.Staleness) <= late {
+		v.served.Staleness = append(v.served.Staleness, 0)
 	}
-	v.stale[late]++
+	v.served.Staleness[late]++
 	if v.lo > 0 || comm.IsHollow(v.w.Group) {
 		return
 	}
 	p.loss, p.samples = 0, r.samples
+	defer v.judge(p)
 	for _, part := range p.parts {
 		p.loss += float64(part[strategy.HeadLoss])
 		if part[strategy.HeadStop] > 0 && v.stopAt < 0 {
@@ -197,13 +203,37 @@ func (v *server) note(who int, r *request) {
 	}
 }
 
+// judge has the guard look at a worker's newest push. v.mu is locked.
+func (v *server) judge(p *peer) {
+	if v.guard == nil || p.samples == 0 {
+		return
+	}
+	why := v.guard.push(p.loss / float64(p.samples))
+	if why == "" {
+		return
+	}
+	bound := most
+	if v.pace.Mode == SSP {
+		bound = v.pace.Staleness
+	}
+	next, ok := tighter(bound)
+	if v.cfg.Guard == GuardStop || !ok {
+		v.bad = "the run diverges: " + why + "; try a smaller --lr, mode=ssp with a small staleness, or guard=tighten"
+		return
+	}
+	// A worker needs all servers to go on: that this one holds it back is enough.
+	v.pace.Mode, v.pace.Staleness = SSP, next
+	v.guard.again()
+	v.served.Notes = append(v.served.Notes, fmt.Sprintf("after %d updates %s: from then on no worker was more than %d steps ahead", v.version, why, next))
+}
+
 // may tells whether a worker may go on. v.mu is locked.
 func (v *server) may(who int) bool {
 	next := v.prog.Done[who]
 	if v.stopAt >= 0 && next > v.stopAt {
 		return true // there is no next one
 	}
-	ok, _ := v.cfg.MayStart(v.prog, who, next)
+	ok, _ := v.pace.MayStart(v.prog, who, next)
 	return ok
 }
 
@@ -222,6 +252,9 @@ func (v *server) give(p *peer, who int) {
 		v.loss = v.recent()
 	}
 	p.out[strategy.HeadLoss], p.out[strategy.HeadStop] = float32(v.loss), 0
+	if p.out[headShare] = 0; v.pace.Mode == SSP || v.pace.Mode == GSSP {
+		p.out[headShare] = 1
+	}
 	p.out[headNext], p.out[headDropped] = math.Float32frombits(uint32(v.prog.Done[who])), 0
 	if p.counted != p.step {
 		p.out[headDropped] = 1

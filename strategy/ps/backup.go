@@ -52,6 +52,9 @@ func (v *server) holdSome(ctx context.Context, who int, r *request) error {
 	}
 	v.mu.Lock()
 	v.prog.Done[who] = v.over
+	if p.counted != p.step {
+		v.served.Dropped++
+	}
 	v.mu.Unlock()
 	return v.letGo(ctx, who)
 }
@@ -84,6 +87,7 @@ func (v *server) shut(ctx context.Context, step int, set []bool, turned comm.Eve
 	for w, p := range v.peers {
 		if set[w] {
 			p.counted, v.prog.Done[w] = step, step
+			v.served.Pushes++
 		}
 	}
 	if v.lo == 0 {

@@ -39,6 +39,7 @@ type Config struct {
 	Lambda    float64 // of dc: the weight of the correction
 	Ratio     float64 // of gssp: workers whose steps take no more than so many times as long as their group's fastest are alike
 	Deal      bool    // of bsp: microshards are handed out one by one, so that a slow worker gets fewer
+	Guard     string  // of the same modes: what is done about a loss that does not fall but rises
 	Damp      bool    // of modes that apply pushes one by one: the rate is divided by 1 and the push's staleness
 }
 
@@ -65,6 +66,7 @@ func Parse(s *spec.Spec) (Config, error) {
 	}
 	if !c.Held() && c.Mode != Backup {
 		c.Damp = s.Bool("damp", false)
+		c.Guard = s.Word("guard", GuardStop, GuardStop, GuardTighten, GuardOff)
 	}
 	if err := s.Done(); err != nil {
 		return c, err
@@ -118,6 +120,9 @@ func (c Config) String() string {
 	}
 	if c.Damp {
 		put("damp", true)
+	}
+	if c.Guard != "" && c.Guard != GuardStop {
+		put("guard", c.Guard)
 	}
 	return b.String()
 }

@@ -59,6 +59,7 @@ func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error)
 		return nil, err
 	}
 	whole := v.fold(p, r)
+	v.served.Pushes++
 	if whole != nil {
 		v.updateBy(whole[headFloats:], r)
 		d.room = append(d.room, whole)

@@ -36,6 +36,7 @@ const (
 const (
 	flagStop   = 1 << iota // of meet: this is the end
 	flagSilent             // of push: no reply
+	flagShare              // of push: it is its share of a step of all, and not a step
 )
 
 type request struct {

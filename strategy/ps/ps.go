@@ -45,6 +45,7 @@ var (
 	_ strategy.Preparer = (*Strategy)(nil)
 	_ strategy.Settler  = (*Strategy)(nil)
 	_ strategy.Gatherer = (*Strategy)(nil)
+	_ strategy.Teller   = (*Strategy)(nil)
 	_ strategy.Serving  = (*Strategy)(nil)
 )
 
@@ -53,6 +54,14 @@ func (s *Strategy) Servers() int { return s.cfg.Servers }
 
 // Loose implements strategy.Serving.
 func (s *Strategy) Loose() bool { return s.cfg.Deal || s.cfg.Mode == Backup }
+
+// Served implements strategy.Teller.
+func (s *Strategy) Served() *strategy.Served {
+	if s.server == nil {
+		return nil
+	}
+	return s.server.report()
+}
 
 // String implements strategy.Strategy.
 func (s *Strategy) String() string { return s.cfg.String() }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 // machine ever backs.
 type server struct {
 	cfg    Config
+	pace   Config          // by which workers may go on: cfg, unless the guard tightens it
 	w      strategy.Worker // its own copy: the goroutines set the rate
 	clock  comm.Clock
 	lo, hi int       // its range of the frame
@@ -32,19 +32,22 @@ type server struct {
 	serving bool // goroutines are at work
 	live    int  // how many
 	err     error
-	held    int   // pushes of the step that came, where they are held
-	meeting int   // workers that wait for all to meet
-	version int   // updates so far
-	stale   []int // pushes by the number of updates that they knew nothing of
-	stopAt  int   // the last step, once some worker has asked to stop; -1
-	ends    int   // steps after which all stop, as meeting workers say; 0: not yet
+	held    int // pushes of the step that came, where they are held
+	meeting int // workers that wait for all to meet
+	version int // updates so far
+	stopAt  int // the last step, once some worker has asked to stop; -1
+	ends    int // steps after which all stop, as meeting workers say; 0: not yet
 	prog    Progress
-	loss    float64    // a mean over samples, of the last step or so
-	over    int        // of backup: steps that are over
-	asked   bool       // of backup: to stop
-	deal    *deal      // nil where microshards are not dealt
-	told    comm.Event // of backup, on servers that do as server 0 decides; else nil
-	moved   comm.Event // for whoever waits in Step or Settle
+	loss    float64 // a mean over samples, of the last step or so
+	over    int     // of backup: steps that are over
+	asked   bool    // of backup: to stop
+	guard   *guard  // on server 0, where pushes are applied one by one; else nil
+	bad     string  // why the run diverges; empty: it does not
+	served  strategy.Served
+	busy    time.Duration // of one goroutine at a time, that sums and updates
+	deal    *deal         // nil where microshards are not dealt
+	told    comm.Event    // of backup, on servers that do as server 0 decides; else nil
+	moved   comm.Event    // for whoever waits in Step or Settle
 }
 
 // peer is what the server keeps of a worker.
@@ -68,8 +71,12 @@ type peer struct {
 
 func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 	workers := w.Group.Size() - c.Servers
-	v := &server{cfg: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1}
+	v := &server{cfg: c, pace: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1}
 	v.moved = v.clock.Event()
+	v.served = strategy.Served{Rank: int(w.Group.Rank()), Elements: hi - lo}
+	if c.Guard != "" && c.Guard != GuardOff && lo == 0 && !comm.IsHollow(w.Group) {
+		v.guard = newGuard(workers)
+	}
 	if c.Deal {
 		v.deal = newDeal(w.Tree)
 	}
@@ -194,6 +201,15 @@ func (v *server) settle(ctx context.Context) error {
 	}
 }
 
+// report is what the server did so far.
+func (v *server) report() *strategy.Served {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.served
+	s.Busy = v.busy.Seconds()
+	return &s
+}
+
 // serve answers a worker until it meets the others.
 func (v *server) serve(ctx context.Context, who int) error {
 	p := v.peers[who]
@@ -274,46 +290,6 @@ func (v *server) receive(ctx context.Context, who int) (r request, err error) {
 		return r, fmt.Errorf("ps: from worker %d came %w", who, err)
 	}
 	return r, nil
-}
-
-// refuses says why a request is not taken; empty: it is.
-func (v *server) refuses(who int, r *request) string {
-	p, done := v.peers[who], v.prog.Done[who]
-	if v.cfg.Mode == Backup {
-		done = p.step // steps may be over that it has not heard of
-	}
-	switch {
-	case comm.IsHollow(v.w.Group):
-		return ""
-	case r.generation != v.w.Generation:
-		return fmt.Sprintf("it is of generation %d, and this is %d", r.generation, v.w.Generation)
-	case r.kind == shut || r.kind == ask && (v.deal == nil || v.lo > 0):
-		return "this server is not to be asked that by a worker"
-	case v.deal != nil:
-		if why := v.refusesDealt(r); why != "" || r.kind != push {
-			return why
-		}
-	case (r.kind == push) != (r.steps > 0) || r.step-r.steps < done || r.step-r.steps > done && v.cfg.Mode != Backup:
-		return fmt.Sprintf("it ends %d steps before step %d, and %d are finished", r.steps, r.step+1, done)
-	case r.kind != push:
-		return ""
-	}
-	switch {
-	case r.lo != v.lo || r.hi != v.hi:
-		return fmt.Sprintf("elements %d to %d: this server has %d to %d", r.lo, r.hi, v.lo, v.hi)
-	case r.parts != len(p.parts) || r.length != headBytes+r.parts*4*(r.hi-r.lo):
-		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, len(p.parts), v.hi-v.lo)
-	case r.samples < 0 || r.total < 1 || r.samples > r.total:
-		return fmt.Sprintf("%d of %d samples", r.samples, r.total)
-	case !(r.rate > 0 && r.rate <= math.MaxFloat32):
-		return fmt.Sprintf("a rate of %v", r.rate)
-	}
-	for _, part := range p.parts {
-		if !vec.Finite(part) {
-			return fmt.Sprintf("the gradient of step %d is not finite", r.step+1)
-		}
-	}
-	return ""
 }
 
 // began notes how far a worker has come, as its request tells: whether it goes on after the step that a push or a fetch ends is

@@ -28,6 +28,7 @@ type worker struct {
 	samples int    // in these
 	dealt   *piece // of deal=dynamic: the microshard that comes next; nil: it has to ask
 	vote    bool   // it was asked to stop, and has not said so
+	share   bool   // how far workers may drift apart is bounded, and a push is its share of a step of all; else it is a step
 	next    int    // the step to go on with: those before are over
 	dirty   bool   // it has been at work since all met
 	stop    bool   // server 0 said so
@@ -38,7 +39,7 @@ type span struct{ lo, hi int }
 
 func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 	me := w.Group.Rank()
-	k := &worker{cfg: c, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me)}
+	k := &worker{cfg: c, share: c.Mode == SSP || c.Mode == GSSP, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me)}
 	for range max(1, comm.Buffers(k.folds)) {
 		b := comm.Vector(w.Group, headFloats+len(w.Frame))
 		k.buffers, k.frames = append(k.buffers, b), append(k.frames, b[headFloats:])
@@ -128,6 +129,9 @@ func (k *worker) hear(w *strategy.Worker, rep *strategy.Report) {
 		rep.Stop = k.stop && w.Step == k.next-1
 		rep.Quiet = w.Step < k.next-1 // the loss is of a later step
 	}
+	if !k.cfg.Held() && k.cfg.Mode != Backup {
+		k.share = w.Frame[headShare] > 0
+	}
 	rep.Unused = k.cfg.Mode == Backup && w.Frame[headDropped] > 0
 }
 
@@ -215,6 +219,9 @@ func (k *worker) pushAll(ctx context.Context, w *strategy.Worker) error {
 // push sends a server what has not been pushed yet.
 func (k *worker) push(ctx context.Context, w *strategy.Worker, server int, flags uint8) error {
 	r := k.ranges[server]
+	if k.share {
+		flags |= flagShare
+	}
 	h := request{kind: push, flags: flags, generation: w.Generation, step: w.Step + 1, steps: k.steps, parts: k.parts, rate: w.Rate, samples: k.samples, leaf: k.leaf(),
 		total: max(w.Samples, k.samples), lo: r.lo, hi: r.hi}
 	n := r.hi - r.lo

@@ -1,0 +1,72 @@
+package ps
+
+import (
+	"fmt"
+	"math"
+)
+
+// What a guard does.
+const (
+	GuardStop    = "stop"    // the run ends with the reason
+	GuardTighten = "tighten" // workers have to wait for each other more and more
+	GuardOff     = "off"
+)
+
+// guard watches the losses of a run whose pushes are applied as they come. Such a run that takes steps too long for how late
+// its gradients are goes on as if nothing were wrong, and learns nothing.
+type guard struct {
+	workers int
+	window  int       // pushes that a judgement is about
+	losses  []float64 // the newest ones, at most window
+	seen    int       // pushes in all
+	first   float64   // mean of the first ones, one a worker
+	best    float64   // the lowest mean of a window
+}
+
+// worse is how many times the best mean a window's mean may be.
+const worse = 3
+
+func newGuard(workers int) *guard {
+	return &guard{workers: workers, window: max(20, 5*workers), best: math.Inf(1)}
+}
+
+// push notes the mean loss of a push and, once a window is full, judges that: why is empty while all is well.
+func (g *guard) push(loss float64) (why string) {
+	g.losses = append(g.losses, loss)
+	if g.seen++; g.seen <= g.workers {
+		g.first += loss / float64(g.workers)
+	}
+	if len(g.losses) < g.window {
+		return ""
+	}
+	sum := 0.0
+	for _, l := range g.losses {
+		sum += l
+	}
+	mean := sum / float64(g.window)
+	g.losses = g.losses[:0]
+	g.best = min(g.best, mean)
+	switch {
+	case !(mean <= g.first):
+		return fmt.Sprintf("the mean loss of the last %d pushes is %.3g, more than the %.3g of the first ones", g.window, mean, g.first)
+	case mean > worse*g.best:
+		return fmt.Sprintf("the mean loss of the last %d pushes is %.3g, and has been %.3g", g.window, mean, g.best)
+	}
+	return ""
+}
+
+// again starts to judge anew, but for what the losses were at first.
+func (g *guard) again() { g.losses, g.best = g.losses[:0], math.Inf(1) }
+
+// bounds are what a guard tightens the staleness to, one after the other.
+var bounds = []int{8, 4, 2, 1, 0}
+
+// tighter is the next bound below one; ok is false when there is none.
+func tighter(bound int) (next int, ok bool) {
+	for _, b := range bounds {
+		if b < bound {
+			return b, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,33 @@
+package ps
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestGuard(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		loss func(i int) float64
+		want string // in the reason; empty: all is well
+	}{
+		{"falls", func(i int) float64 { return 2 / (1 + float64(i)/100) }, ""},
+		{"stays", func(int) float64 { return 2.3 }, ""},
+		{"rises", func(i int) float64 { return 2.3 + float64(i)/1000 }, "more than the 2.3 of the first ones"},
+		{"falls and rises", func(i int) float64 { return max(0.1, 2-float64(i)/50) + float64(i/200)*0.4 }, "and has been 0.1"},
+		{"one bad push", func(i int) float64 {
+			if i == 150 {
+				return 9
+			}
+			return 2 / (1 + float64(i)/100)
+		}, ""},
+	} {
+		g, why := newGuard(4), ""
+		for i := 0; i < 400 && why == ""; i++ {
+			why = g.push(c.loss(i))
+		}
+		if !strings.Contains(why, c.want) || (why == "") != (c.want == "") {
+			t.Errorf("%s: %q, expected %q", c.name, why, c.want)
+		}
+	}
+}
