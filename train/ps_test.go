@@ -75,6 +75,9 @@ func TestServersLearn(t *testing.T) {
 	for _, mode := range append(ps.Modes(), "bsp,deal=dynamic") {
 		c := config(t, "mlp:24")
 		c.Optimizer, c.Rate, c.Epochs, c.Microshards = "sgd", 0.2, 20, 4
+		if mode == ps.Async || mode == ps.Downpour || mode == ps.DC {
+			c.Rate = 0.05 // each worker's push is a step
+		}
 		c, p := served(t, c, "ps:servers=2,mode="+mode)
 		r, err := train.Local(t.Context(), 4+p.Servers, timeout, c)
 		if err != nil {

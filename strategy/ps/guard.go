@@ -23,9 +23,6 @@ type guard struct {
 	best    float64   // the lowest mean of a window
 }
 
-// worse is how many times the best mean a window's mean may be.
-const worse = 3
-
 func newGuard(workers int) *guard {
 	return &guard{workers: workers, window: max(20, 5*workers), best: math.Inf(1)}
 }
@@ -49,8 +46,8 @@ func (g *guard) push(loss float64) (why string) {
 	switch {
 	case !(mean <= g.first):
 		return fmt.Sprintf("the mean loss of the last %d pushes is %.3g, more than the %.3g of the first ones", g.window, mean, g.first)
-	case mean > worse*g.best:
-		return fmt.Sprintf("the mean loss of the last %d pushes is %.3g, and has been %.3g", g.window, mean, g.best)
+	case mean-g.best > (g.first-g.best)/2 && g.best < g.first:
+		return fmt.Sprintf("the mean loss of the last %d pushes is %.3g: more than half of the way from %.3g down to %.3g is lost again", g.window, mean, g.first, g.best)
 	}
 	return ""
 }

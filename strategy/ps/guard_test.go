@@ -14,7 +14,7 @@ func TestGuard(t *testing.T) {
 		{"falls", func(i int) float64 { return 2 / (1 + float64(i)/100) }, ""},
 		{"stays", func(int) float64 { return 2.3 }, ""},
 		{"rises", func(i int) float64 { return 2.3 + float64(i)/1000 }, "more than the 2.3 of the first ones"},
-		{"falls and rises", func(i int) float64 { return max(0.1, 2-float64(i)/50) + float64(i/200)*0.4 }, "and has been 0.1"},
+		{"falls and rises", func(i int) float64 { return max(0.1, 2-float64(i)/50) + float64(i/200)*1.2 }, "from 1.97 down to 0.1 is lost again"},
 		{"one bad push", func(i int) float64 {
 			if i == 150 {
 				return 9
