@@ -257,6 +257,9 @@ func elastic(t *testing.T, c train.Config, what changes) (*train.Report, []train
 	case <-time.After(20 * time.Second):
 		panic(fmt.Sprintf("%v: not over after a minute", what)) // with the stacks of all
 	}
+	if report != nil && report.BytesSent != report.BytesExpected-report.Unsent {
+		t.Errorf("%v: %d bytes sent, %d expected less %d that were not sent any more", what, report.BytesSent, report.BytesExpected, report.Unsent)
+	}
 	return report, generations, epochs
 }
 

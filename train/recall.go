@@ -18,11 +18,38 @@ type kept struct {
 	shots      []*shot
 	generation Generation
 	ledger     *comm.Ledger
+	wire       wire // of the groups before
 	began      time.Duration
 	first      int // steps done when it joined
 	samples    int
 	times      strategy.Times
 	joined     bool // it has been in a group that trained
+}
+
+// wire is what the sockets of groups that have ended counted.
+type wire struct {
+	Socket, TLS, Control int64
+	// What a group that was broken sent beyond the ledger's books, or less: parts of messages; and what its operations had
+	// announced and did not send any more.
+	Cut, Unsent int64
+}
+
+// add counts a group that has ended.
+func (w *wire) add(g comm.Group, l *comm.Ledger, broken bool) {
+	counted, ok := g.(comm.Wire)
+	if ok {
+		sent, _, encrypted := counted.Wired()
+		w.Socket, w.TLS, w.Control = w.Socket+sent, w.TLS+encrypted, w.Control+counted.Controlled()
+	}
+	if !broken {
+		return
+	}
+	books := l.Totals()
+	sum := books.Sum()
+	w.Unsent = sum.Expected - sum.Payload - sum.Header
+	if ok {
+		w.Cut = w.Socket - sum.Sent() - w.Control
+	}
 }
 
 // newest lets a later generation go on from the run's newest checkpoint, should nobody in it know anything of the run.

@@ -44,6 +44,8 @@ type Report struct {
 	Control       int64             `json:"bytes_control"`
 	Socket        *int64            `json:"bytes_socket,omitempty"` // counted at the sockets, plaintext side of TLS
 	TLS           *int64            `json:"bytes_tls,omitempty"`    // the same bytes encrypted
+	Cut           int64             `json:"bytes_cut,omitempty"`    // of bytes_socket, parts of messages that were never whole, for a worker was lost; below 0: not sent any more
+	Unsent        int64             `json:"bytes_unsent,omitempty"` // of bytes_expected, not sent for the same reason
 	Messages      int64             `json:"messages"`
 	Ops           []OpSum           `json:"ops"`
 	Ranks         []RankSum         `json:"ranks"`
@@ -84,6 +86,8 @@ type share struct {
 	Wired  bool
 	Socket int64
 	TLS    int64
+	Cut    int64
+	Unsent int64
 	Served *strategy.Served `json:",omitempty"`
 }
 
@@ -92,6 +96,7 @@ type totals struct {
 	Wall, Compute, Comm, Wait, Codec float64
 	Books                            comm.Books
 	Socket, TLS                      *int64
+	Cut, Unsent                      int64
 	Serving                          []strategy.Served
 	Ranks                            []byte // as packed makes them
 }
@@ -108,6 +113,7 @@ func total(all []share) (t totals, err error) {
 		t.Wait += k.Wait / n
 		t.Codec += s.Times.Codec.Seconds() / n
 		t.Books.Add(&s.Books)
+		t.Cut, t.Unsent = t.Cut+s.Cut, t.Unsent+s.Unsent
 		if s.Served != nil {
 			t.Serving = append(t.Serving, *s.Served)
 		}
@@ -150,6 +156,11 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		me.Socket, _, me.TLS = w.Wired()
 		me.Books[comm.OpControl].Control += w.Controlled()
 	}
+	if r.kept != nil {
+		before := r.kept.wire
+		me.Socket, me.TLS, me.Cut, me.Unsent = me.Socket+before.Socket, me.TLS+before.TLS, before.Cut, before.Unsent
+		me.Books[comm.OpControl].Control += before.Control
+	}
 	// What takes long comes before the workers meet for the last time: then they also end together.
 	var objective *float64
 	if o, ok := r.c.Model.(model.Objective); ok && !comm.IsHollow(r.g) && (r.g.Rank() == 0 || !r.c.sameData) {
@@ -180,7 +191,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 // sum enters what all workers' shares come to.
 func (p *Report) sum(t totals) {
 	p.Wall, p.Compute, p.Comm, p.Wait, p.Codec, p.Socket, p.TLS = t.Wall, t.Compute, t.Comm, t.Wait, t.Codec, t.Socket, t.TLS
-	p.Serving = t.Serving
+	p.Serving, p.Cut, p.Unsent = t.Serving, t.Cut, t.Unsent
 	p.Ops, p.Ranks = nil, unpacked(t.Ranks)
 	for op, e := range t.Books {
 		if e != (comm.Entry{}) {

@@ -108,7 +108,10 @@ func (e *ending) print(out io.Writer) error {
 	}
 	if e.Workers+e.Servers > 1 {
 		closes := "as the algorithms' formulas say"
-		if e.BytesSent != e.BytesExpected {
+		if e.Unsent != 0 {
+			closes += fmt.Sprintf(", less %s that lost workers kept back", bytes(e.Unsent))
+		}
+		if e.BytesSent != e.BytesExpected-e.Unsent {
 			closes = fmt.Sprintf("NOT the %s that the formulas say", bytes(e.BytesExpected))
 		}
 		if rules, err := reduce.ParseRules(e.Compress); err == nil && e.Compress != "" && rules.Varies() != "" && e.BytesSent == e.BytesExpected {
@@ -120,7 +123,10 @@ func (e *ending) print(out io.Writer) error {
 		}
 		if e.Socket != nil {
 			match := "as counted at the sockets"
-			if *e.Socket != e.BytesSent+e.Control {
+			if e.Cut != 0 {
+				match += fmt.Sprintf(", with %s of messages that a worker's loss cut off", bytes(max(e.Cut, -e.Cut)))
+			}
+			if *e.Socket != e.BytesSent+e.Control+e.Cut {
 				match = fmt.Sprintf("NOT the %s counted at the sockets", bytes(*e.Socket))
 			}
 			row("", "and %s of control, %s", bytes(e.Control), match)
