@@ -312,7 +312,9 @@ func (s *natsStore) Dial(network, addr string) (net.Conn, error) {
 
 // Close implements Store.
 func (s *natsStore) Close() error {
-	s.nc.FlushTimeout(time.Second)
+	if s.nc.IsConnected() { // else nobody would take it
+		s.nc.FlushTimeout(time.Second)
+	}
 	s.nc.Close()
 	return nil
 }
