@@ -100,6 +100,7 @@ func play(s script) *outcome {
 		}
 		h := living[r.IntN(len(living))]
 		d := time.Duration(500+r.IntN(20000)) * time.Millisecond
+		mute := r.IntN(2) == 0
 		var mended func()
 		switch r.IntN(9) {
 		case 0, 1, 2: // a partition
@@ -110,7 +111,7 @@ func play(s script) *outcome {
 			both := func(by int) {
 				for i, a := range living {
 					if side[a.id] {
-						w.cutOff(a.id, by)
+						w.cutOff(a.id, by, mute)
 					}
 					for _, b := range living[:i] {
 						if side[a.id] != side[b.id] {
@@ -119,7 +120,7 @@ func play(s script) *outcome {
 					}
 				}
 			}
-			tell("partition for %v: those at the store are %v", d, side)
+			tell("partition for %v: those cut off from the store are %v (mute: %v)", d, side, mute)
 			both(1)
 			mended = func() { both(-1) }
 		case 3: // a link
@@ -131,17 +132,17 @@ func play(s script) *outcome {
 			w.link(h.id, b.id, 1)
 			mended = func() { w.link(h.id, b.id, -1) }
 		case 4: // the way to the store
-			tell("%s is cut off from the store for %v", h.id, d)
-			w.cutOff(h.id, 1)
-			mended = func() { w.cutOff(h.id, -1) }
+			tell("%s is cut off from the store for %v (mute: %v)", h.id, d, mute)
+			w.cutOff(h.id, 1, mute)
+			mended = func() { w.cutOff(h.id, -1, mute) }
 		case 5: // the store
-			tell("the store is away for %v", d)
+			tell("the store is away for %v (mute: %v)", d, mute)
 			for _, h := range living {
-				w.cutOff(h.id, 1)
+				w.cutOff(h.id, 1, mute)
 			}
 			mended = func() {
 				for _, h := range living {
-					w.cutOff(h.id, -1)
+					w.cutOff(h.id, -1, mute)
 				}
 			}
 		case 6:
@@ -354,4 +355,56 @@ func TestNoSplit(t *testing.T) {
 	if len(seeds) > 1 && (ended < len(seeds) || regrouped < len(seeds)/2 || several < len(seeds)/20) {
 		t.Errorf("of %d runs %d workers came to the end, %d had several generations, %d many: the faults are too much, or too little", len(seeds), ended, regrouped, several)
 	}
+}
+
+// A server that is cut off from the others keeps its connections, and writes nothing. Whoever trains on its side has ended when those
+// on the other side, who hear nothing of them, begin without them.
+func TestMuteServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1, 0, 0)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		w.ends = w.clock.Now() + time.Hour
+		launcher := w.server.Open("launcher")
+		c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits := cluster.Limits{Min: 2, Max: 4, Meet: 10 * time.Second, Wait: 30 * time.Second, Patience: 5 * time.Second}
+		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, 2); err != nil {
+			t.Fatal(err)
+		}
+		first := []*hand{w.join(ctx, "a", 0), w.join(ctx, "b", 1)}
+		w.clock.Sleep(ctx, 10*time.Second)
+		for _, h := range first {
+			w.cutOff(h.id, 1, true)
+		}
+		w.join(ctx, "x", -1)
+		w.join(ctx, "y", -1)
+		w.clock.Sleep(ctx, time.Minute)
+		w.mu.Lock()
+		last, next := time.Duration(0), time.Duration(0)
+		for _, d := range w.done {
+			switch {
+			case d.gen == 1:
+				last = d.at
+			case d.gen == 2 && next == 0:
+				next = d.at
+			}
+		}
+		var orphan *cluster.OrphanedError
+		for _, h := range first {
+			if !errors.As(h.err, &orphan) {
+				t.Errorf("%s: %v, expected that the server is out of reach", h.id, h.err)
+			}
+		}
+		w.mu.Unlock()
+		if last == 0 || next == 0 || next <= last {
+			t.Errorf("the last step of generation 1 was at %v, the first of generation 2 at %v", last, next)
+		}
+		cancel()
+		c.Close()
+		launcher.Close()
+		w.clock.Sleep(context.Background(), time.Minute)
+	})
 }

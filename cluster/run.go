@@ -63,7 +63,10 @@ type notice struct {
 	current  *Generation
 	revision uint64 // of current
 	members  map[string]*heard
-	back     time.Duration // when the store was last out of reach
+	away     time.Duration // since when the store was last out of reach
+	back     time.Duration // until when
+	mute     bool          // it did not write down what was said last
+	written  time.Duration // when it last did
 	ended    error         // of the watch
 	hook     func()        // after each change but a sign of life, with mu held; may be nil
 }
@@ -148,14 +151,27 @@ func (n *notice) view(since time.Duration) View {
 	if n.run != nil {
 		v.Limits, v.Orphan = n.run.Limits, n.run.Orphan
 	}
-	if n.store.Silent() > 0 {
-		n.back = v.Now
+	if d := n.unreached(v.Now); d > 0 {
+		n.away, n.back = v.Now-d, v.Now
 	}
 	for _, id := range slices.Sorted(maps.Keys(n.members)) {
 		m := n.members[id]
-		v.Members = append(v.Members, Seen{m.Member, v.Now - max(m.at, n.back), v.Now - m.from}) // while the store is away nobody is silent
+		at := m.at
+		if at >= n.away-expiry { // while the store is away nobody falls silent
+			at = max(at, n.back)
+		}
+		v.Members = append(v.Members, Seen{m.Member, v.Now - at, v.Now - m.from})
 	}
 	return v
+}
+
+// unreached is for how long by now the store has been out of reach, or has written nothing down; 0: it is well. n.mu is held.
+func (n *notice) unreached(now time.Duration) time.Duration {
+	d := n.store.Silent()
+	if n.mute {
+		d = max(d, now-n.written)
+	}
+	return d
 }
 
 // wait waits for a change, until a time at the latest; 0: for ever.

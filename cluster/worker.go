@@ -54,7 +54,7 @@ type TooFewError struct{ Why string }
 
 func (e *TooFewError) Error() string { return e.Why }
 
-// OrphanedError says that the run's server was out of reach for too long.
+// OrphanedError says that the run's server was out of reach for too long, or one that is cut off from the others and so writes nothing.
 type OrphanedError struct{ For time.Duration }
 
 func (e *OrphanedError) Error() string {
@@ -75,6 +75,9 @@ func Join(ctx context.Context, store Store, j Joining, clock comm.Clock) (*Worke
 	over, end := context.WithCancel(context.WithoutCancel(ctx))
 	w.end = end
 	w.see = watch(over, store, clock, w.look)
+	w.see.mu.Lock()
+	w.see.written = clock.Now()
+	w.see.mu.Unlock()
 	for {
 		w.see.mu.Lock()
 		run, stopped, ended := w.see.run, w.see.stop || w.see.end != nil, w.see.ended
@@ -144,7 +147,13 @@ func (w *Worker) say(ctx context.Context, f func(*Member)) error {
 	}
 	f(&w.me)
 	w.me.Beat++
-	return putJSON(ctx, w.store, keyMember+w.ID, w.me)
+	err := putJSON(ctx, w.store, keyMember+w.ID, w.me)
+	w.see.mu.Lock()
+	defer w.see.mu.Unlock()
+	if w.see.mute = err != nil; err == nil {
+		w.see.written = w.clock.Now()
+	}
+	return err
 }
 
 // Due tells whether all should stop after a step for another generation, and why. It is fast.
@@ -163,9 +172,13 @@ func (w *Worker) Stopped() bool {
 	return w.see.stop
 }
 
-// Orphaned returns an *OrphanedError when the run's server has been out of reach for longer than the run allows, and else nil.
+// Orphaned returns an *OrphanedError when the run's server has been out of reach, or has not written down what this worker says, for
+// longer than the run allows, and else nil. The others do without a worker that they have not heard of for a little longer than that.
 func (w *Worker) Orphaned() error {
-	if d := w.store.Silent(); d > w.Run.Orphan {
+	w.see.mu.Lock()
+	d := w.see.unreached(w.clock.Now())
+	w.see.mu.Unlock()
+	if d > w.Run.Orphan {
 		return &OrphanedError{d}
 	}
 	return nil

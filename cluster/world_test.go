@@ -111,13 +111,17 @@ func (w *world) link(a, b string, by int) {
 	w.mu.Unlock()
 }
 
-// cutOff is link for the store.
-func (w *world) cutOff(id string, by int) {
+// cutOff is link for the store. mute says that a server remains in reach that is cut off itself.
+func (w *world) cutOff(id string, by int, mute bool) {
 	w.mu.Lock()
 	w.away[id] += by
 	cut := w.away[id] > 0
 	w.mu.Unlock()
-	w.server.Cut(id, cut)
+	if mute {
+		w.server.Mute(id, cut)
+	} else {
+		w.server.Cut(id, cut)
+	}
 }
 
 // join starts a worker.

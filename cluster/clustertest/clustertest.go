@@ -89,7 +89,12 @@ func (s *Server) Open(name string) *Store {
 }
 
 // Cut takes a client's connection away, or gives it back.
-func (s *Server) Cut(name string, cut bool) {
+func (s *Server) Cut(name string, cut bool) { s.cut(name, cut, true) }
+
+// Mute is Cut for a client whose own server is cut off from the others: the connection stays, and nothing is carried out or told.
+func (s *Server) Mute(name string, mute bool) { s.cut(name, mute, false) }
+
+func (s *Server) cut(name string, cut, noticed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.clients[name]
@@ -110,6 +115,7 @@ func (s *Server) Cut(name string, cut bool) {
 		})
 	}
 	switch {
+	case cut && !noticed:
 	case cut:
 		later(s.c.Notice/2+st.draw(s.c.Notice/2), func() {
 			st.away, st.lost = true, s.c.Clock.Now()
