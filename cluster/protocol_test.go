@@ -408,3 +408,47 @@ func TestMuteServer(t *testing.T) {
 		w.clock.Sleep(context.Background(), time.Minute)
 	})
 }
+
+// A run comes to its end while its servers look for another leader: what it came to is written down as soon as there is one.
+func TestReportWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1, 0, 0)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		launcher := w.server.Open("launcher")
+		c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits := cluster.Limits{Min: 1, Max: 1, Meet: 10 * time.Second, Wait: 30 * time.Second, Patience: 5 * time.Second}
+		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, 1); err != nil {
+			t.Fatal(err)
+		}
+		for away, well := range map[time.Duration]bool{12 * time.Second: true, 40 * time.Second: false} {
+			id := away.String()
+			store := w.server.Open(id)
+			m, err := cluster.Join(ctx, store, cluster.Joining{ID: id}, w.clock)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.clock.Sleep(ctx, 3*time.Second)
+			before := len(w.server.Writes("end"))
+			w.server.Mute(id, true)
+			w.clock.Go(func() {
+				w.clock.Sleep(ctx, away)
+				w.server.Mute(id, false)
+			})
+			err = m.Report(ctx, true, id)
+			var orphan *cluster.OrphanedError
+			if wrote := len(w.server.Writes("end")) > before; wrote != well || (err == nil) != well || !well && !errors.As(err, &orphan) {
+				t.Errorf("with the servers away for %v: %v, written down: %v", away, err, wrote)
+			}
+			m.Close()
+			store.Close()
+		}
+		cancel()
+		c.Close()
+		launcher.Close()
+		w.clock.Sleep(context.Background(), time.Minute)
+	})
+}

@@ -295,9 +295,14 @@ func (w *Worker) WhileThere(ctx context.Context, g *Generation) (met context.Con
 
 // insist changes this worker's record, and tries again while the store is out of reach, or does not write.
 func (w *Worker) insist(ctx context.Context, f func(*Member)) error {
+	return w.persist(ctx, func() error { return w.say(ctx, f) })
+}
+
+// persist writes something, and tries again while the store is out of reach, or does not write.
+func (w *Worker) persist(ctx context.Context, write func() error) error {
 	since := w.clock.Now()
 	for {
-		err := w.say(ctx, f)
+		err := write()
 		if err == nil {
 			return nil
 		}
@@ -376,11 +381,9 @@ func (w *Worker) tell(v any, sure bool) error {
 	return w.store.Tell(topicEvents, b, sure)
 }
 
-// Report leaves what a run that went well came to. The worker that is not first waits a moment for who is: it may be lost at
-// the very end.
+// Report leaves what a run that went well came to, for as long as the run allows its server to be out of reach. The worker that is
+// not first waits a moment for who is: it may be lost at the very end.
 func (w *Worker) Report(ctx context.Context, first bool, v any) error {
-	ctx, cancel := w.clock.WithTimeout(ctx, soon)
-	defer cancel()
 	for until := w.clock.Now() + 2*beat; !first && w.clock.Now() < until; {
 		w.see.mu.Lock()
 		there := w.see.end != nil
@@ -392,7 +395,11 @@ func (w *Worker) Report(ctx context.Context, first bool, v any) error {
 			return err
 		}
 	}
-	return putJSON(ctx, w.store, keyEnd, v)
+	return w.persist(ctx, func() error {
+		ctx, cancel := w.clock.WithTimeout(ctx, soon)
+		defer cancel()
+		return putJSON(ctx, w.store, keyEnd, v)
+	})
 }
 
 // Fail says why this worker ends, and with what exit code; nil when all is well.
