@@ -201,6 +201,19 @@ func (c *Coordinator) Open() bool {
 	return false
 }
 
+// Over tells whether all members are known to have ended: by what they said, or since they were processes of this host. Who is
+// silent may be at work where this coordinator does not reach.
+func (c *Coordinator) Over() bool {
+	c.see.mu.Lock()
+	defer c.see.mu.Unlock()
+	for _, m := range c.see.members {
+		if m.State != Ended && !vanished(m.Member) {
+			return false
+		}
+	}
+	return true
+}
+
 // Run waits until the store says what the run is.
 func (c *Coordinator) Run(ctx context.Context) (*Run, error) {
 	for {

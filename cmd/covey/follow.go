@@ -232,6 +232,8 @@ func (f *follower) interrupt(again bool) {
 // close ends the launcher's part, and takes away what nobody needs any more.
 func (f *follower) close() {
 	f.reap()
+	// On servers of others' the run may go on where this process does not reach: who resumes it has to find that one.
+	elsewhere := f.c != nil && f.base != nil && f.base.server == nil && f.end == nil && !f.c.Over()
 	if f.c != nil {
 		f.c.Close()
 	}
@@ -241,7 +243,9 @@ func (f *follower) close() {
 	if f.base != nil {
 		f.base.close()
 	}
-	f.forget()
+	if !elsewhere {
+		f.forget()
+	}
 }
 
 // forget takes away what an elastic run has left for other launchers.

@@ -165,7 +165,8 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	}
 	run, living, silent, done := f.c.Living(look)
 	if silent > 0 && living == 0 && !done {
-		return leave(usagef("%s of %s may be at work and did not answer within %v: end them, or try again", count(silent, "worker"), j.Run, lookFor))
+		return leave(usagef("%s of %s may be at work and did not answer within %v: end them, or try again; if they are gone for good, remove %s",
+			count(silent, "worker"), j.Run, lookFor, filepath.Join(j.Run, meetingFile)))
 	}
 	if run == nil || living == 0 && !done {
 		return leave(nil)
