@@ -88,11 +88,11 @@ func (n *node) kill() {
 	}
 }
 
-// servers starts three, each by the command that command makes.
-func servers(t *testing.T, command func(dir, name, addr, route string, peers []string) []string) []*node {
+// servers starts three, each by the command that command makes, at the first three of six addresses for those who use them and at
+// the others for each other.
+func servers(t *testing.T, at []string, command func(dir, name, addr, route string, peers []string) []string) []*node {
 	t.Helper()
 	dir := t.TempDir()
-	at := freeAddrs(t, 6)
 	var all []*node
 	for i, name := range []string{"a", "b", "c"} {
 		var peers []string
@@ -113,6 +113,20 @@ func servers(t *testing.T, command func(dir, name, addr, route string, peers []s
 		})
 	}
 	return all
+}
+
+// coveyServe is the command line of a server that is ours.
+func coveyServe(dir, name, addr, route string, peers []string) []string {
+	return []string{covey, "serve", "--name", name, "--listen", addr, "--route", route, "--peers", strings.Join(peers, ","), "--dir", filepath.Join(dir, name)}
+}
+
+// addrsOf is where they are, for --nats.
+func addrsOf(nodes []*node) string {
+	var at []string
+	for _, n := range nodes {
+		at = append(at, n.addr)
+	}
+	return strings.Join(at, ",")
 }
 
 // bucketOf waits until the one run that servers keep has a leader and as many replicas up to date as it should, and returns the
@@ -184,9 +198,7 @@ func (r *run) says(text string) func() bool {
 
 // A run that three servers keep outlives any one of them, and trains on, with nobody to replace, while only one is left.
 func TestThreeServers(t *testing.T) {
-	trainOnThree(t, servers(t, func(dir, name, addr, route string, peers []string) []string {
-		return []string{covey, "serve", "--name", name, "--listen", addr, "--route", route, "--peers", strings.Join(peers, ","), "--dir", filepath.Join(dir, name)}
-	}))
+	trainOnThree(t, servers(t, freeAddrs(t, 6), coveyServe))
 }
 
 // So it does on NATS servers as their makers build them.
@@ -200,7 +212,7 @@ func TestThreeStockServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trainOnThree(t, servers(t, func(dir, name, addr, route string, peers []string) []string {
+	trainOnThree(t, servers(t, freeAddrs(t, 6), func(dir, name, addr, route string, peers []string) []string {
 		conf := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q }\nauthorization { users: [ { nkey: %s } ] }\n"+
 			"cluster { name: covey, listen: %q, routes: [ %s ] }\n", name, addr, filepath.Join(dir, name), public, route,
 			"nats://"+strings.Join(append(peers, route), ", nats://"))
@@ -214,12 +226,8 @@ func TestThreeStockServers(t *testing.T) {
 
 func trainOnThree(t *testing.T, nodes []*node) {
 	job := []string{"--data", "digits:train=2000,test=100", "--model", "mlp:64", "--microshards", "8", "--timeout", "5s"}
-	var at []string
-	for _, n := range nodes {
-		at = append(at, n.addr)
-	}
 	r := command(t, append([]string{"train", "--json", "--workers", "4", "--min-workers", "2", "--restarts", "8", "--transport", "tcp", "--run", "r",
-		"--epochs", "1000000", "--nats", strings.Join(at, ",")}, job...)...)
+		"--epochs", "1000000", "--nats", addrsOf(nodes)}, job...)...)
 	r.Env = append(os.Environ(), "COVEY_TOKEN="+clusterToken)
 	began := time.Now()
 	r.start(t)
