@@ -139,13 +139,14 @@ func (c *Coordinator) Start(ctx context.Context, r Run, want int) error {
 
 // Living returns the run that the store holds, how many of its workers say that they live, and how many may live all the same: as
 // soon as all have spoken that may live, or some have and the others had time to; at the end of ctx at the latest. The run is nil
-// when there is none, or when it was stopped. done says that it has come to its end, with a report.
-func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int, done bool) {
+// when there is none, or when it was stopped. done says that it has come to its end, with a report. An error says that the store did
+// not tell.
+func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int, done bool, err error) {
 	since := c.clock.Now()
 	for {
 		c.see.mu.Lock()
-		known, stopped := c.see.known, c.see.stop || c.see.ended != nil
-		run, done = c.see.run, c.see.end != nil
+		known, stopped := c.see.known, c.see.stop
+		run, done, err = c.see.run, c.see.end != nil, c.see.ended
 		living, silent = 0, 0
 		for _, m := range c.see.members {
 			switch {
@@ -158,15 +159,20 @@ func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int,
 		}
 		c.see.mu.Unlock()
 		switch {
+		case err != nil:
+			return nil, 0, 0, false, err
 		case known && done:
-			return run, living, silent, true
+			return run, living, silent, true, nil
 		case known && run == nil, stopped:
-			return nil, 0, 0, false
+			return nil, 0, 0, false, nil
 		case known && silent == 0, living > 0 && c.clock.Now() > since+3*beat:
-			return run, living, silent, false
+			return run, living, silent, false, nil
 		}
-		if c.see.wait(ctx, c.clock.Now()+beat) != nil {
-			return run, living, silent, false
+		if err = c.see.wait(ctx, c.clock.Now()+beat); err != nil {
+			if known {
+				err = nil
+			}
+			return run, living, silent, false, err
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
@@ -232,12 +233,20 @@ func (s *natsStore) Watch(ctx context.Context, tell func(Entry), current func())
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case err != nil && (first != nil || s.nc.IsClosed()):
+		case err != nil && (first != nil && !passing(err) || s.nc.IsClosed()):
 			return err
 		case err != nil:
 			s.clock.Sleep(ctx, turn)
 		}
 	}
+}
+
+// passing tells of an error whether servers that look for a leader have it, and not this client.
+func passing(err error) bool {
+	var api *jetstream.APIError
+	var watch *nats.APIError // the same, of watches
+	return errors.As(err, &api) && api.Code == http.StatusServiceUnavailable || errors.As(err, &watch) && watch.Code == http.StatusServiceUnavailable ||
+		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // watch is Watch until epoch ends.

@@ -157,13 +157,23 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	}
 	look, cancel := f.clock.WithTimeout(ctx, lookFor)
 	defer cancel()
+	unknown := func(err error) (bool, error) {
+		return leave(usagef("%s may go on where its servers are, which do not tell: try again, or remove %s if they are gone for good: %w",
+			j.Run, filepath.Join(j.Run, meetingFile), err))
+	}
 	if f.base.store, err = cluster.Open(look, a, at.Run, f.clock); err != nil {
-		return leave(nil)
+		if at.Embedded || errors.Is(err, cluster.ErrNoRun) {
+			return leave(nil)
+		}
+		return unknown(err)
 	}
 	if err = f.coordinate(ctx, f.base.store); err != nil {
 		return leave(err)
 	}
-	run, living, silent, done := f.c.Living(look)
+	run, living, silent, done, err := f.c.Living(look)
+	if err != nil {
+		return unknown(err)
+	}
 	if silent > 0 && living == 0 && !done {
 		return leave(usagef("%s of %s may be at work and did not answer within %v: end them, or try again; if they are gone for good, remove %s",
 			count(silent, "worker"), j.Run, lookFor, filepath.Join(j.Run, meetingFile)))
