@@ -179,6 +179,7 @@ func ExitCode(err error) int {
 		told   *InterruptedError
 		peer   *comm.PeerError
 		few    *cluster.TooFewError
+		alone  *cluster.OrphanedError
 		config *train.ConfigError
 		place  *place.Error
 		input  *data.Error
@@ -188,7 +189,7 @@ func ExitCode(err error) int {
 		return 0
 	case errors.Is(err, train.ErrStopped), errors.As(err, &told), errors.Is(err, cluster.ErrCalledOff):
 		return 130
-	case errors.As(err, &peer), errors.As(err, &few):
+	case errors.As(err, &peer), errors.As(err, &few), errors.As(err, &alone): // of who is left alone the others say that it was lost
 		return 4
 	case errors.As(err, &input):
 		return 3

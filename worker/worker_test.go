@@ -337,7 +337,7 @@ func TestExitCode(t *testing.T) {
 		1:   {errors.New("anything")},
 		2:   {&train.ConfigError{Key: "batch", Err: errors.New("bad")}},
 		3:   {&data.Error{}},
-		4:   {&comm.PeerError{}, &cluster.TooFewError{}},
+		4:   {&comm.PeerError{}, &cluster.TooFewError{}, &cluster.OrphanedError{}},
 		130: {train.ErrStopped, &InterruptedError{errors.New("told")}, cluster.ErrCalledOff},
 	} {
 		for _, err := range errs {
