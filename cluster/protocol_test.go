@@ -424,8 +424,8 @@ func TestReportWaits(t *testing.T) {
 		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, 1); err != nil {
 			t.Fatal(err)
 		}
-		for away, well := range map[time.Duration]bool{12 * time.Second: true, 40 * time.Second: false} {
-			id := away.String()
+		for _, away := range []time.Duration{40 * time.Second, 12 * time.Second} { // where there is a report, nobody can join
+			id, well := away.String(), away < 15*time.Second
 			store := w.server.Open(id)
 			m, err := cluster.Join(ctx, store, cluster.Joining{ID: id}, w.clock)
 			if err != nil {
@@ -445,6 +445,39 @@ func TestReportWaits(t *testing.T) {
 			}
 			m.Close()
 			store.Close()
+		}
+		cancel()
+		c.Close()
+		launcher.Close()
+		w.clock.Sleep(context.Background(), time.Minute)
+	})
+}
+
+// Who says while it waits for a seat that it would rather leave says so again when it has one.
+func TestLeaveWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1, 0, 0)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		w.ends = w.clock.Now() + time.Hour
+		launcher := w.server.Open("launcher")
+		c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		limits := cluster.Limits{Min: 2, Max: 2, Meet: time.Minute, Wait: 30 * time.Second, Patience: 5 * time.Second}
+		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, 2); err != nil {
+			t.Fatal(err)
+		}
+		a := w.join(ctx, "a", 0)
+		w.clock.Sleep(ctx, 5*time.Second)
+		a.m.Leave()
+		w.join(ctx, "b", 1)
+		w.clock.Sleep(ctx, 5*time.Second)
+		all := w.server.Writes("member.a")
+		var m cluster.Member
+		if err := json.Unmarshal(all[len(all)-1].Value, &m); err != nil || m.State != cluster.Leaving || !a.m.In() {
+			t.Errorf("%v; a says %+v, and has a seat: %v", err, m, a.m.In())
 		}
 		cancel()
 		c.Close()

@@ -26,8 +26,9 @@ type Worker struct {
 	due   atomic.Pointer[string] // why members should stop for another generation; nil: they should not
 	in    atomic.Uint64          // the generation that it takes part in
 
-	pen chan struct{} // who has it may change me, and has written it down when it gives it back
-	me  Member
+	pen    chan struct{} // who has it may change me, and has written it down when it gives it back
+	me     Member
+	leaves bool // it would rather not go on; pen guards it, too
 }
 
 // Joining is who joins.
@@ -165,6 +166,13 @@ func (w *Worker) Due() (bool, string) {
 	return true, *why
 }
 
+// In tells whether this worker has a seat in the newest generation, with what it knows of the run. Who has none can just go.
+func (w *Worker) In() bool {
+	w.see.mu.Lock()
+	defer w.see.mu.Unlock()
+	return w.see.current != nil && w.see.current.Number == w.in.Load()
+}
+
 // Stopped tells whether the run has been asked to stop.
 func (w *Worker) Stopped() bool {
 	w.see.mu.Lock()
@@ -217,7 +225,11 @@ func (w *Worker) Next(ctx context.Context, addr string, was uint64, lost []Loss)
 		if g := v.Current; g != nil && g.Number > after {
 			if r := g.Rank(w.ID); r >= 0 && g.Seats[r].Addr == addr {
 				w.in.Store(g.Number)
-				return g, w.insist(ctx, func(m *Member) { m.State, m.Lost = Busy, nil })
+				return g, w.insist(ctx, func(m *Member) {
+					if m.State, m.Lost = Busy, nil; w.leaves {
+						m.State = Leaving
+					}
+				})
 			}
 			if slices.ContainsFunc(g.Gone, func(l Loss) bool { return l.ID == w.ID && l.Spare }) {
 				return nil, ErrSpare
@@ -330,10 +342,10 @@ func (g *Generation) Key() ([]byte, error) {
 	return b, nil
 }
 
-// Leave says that this worker would rather not go on: the others let it go after a step.
+// Leave says that this worker would rather not go on: the others let it go after a step, of the next generation if it waits for that.
 func (w *Worker) Leave() {
 	w.say(context.Background(), func(m *Member) {
-		if m.State == Busy {
+		if w.leaves = true; m.State == Busy {
 			m.State = Leaving
 		}
 	})

@@ -67,7 +67,13 @@ func (g *generations) next(ctx context.Context, ended error) (train.Generation, 
 	if ended != nil && g.Stands != nil {
 		g.Stands(ended)
 	}
-	gen, err := g.Worker.Next(ctx, listens, was, g.lost(ended))
+	wait, end := context.WithCancelCause(ctx)
+	off := context.AfterFunc(g.gone, func() { end(ErrLeft) })
+	g.waiting.Store(true)
+	gen, err := g.Worker.Next(wait, listens, was, g.lost(ended))
+	g.waiting.Store(false)
+	off()
+	end(nil)
 	if err != nil {
 		return none, nil, err
 	}

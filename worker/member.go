@@ -63,6 +63,9 @@ type Member struct {
 	stop     atomic.Bool  // after the step under way
 	leaving  atomic.Bool
 	training atomic.Bool
+	waiting  atomic.Bool     // for its seat in the next generation
+	gone     context.Context // ends when this worker is not to wait for one any more
+	goNow    context.CancelFunc
 	current  *cluster.Generation
 }
 
@@ -79,6 +82,7 @@ func Join(ctx context.Context, store cluster.Store, j Joining) (*Member, error) 
 		return nil, err
 	}
 	m := &Member{Worker: w, tls: j.TLS, host: store.Host(), shm: j.Shm, clock: clock}
+	m.gone, m.goNow = context.WithCancel(context.WithoutCancel(ctx))
 	m.rank.Store(-1)
 	return m, nil
 }
@@ -142,12 +146,20 @@ func (m *Member) signal(ctx context.Context, again bool, cancel context.CancelCa
 		return
 	}
 	m.leaving.Store(true)
+	if !m.In() { // nobody counts on it
+		m.goNow()
+		return
+	}
 	m.Leave()
 	m.clock.Go(func() { // if the others cannot do without it, they do not let it go
-		if m.clock.Sleep(ctx, grace) == nil {
+		for m.clock.Sleep(ctx, grace) == nil {
+			if m.waiting.Load() {
+				continue
+			}
 			if due, _ := m.Due(); !due {
 				m.stop.Store(true)
 			}
+			return
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -290,6 +291,42 @@ func TestTakenHostIsLeft(t *testing.T) {
 	}
 	p.all[0].Process.Kill()
 	p.all[0].Wait()
+}
+
+// Who waits for a seat and is told to leave leaves, at once: with a seat it would stop those who train.
+func TestLeavesWhileWaiting(t *testing.T) {
+	env, c, _ := launch(t, cluster.Run{Job: Program, Local: 2, Elastic: true})
+	said := map[string]string{}
+	for _, v := range env {
+		name, text, _ := strings.Cut(v, "=")
+		said[name] = text
+	}
+	ctx, done := comm.RealClock().WithTimeout(t.Context(), time.Minute)
+	defer done()
+	store, err := cluster.Open(ctx, cluster.Access{Servers: []string{said[EnvJoin]}, Token: said[cluster.EnvToken]}, said[EnvRun], comm.RealClock())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	m, err := Join(ctx, store, Joining{Rank: -1, Shm: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := m.Train(ctx, train.Config{})
+		ended <- err
+	}()
+	for !m.waiting.Load() || !slices.ContainsFunc(c.Members(), func(m cluster.Member) bool { return m.State == cluster.Ready }) {
+		if err := comm.RealClock().Sleep(ctx, 10*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.signal(ctx, false, func(error) {})
+	if err := <-ended; !errors.Is(err, ErrLeft) {
+		t.Errorf("it ended with %v", err)
+	}
 }
 
 // What a launcher says must be whole.
