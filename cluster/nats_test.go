@@ -221,7 +221,9 @@ func TestNatsRun(t *testing.T) {
 	until(t, "no other generation is due", func() bool { due, _ := a.Due(); return !due })
 
 	// One leaves.
-	b.Leave()
+	if err := b.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	until(t, "another generation is due", func() bool { due, why := a.Due(); return due && why == "a worker leaves" })
 	if err := b.Fail(nil, 0); err != nil {
 		t.Fatal(err)

@@ -166,7 +166,7 @@ func play(s script) *outcome {
 				m := h.m
 				w.mu.Unlock()
 				if m != nil {
-					w.clock.Go(m.Leave)
+					w.clock.Go(func() { m.Leave(ctx) })
 				}
 			}
 		}
@@ -471,7 +471,9 @@ func TestLeaveWhileWaiting(t *testing.T) {
 		}
 		a := w.join(ctx, "a", 0)
 		w.clock.Sleep(ctx, 5*time.Second)
-		a.m.Leave()
+		if err := a.m.Leave(ctx); err != nil {
+			t.Error(err)
+		}
 		w.join(ctx, "b", 1)
 		w.clock.Sleep(ctx, 5*time.Second)
 		all := w.server.Writes("member.a")

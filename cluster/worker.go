@@ -342,9 +342,10 @@ func (g *Generation) Key() ([]byte, error) {
 	return b, nil
 }
 
-// Leave says that this worker would rather not go on: the others let it go after a step, of the next generation if it waits for that.
-func (w *Worker) Leave() {
-	w.say(context.Background(), func(m *Member) {
+// Leave says that this worker would rather not go on, for as long as the run allows its server to be out of reach: the others let it
+// go after a step, of the next generation if it waits for that.
+func (w *Worker) Leave(ctx context.Context) error {
+	return w.insist(ctx, func(m *Member) {
 		if w.leaves = true; m.State == Busy {
 			m.State = Leaving
 		}

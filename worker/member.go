@@ -150,13 +150,13 @@ func (m *Member) signal(ctx context.Context, again bool, cancel context.CancelCa
 		m.goNow()
 		return
 	}
-	m.Leave()
-	m.clock.Go(func() { // if the others cannot do without it, they do not let it go
+	m.clock.Go(func() {
+		told := m.Leave(ctx) == nil
 		for m.clock.Sleep(ctx, grace) == nil {
 			if m.waiting.Load() {
 				continue
 			}
-			if due, _ := m.Due(); !due {
+			if due, _ := m.Due(); !told || !due { // if the others cannot do without it, they do not let it go
 				m.stop.Store(true)
 			}
 			return
