@@ -238,6 +238,23 @@ func (c *Coordinator) Run(ctx context.Context) (*Run, error) {
 	}
 }
 
+// Report asks the store anew, until ctx ends, what the run came to; nil when there is no report.
+func (c *Coordinator) Report(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for see := watch(ctx, c.store, c.clock, nil); ; {
+		see.mu.Lock()
+		known, report, err := see.known, see.end, see.ended
+		see.mu.Unlock()
+		if known || err != nil {
+			return report, err
+		}
+		if err := see.wait(ctx, 0); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // Members lists all that have ever joined.
 func (c *Coordinator) Members() (all []Member) {
 	c.see.mu.Lock()

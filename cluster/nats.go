@@ -210,8 +210,9 @@ func (s *natsStore) Swap(ctx context.Context, key string, value []byte, revision
 	return err
 }
 
-// Watch implements Store. A server that was started anew has forgotten who watches, which the client finds out after 10 to 20
-// seconds: too long to take nobody's silence for death. So who comes back to a server watches anew, and leaves out what it knows.
+// Watch implements Store. A server that was started anew has forgotten who watches, and of several the one that knew may be gone,
+// which the client finds out after 10 to 20 seconds: too long to take nobody's silence for death. So who comes back to a server, or
+// hears nothing for the time of some beats, watches anew, and leaves out what it knows.
 func (s *natsStore) Watch(ctx context.Context, tell func(Entry), current func()) error {
 	known := uint64(0)
 	first := current
@@ -241,6 +242,9 @@ func (s *natsStore) Watch(ctx context.Context, tell func(Entry), current func())
 	}
 }
 
+// forgotten is how long who watches hears nothing when there is nothing, or when it is not told any more.
+const forgotten = 3 * beat
+
 // passing tells of an error whether servers that look for a leader have it, and not this client.
 func passing(err error) bool {
 	var api *jetstream.APIError
@@ -257,21 +261,35 @@ func (s *natsStore) watch(ctx context.Context, epoch chan struct{}, tell func(En
 	}
 	defer w.Stop()
 	for {
-		select {
-		case e, ok := <-w.Updates():
-			switch {
-			case !ok:
-				return errors.New("cluster: the store was closed")
-			case e == nil:
-				current()
-			case e.Operation() == jetstream.KeyValuePut:
-				tell(Entry{e.Key(), e.Value(), e.Revision()})
-			}
-		case <-epoch:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		over, err := s.hear(ctx, w, epoch, tell, current)
+		if over || err != nil {
+			return err
 		}
+	}
+}
+
+// hear takes one piece of news. over says that it is time to watch anew.
+func (s *natsStore) hear(ctx context.Context, w jetstream.KeyWatcher, epoch chan struct{}, tell func(Entry), current func()) (over bool, err error) {
+	quiet, cancel := s.clock.WithTimeout(ctx, forgotten)
+	defer cancel()
+	select {
+	case e, ok := <-w.Updates():
+		switch {
+		case !ok:
+			return true, errors.New("cluster: the store was closed")
+		case e == nil:
+			current()
+		case e.Operation() == jetstream.KeyValuePut:
+			tell(Entry{e.Key(), e.Value(), e.Revision()})
+		}
+		return false, nil
+	case <-epoch:
+		return true, nil
+	case <-quiet.Done():
+		if ctx.Err() != nil {
+			return true, context.Cause(ctx)
+		}
+		return true, nil
 	}
 }
 

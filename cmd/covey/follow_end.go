@@ -223,9 +223,25 @@ func (f *follower) await(ctx context.Context) error {
 	select {
 	case <-f.done:
 		f.reap()
+		f.ask(ctx)
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// ask looks for a report that has not come: servers that look for another leader tell nothing new for seconds.
+func (f *follower) ask(ctx context.Context) {
+	f.mu.Lock()
+	known := f.end != nil || f.current == nil
+	f.mu.Unlock()
+	if known {
+		return
+	}
+	look, cancel := f.clock.WithTimeout(ctx, lookFor)
+	defer cancel()
+	if report, err := f.c.Report(look); err == nil && report != nil {
+		f.hear(cluster.News{Report: report})
 	}
 }
 
