@@ -280,7 +280,11 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 		return train.Config{}, j.Errorf("model", "%w", err)
 	}
 	if !j.simulated {
-		if err := j.fits(m.Layout().Len(), memory()); err != nil {
+		parameters := m.Layout().Len()
+		if w, ok := m.(*model.Whole); ok && j.IsServed() { // its tables are the servers'
+			parameters = w.Sparse().Layout().Len()
+		}
+		if err := j.fits(parameters, memory()); err != nil {
 			return train.Config{}, err
 		}
 	}

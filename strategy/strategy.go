@@ -13,6 +13,7 @@ import (
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/spec"
 )
 
 // Strategy does one step of training on one worker. A worker has its own, and calls it from one goroutine.
@@ -62,6 +63,30 @@ type Serving interface {
 	Loose() bool
 }
 
+// Keeper is asked for at run time: a Strategy that can keep the tables of a model.Sparse itself, out of the flat vector. train
+// calls Keep once, before all else, and the collectives between steps, when the strategy has settled.
+type Keeper interface {
+	// Keep returns the model that is trained in m's place: m itself, when the strategy keeps nothing of it (and then nothing more is
+	// asked of it), or one whose flat
+	// vector is the dense parameters. rule and seed are the job's, for rows.
+	Keep(m model.Model, rule *spec.Spec, seed uint64) (model.Model, error)
+	// Reading runs f, in which the model may be evaluated, on ranks that compute, while the others give them what they need. It is
+	// a collective.
+	Reading(ctx context.Context, f func() error) error
+	// Large says why the tables are too large for one rank to have them all: then neither Tables nor Blank can be asked. nil: they
+	// are not.
+	Large() error
+	// Tables brings all rows to rank 0 and returns them there as tensors, one a table; elsewhere nil. State then has what else
+	// there is of rows. It is a collective.
+	Tables(ctx context.Context) ([]ckpt.Tensor, error)
+	// Blank returns zeroed tensors of the tables' shapes, to be filled for SetTables.
+	Blank() []ckpt.Tensor
+	// SetTables takes tables as Tables gave them, once Load has taken the state that went with them.
+	SetTables(ts []ckpt.Tensor) error
+	// Close gives back what rows take, in memory and on disk.
+	Close() error
+}
+
 // Served is what a server did.
 type Served struct {
 	Rank     int `json:"rank"`
@@ -69,9 +94,16 @@ type Served struct {
 	Pushes   int `json:"pushes"`   // taken
 	Dropped  int `json:"dropped,omitempty"`
 	// Staleness counts the pushes by the number of updates that they knew nothing of, where they are applied one by one.
-	Staleness []int    `json:"staleness,omitempty"`
-	Busy      float64  `json:"busy_s"` // seconds in which it summed and updated
-	Notes     []string `json:"notes,omitempty"`
+	Staleness []int   `json:"staleness,omitempty"`
+	Busy      float64 `json:"busy_s"` // seconds in which it summed and updated
+	// Of tables: rows that were ever updated, how often in all and a second of the run, and the bytes that they take in memory, and
+	// that are on disk alone.
+	Rows       int      `json:"rows,omitempty"`
+	RowUpdates uint64   `json:"row_updates,omitempty"`
+	RowsPerSec float64  `json:"row_updates_per_s,omitempty"`
+	Resident   int64    `json:"resident_bytes,omitempty"`
+	Spilled    int64    `json:"spilled_bytes,omitempty"`
+	Notes      []string `json:"notes,omitempty"`
 }
 
 // Teller is asked for at run time: a Strategy that can tell what its rank did for others; nil: nothing.

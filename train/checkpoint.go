@@ -146,6 +146,15 @@ func (r *run) save(ctx context.Context, last bool) (err error) {
 			return err
 		}
 	}
+	model, large, err := r.model(ctx)
+	if err != nil {
+		return err
+	}
+	if large != nil {
+		r.saved = r.step
+		r.notSaved(large)
+		return nil
+	}
 	state, dropped, err := r.assemble(ctx)
 	if err != nil {
 		return err
@@ -158,7 +167,7 @@ func (r *run) save(ctx context.Context, last bool) (err error) {
 	w, e := r.saver()
 	err = errors.Join(err, e)
 	if err == nil {
-		err = w.Save(ctx, ckpt.Checkpoint{Manifest: *m, Model: Tensors(r.c.Model.Layout(), r.w.X), State: state})
+		err = w.Save(ctx, ckpt.Checkpoint{Manifest: *m, Model: model, State: state})
 	}
 	if r.tellSaved(); err != nil {
 		r.notSaved(err)
@@ -238,7 +247,11 @@ func (r *run) read() (head restored, tensors []byte, err error) {
 	if err != nil {
 		return head, nil, err
 	}
-	if err := ckpt.Match(c.Model, Tensors(r.c.Model.Layout(), r.w.X)); err != nil {
+	want, err := r.blank()
+	if err != nil {
+		return head, nil, err
+	}
+	if err := ckpt.Match(c.Model, want); err != nil {
 		return head, nil, &ConfigError{Key: "model", Err: fmt.Errorf("%s is a checkpoint of another model: %w", r.c.Resume, err)}
 	}
 	if err := c.Get("progress", &head.Progress); err != nil {

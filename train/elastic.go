@@ -96,7 +96,7 @@ func (r *run) undoable() bool {
 func (r *run) announce() {
 	epochs, part := r.sampler.At(r.total)
 	start := StartInfo{Step: r.step, Steps: r.total, Epoch: r.epoch, Epochs: epochs + min(part, 1), At: r.g.Clock().Now() - r.began,
-		Samples: r.c.Train.Len(), Parameters: len(r.w.X), Pace: r.paceInForce(), Notes: r.notes, Books: r.ledger.Totals()}
+		Samples: r.c.Train.Len(), Parameters: r.size, Pace: r.paceInForce(), Notes: r.notes, Books: r.ledger.Totals()}
 	again := r.kept != nil && r.kept.generation.Number > 1
 	switch e := r.c.Events; {
 	case !again && e.Start != nil:

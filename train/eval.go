@@ -19,8 +19,43 @@ type measured struct {
 	Scores []byte `json:",omitempty"` // as appendScores has them, where there is an AUC
 }
 
-// evaluate measures x on all of ds, each of the first so many ranks on its share.
-func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x []float32, ds data.Dataset) (Tested, error) {
+// evaluate measures the parameters on all of ds.
+func (r *run) evaluate(ctx context.Context, ds data.Dataset) (Tested, error) {
+	var mine measured
+	err := r.reading(ctx, func() (err error) {
+		mine, err = measure(ctx, r.g, r.workers, r.c.Model, r.w.X, ds)
+		return err
+	})
+	if err != nil {
+		return Tested{}, err
+	}
+	return decide(ctx, r.g, mine, tested)
+}
+
+// Evaluate measures a model's parameters on a data set, in this process alone, with the same bits as a run reports.
+func Evaluate(ctx context.Context, m model.Model, x []float32, ds data.Dataset) (Tested, error) {
+	mine, err := measure(ctx, nil, 1, m, x, ds)
+	if err != nil {
+		return Tested{}, err
+	}
+	return tested([]measured{mine})
+}
+
+// tested adds up what workers found.
+func tested(all []measured) (sum Tested, err error) {
+	var scores []byte
+	for _, part := range all {
+		for _, s := range part.Blocks {
+			sum.Add(s)
+		}
+		scores = append(scores, part.Scores...)
+	}
+	sum.AUC = auc(scores)
+	return sum, nil
+}
+
+// measure measures x on a rank's share of ds, of which each of the first so many ranks has one.
+func measure(ctx context.Context, g comm.Group, workers int, m model.Model, x []float32, ds data.Dataset) (measured, error) {
 	blocks := (ds.Len() + evalBlock - 1) / evalBlock
 	lo, hi := 0, blocks
 	switch {
@@ -46,11 +81,11 @@ func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x [
 			ds.Gather(&b, ids)
 			var err error
 			if s, err = m.Eval(ctx, x, &b); err != nil {
-				return Tested{}, err
+				return mine, err
 			}
 			if scored != nil {
 				if err := scored.Predict(ctx, x, &b, out[:2*len(ids)]); err != nil {
-					return Tested{}, err
+					return mine, err
 				}
 				mine.Scores = appendScores(mine.Scores, out, b.Class)
 			}
@@ -64,20 +99,5 @@ func evaluate(ctx context.Context, g comm.Group, workers int, m model.Model, x [
 		}
 		mine.Blocks = append(mine.Blocks, s)
 	}
-	return decide(ctx, g, mine, func(all []measured) (sum Tested, err error) {
-		var scores []byte
-		for _, part := range all {
-			for _, s := range part.Blocks {
-				sum.Add(s)
-			}
-			scores = append(scores, part.Scores...)
-		}
-		sum.AUC = auc(scores)
-		return sum, nil
-	})
-}
-
-// Evaluate measures a model's parameters on a data set, in this process alone, with the same bits as a run reports.
-func Evaluate(ctx context.Context, m model.Model, x []float32, ds data.Dataset) (Tested, error) {
-	return evaluate(ctx, nil, 1, m, x, ds)
+	return mine, nil
 }

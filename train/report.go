@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/strategy"
@@ -172,9 +171,9 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.epoch) + float64(r.used)/float64(r.c.Train.Len()), Samples: r.samples,
-		Workers: r.workers, Servers: r.c.servers(), Pace: r.paceInForce(), Microshards: r.c.Microshards, Parameters: len(r.w.X), own: me}
-	if !comm.IsHollow(r.g) {
-		p.Weights = ckpt.WeightsHash(Tensors(r.c.Model.Layout(), r.w.X))
+		Workers: r.workers, Servers: r.c.servers(), Pace: r.paceInForce(), Microshards: r.c.Microshards, Parameters: r.size, own: me}
+	if p.Weights, err = r.weights(ctx); err != nil {
+		return nil, err
 	}
 	p.sum(t)
 	p.BytesExact = 2 * int64(r.workers-1) * 4 * int64(len(r.w.Frame)) * int64(r.step-r.first)

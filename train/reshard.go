@@ -354,7 +354,10 @@ func (r *run) take(model, state []ckpt.Tensor, workers int) error {
 
 // load gives this worker parameters and its own part of the rest of the state. Errors are as for take.
 func (r *run) load(model, state []ckpt.Tensor) error {
-	params := Tensors(r.c.Model.Layout(), r.w.X)
+	params, err := r.blank()
+	if err != nil {
+		return err
+	}
 	if err := ckpt.Match(model, params); err != nil {
 		return err
 	}
@@ -382,7 +385,10 @@ func (r *run) load(model, state []ckpt.Tensor) error {
 			return err
 		}
 	}
-	return ckpt.Restore(model, params)
+	if err := ckpt.Restore(model, params); err != nil || r.keeper == nil {
+		return err
+	}
+	return r.keeper.SetTables(params[len(r.c.Model.Layout()):])
 }
 
 // Dropped lists the tensors of a run's state that its checkpoint does not keep; none for one that is not of a run.

@@ -24,6 +24,7 @@ func Run(ctx context.Context, g comm.Group, c Config) (_ *Report, err error) {
 		return nil, err
 	}
 	defer r.metrics.close()
+	defer r.closeTables()
 	defer r.feed.stop()
 	defer func() { r.endSaves(ctx, err) }()
 	defer r.giveUp(ctx)
@@ -97,6 +98,7 @@ type run struct {
 	faulty   comm.Faulty // or nil
 	w        *strategy.Worker
 	strategy strategy.Strategy
+	keeper   strategy.Keeper // r.strategy, or nil
 	schedule *optim.Schedule
 	sampler  batches
 	pace     Pace
@@ -126,6 +128,7 @@ type run struct {
 	saveErr  error    // why the last one could not be written
 	notes    []string // of the state that it goes on from
 
+	size    int   // parameters, of tables, too
 	workers int   // ranks that compute gradients: all but the servers
 	closed  int   // epochs whose books are closed
 	unended bool  // what is due after the last step is not done yet
@@ -178,7 +181,7 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 		return nil, err
 	}
 	if !comm.IsHollow(r.g) {
-		c.Model.Init(r.w.X, c.Seed)
+		r.c.Model.Init(r.w.X, c.Seed)
 	}
 	r.began, r.first = r.g.Clock().Now(), -1
 	if err := r.recall(ctx); err != nil {
@@ -201,6 +204,10 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 func (r *run) equip(tree comm.Tree) (err error) {
 	c := &r.c
 	r.strategy = c.Strategy()
+	r.size = c.Model.Layout().Len()
+	if r.keeper, err = c.keep(r.strategy); err != nil {
+		return err
+	}
 	r.w = &strategy.Worker{
 		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.bucket(comm.CostsOf(r.g), tree), Total: c.Train.Len(), Shard: !c.Replicate, Undo: c.kept != nil,
 	}
@@ -249,7 +256,7 @@ func (r *run) next(ctx context.Context) (strategy.Report, error) {
 	said.Codec = r.codec()
 	r.times.Add(said.Times)
 	if said.Unmeasured {
-		m, err := evaluate(ctx, r.g, r.workers, r.c.Model, r.w.X, r.c.Train)
+		m, err := r.evaluate(ctx, r.c.Train)
 		if err != nil {
 			return said, err
 		}
@@ -404,7 +411,7 @@ func (r *run) endEpoch(ctx context.Context, test bool) error {
 	}
 	r.loss = info.Loss
 	if test && r.c.Test != nil {
-		if info.Test, err = evaluate(ctx, r.g, r.workers, r.c.Model, r.w.X, r.c.Test); err != nil {
+		if info.Test, err = r.evaluate(ctx, r.c.Test); err != nil {
 			return err
 		}
 		if data.Shape(r.c.Train).Task == data.Classification {

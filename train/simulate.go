@@ -58,6 +58,10 @@ func Simulate(ctx context.Context, w *sim.World, c Config) (*Report, error) {
 // WorkerBytes is about how much memory one of many workers of a process takes beside the data, which they share: parameters,
 // gradients, the optimizer's state and what a local method keeps. It is a lower bound within some hundred KiB.
 func WorkerBytes(c *Config) int64 {
+	job := *c
+	if _, err := job.keep(c.Strategy()); err == nil {
+		c = &job
+	}
 	n := int64(c.Model.Layout().Len())
 	vectors := int64(2)
 	if _, ok := c.Strategy().(strategy.Preparer); ok { // replicas, and what they have moved since

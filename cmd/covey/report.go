@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -143,7 +144,7 @@ func (e *ending) print(out io.Writer) error {
 	}
 	if !e.Timing {
 		row("same bits", "%s", e.Reproducible)
-		row("weights hash", "%s", e.Weights) // 80 columns hold it
+		row("weights hash", "%s", cmp.Or(e.Weights, "none: the tables are too large to be brought together")) // 80 columns hold it
 	}
 	for _, o := range e.Faults {
 		row("fault", "%v: %v", o.Fault, o)
@@ -230,6 +231,12 @@ func servedWords(s strategy.Served, wall float64) string {
 			n, sum = n+c, sum+c*late
 		}
 		text += fmt.Sprintf("; %.1f updates late on average, at most %d", float64(sum)/float64(n), len(s.Staleness)-1)
+	}
+	if s.Rows > 0 {
+		text += fmt.Sprintf("; %s rows of tables, %s updates of rows a second, %s in memory", thousands(s.Rows), thousands(int(s.RowsPerSec)), bytes(s.Resident))
+		if s.Spilled > 0 {
+			text += fmt.Sprintf(", %s on disk", bytes(s.Spilled))
+		}
 	}
 	return text
 }

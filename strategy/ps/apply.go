@@ -36,6 +36,9 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 		parts = append(parts, p.parts...)
 	}
 	v.sumAll(parts, r.step, r.rate, r.total)
+	if err := v.updateRows(r); err != nil {
+		return err
+	}
 	v.mu.Lock()
 	v.held = 0
 	v.version++
@@ -79,8 +82,7 @@ func (v *server) sumAll(parts [][]float32, t int, rate float32, samples int) {
 
 // update moves the range's parameters along mean times the gradient that sum leaves in v.sum, piece by piece.
 func (v *server) update(rate, mean float32, sum func(lo, hi int)) {
-	t := v.clock.Now()
-	defer func() { v.busy += v.clock.Now() - t }()
+	defer v.working()()
 	lo, hi := max(v.lo, head), max(v.hi, head)
 	if v.lo < lo && !comm.IsHollow(v.w.Group) {
 		sum(v.lo, lo)
@@ -90,6 +92,12 @@ func (v *server) update(rate, mean float32, sum func(lo, hi int)) {
 	v.w.Update(v.sum[head:], lo-head, hi-head, mean, func(lo, hi int) { sum(lo+head, hi+head) })
 }
 
+// working books as busy the time until what it returns is called.
+func (v *server) working() func() {
+	t := v.clock.Now()
+	return func() { v.busy += v.clock.Now() - t }
+}
+
 // apply updates by one worker's push and, unless that waits for no reply, does what letGo does.
 func (v *server) apply(ctx context.Context, who int, r *request) error {
 	p := v.peers[who]
@@ -97,7 +105,9 @@ func (v *server) apply(ctx context.Context, who int, r *request) error {
 	if err := v.turn.take(ctx, p.turned); err != nil {
 		return err
 	}
-	v.sumOne(p, r)
+	if err := v.sumOne(p, r); err != nil {
+		return err
+	}
 	v.mu.Lock()
 	v.version++
 	v.prog.Done[who] = r.step
@@ -132,9 +142,9 @@ func (v *server) letGo(ctx context.Context, who int) error {
 }
 
 // sumOne updates by a worker's own parts, in order.
-func (v *server) sumOne(p *peer, r *request) {
+func (v *server) sumOne(p *peer, r *request) error {
 	if r.samples == 0 {
-		return
+		return nil
 	}
 	mean := 1 / float32(r.samples)
 	if r.flags&flagShare != 0 {
@@ -143,6 +153,9 @@ func (v *server) sumOne(p *peer, r *request) {
 	rate := r.rate
 	if v.cfg.Damp {
 		rate /= float32(1 + v.version - p.base)
+	}
+	if err := v.updateRowsBy(p, rate, mean); err != nil {
+		return err
 	}
 	scale := mean
 	if v.cfg.Mode == DC {
@@ -161,6 +174,7 @@ func (v *server) sumOne(p *peer, r *request) {
 			compensate(float32(v.cfg.Lambda), g, v.w.Frame[lo:hi], p.out[lo-v.lo:hi-v.lo])
 		}
 	})
+	return nil
 }
 
 // compensate adds to a mean gradient what it lacks since it was computed at old and the parameters have become x: lambda g g

@@ -41,6 +41,11 @@ type Config struct {
 	Deal      bool    // of bsp: microshards are handed out one by one, so that a slow worker gets fewer
 	Guard     string  // of the same modes: what is done about a loss that does not fall but rises
 	Damp      bool    // of modes that apply pushes one by one: the rate is divided by 1 and the push's staleness
+
+	// Budget is how much memory a server may take for rows of tables, and Spill the folder for what is over that; see
+	// table.Config.
+	Budget spec.Bytes
+	Spill  string
 }
 
 // most bounds whole-number parameters: a typing error, not a plan.
@@ -68,6 +73,7 @@ func Parse(s *spec.Spec) (Config, error) {
 		c.Damp = s.Bool("damp", false)
 		c.Guard = s.Word("guard", GuardStop, GuardStop, GuardTighten, GuardOff)
 	}
+	c.Budget, c.Spill = s.Bytes("budget", 0), s.Text("spill", "")
 	if err := s.Done(); err != nil {
 		return c, err
 	}
@@ -90,6 +96,8 @@ func (c Config) check() error {
 		return bad("fetch is %d and push %d, expected 1 to %d steps", c.Fetch, c.Push, most)
 	case !(c.Lambda >= 0 && c.Lambda <= 1e6):
 		return bad("lambda is %v, expected 0 to 1e6", c.Lambda)
+	case c.Spill != "" && c.Budget == 0:
+		return bad("rows are spilled to %s when they are over a budget, and there is none: give budget=1GiB", c.Spill)
 	case c.Mode == GSSP && !(c.Ratio >= 1 && c.Ratio <= 1e6):
 		return bad("ratio is %v, expected 1 to 1e6", c.Ratio)
 	}
@@ -99,7 +107,11 @@ func (c Config) check() error {
 // String writes the configuration so that Parse reads it back.
 func (c Config) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ps:servers=%d,mode=%s", c.Servers, c.Mode)
+	b.WriteString("ps:")
+	if c.Servers > 0 {
+		fmt.Fprintf(&b, "servers=%d,", c.Servers)
+	}
+	b.WriteString("mode=" + c.Mode)
 	put := func(key string, v any) { fmt.Fprintf(&b, ",%s=%v", key, v) }
 	switch c.Mode {
 	case SSP, GSSP:
@@ -123,6 +135,12 @@ func (c Config) String() string {
 	}
 	if c.Guard != "" && c.Guard != GuardStop {
 		put("guard", c.Guard)
+	}
+	if c.Budget > 0 {
+		put("budget", c.Budget)
+	}
+	if c.Spill != "" {
+		put("spill", c.Spill)
 	}
 	return b.String()
 }

@@ -152,7 +152,7 @@ func (k *worker) dealtStep(ctx context.Context, w *strategy.Worker) (rep strateg
 	for {
 		if k.dealt == nil {
 			if k.dealt, err = k.ask(ctx, w); err != nil {
-				return rep, k.lost(w, err)
+				return rep, lost(w, err)
 			}
 		}
 		if k.dealt.step > w.Step {
@@ -164,13 +164,13 @@ func (k *worker) dealtStep(ctx context.Context, w *strategy.Worker) (rep strateg
 		}
 		rep.Compute += clock.Now() - t
 		if err := k.pushAll(ctx, w); err != nil {
-			return rep, k.lost(w, err)
+			return rep, lost(w, err)
 		}
 		k.dealt, k.steps, k.samples = nil, 0, 0
 	}
 	h := request{kind: fetch, generation: w.Generation, step: w.Step + 1}
 	if err := k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }); err != nil {
-		return rep, k.lost(w, err)
+		return rep, lost(w, err)
 	}
 	rep.Comm = clock.Now() - t - rep.Compute
 	rep.Wait = rep.Comm

@@ -7,7 +7,7 @@ import (
 )
 
 // A request is a header of headBytes and, of a push, the elements of the server's range of each of the worker's parts, in
-// order. The reply is the range's elements of the parameters, or, when its length is odd, a refusal in words. All is little
+// order. With tables a message of rows (rows.go) follows a push. The reply is the range's elements of the parameters, or, when its length is odd, a refusal in words. All is little
 // endian.
 //
 //	0  uint32  magic        20  uint32  number of parts
@@ -30,6 +30,7 @@ const (
 	meet                   // the worker has come to a step at whose end all meet; no reply where pushes are held
 	ask                    // of server 0: which microshard comes next; the reply is its step and number, two uint32
 	shut                   // a server tells another whose pushes of a step count: a bit for each worker follows; no reply
+	read                   // of a server's rows of tables: rows follow, table after table; the reply is their numbers, by themselves
 )
 
 // The flags of a request.
@@ -79,8 +80,8 @@ func (r *request) decode(b []byte) error {
 		return fmt.Errorf("a request of %d bytes: its header alone has %d", len(b), headBytes)
 	case le.Uint32(b) != magic:
 		return fmt.Errorf("a request that begins with %#x and not %#x: it is of something else, or of another version", le.Uint32(b), uint32(magic))
-	case b[4] < push || b[4] > shut:
-		return fmt.Errorf("a request of kind %d: there are %d to %d", b[4], push, shut)
+	case b[4] < push || b[4] > read:
+		return fmt.Errorf("a request of kind %d: there are %d to %d", b[4], push, read)
 	}
 	*r = request{kind: b[4], flags: b[5], generation: le.Uint32(b[8:]), step: int(le.Uint32(b[12:])), steps: int(le.Uint32(b[16:])), parts: int(le.Uint32(b[20:])),
 		rate: math.Float32frombits(le.Uint32(b[24:])), samples: int(le.Uint32(b[28:])), total: int(le.Uint32(b[32:])), leaf: int(le.Uint32(b[36:])),

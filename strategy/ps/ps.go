@@ -33,6 +33,7 @@ type Strategy struct {
 	ranges []span
 	server *server // nil on workers
 	worker *worker // nil on servers
+	kept   *kept   // nil where the model has no tables
 
 	updates [1]int64 // of the parameters so far, as all know it at a checkpoint, where pushes are applied one by one
 }
@@ -47,6 +48,7 @@ var (
 	_ strategy.Gatherer = (*Strategy)(nil)
 	_ strategy.Teller   = (*Strategy)(nil)
 	_ strategy.Serving  = (*Strategy)(nil)
+	_ strategy.Keeper   = (*Strategy)(nil)
 )
 
 // Servers implements strategy.Serving.
@@ -63,19 +65,37 @@ func (s *Strategy) Served() *strategy.Served {
 	return s.server.report()
 }
 
-// String implements strategy.Strategy.
-func (s *Strategy) String() string { return s.cfg.String() }
+// String implements strategy.Strategy. How many servers there are, and how much memory they have, does not matter to a
+// checkpoint.
+func (s *Strategy) String() string {
+	c := s.cfg
+	c.Servers, c.Budget, c.Spill = 0, 0, ""
+	return c.String()
+}
 
-// State implements ckpt.Stateful.
+// State implements ckpt.Stateful. On rank 0 it has the state of rows, too, as it was when Tables was called.
 func (s *Strategy) State() []ckpt.Tensor {
+	ts := s.own()
+	if s.kept != nil {
+		ts = append(ts, s.kept.state...)
+	}
+	return ts
+}
+
+func (s *Strategy) own() []ckpt.Tensor {
 	if s.cfg.Held() {
 		return nil
 	}
 	return []ckpt.Tensor{ckpt.Int64s("updates", nil, s.updates[:])}
 }
 
-// Load implements ckpt.Stateful.
-func (s *Strategy) Load(ts []ckpt.Tensor) error { return ckpt.Restore(ts, s.State()) }
+// Load implements ckpt.Stateful. The state of rows is put to use by SetTables.
+func (s *Strategy) Load(ts []ckpt.Tensor) error {
+	if s.kept != nil {
+		ts = s.kept.keepState(ts)
+	}
+	return ckpt.Restore(ts, s.own())
+}
 
 // Prepare implements strategy.Preparer.
 func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
@@ -87,7 +107,7 @@ func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
 		return err
 	}
 	s.w = w
-	if s.ranges, err = divide(w.Model.Layout(), w.Optimizer, s.cfg.Servers); err != nil {
+	if s.ranges, err = divide(w.Model.Layout(), w.Optimizer, s.cfg.Servers, s.kept != nil); err != nil {
 		return err
 	}
 	if i := int(w.Group.Rank()) - workers; i >= 0 {
@@ -95,14 +115,24 @@ func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
 	} else {
 		s.worker = newWorker(s.cfg, w, s.ranges)
 	}
+	if s.kept != nil {
+		return s.prepareTables(w, workers)
+	}
 	return nil
 }
 
 // divide gives each server its range of the frame: about as many elements, in whole cache lines, or where the optimizer needs
-// whole segments in those.
-func divide(l model.Layout, o optim.Optimizer, servers int) ([]span, error) {
+// whole segments in those. Where servers have tables, too, few elements may all be the first one's.
+func divide(l model.Layout, o optim.Optimizer, servers int, tables bool) ([]span, error) {
 	n := head + l.Len()
 	ranges := make([]span, servers)
+	if tables && n < 2*headFloats*servers {
+		for i := range ranges {
+			ranges[i] = span{n, n}
+		}
+		ranges[0].lo = 0
+		return ranges, nil
+	}
 	lo := 0
 	for i := range ranges {
 		hi := n

@@ -27,7 +27,7 @@ func (v *server) refuses(who int, r *request) string {
 		if why := v.refusesDealt(r); why != "" || r.kind != push {
 			return why
 		}
-	case (r.kind == push) != (r.steps > 0) || r.step-r.steps < done || r.step-r.steps > done && v.cfg.Mode != Backup:
+	case (r.kind == push) != (r.steps > 0) || r.step-r.steps < done || r.step-r.steps > done && v.cfg.Mode != Backup && (r.kind != fetch || v.cfg.Mode != Downpour):
 		return fmt.Sprintf("it ends %d steps before step %d, and %d are finished", r.steps, r.step+1, done)
 	case r.kind != push:
 		return ""
@@ -46,6 +46,9 @@ func (v *server) refuses(who int, r *request) string {
 		if !vec.Finite(part) {
 			return fmt.Sprintf("the gradient of step %d is not finite", r.step+1)
 		}
+	}
+	if v.shelf != nil {
+		return v.shelf.take(&p.rows, len(p.parts))
 	}
 	return ""
 }

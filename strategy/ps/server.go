@@ -46,6 +46,7 @@ type server struct {
 	served  strategy.Served
 	busy    time.Duration // of one goroutine at a time, that sums and updates
 	deal    *deal         // nil where microshards are not dealt
+	shelf   *shelf        // nil where the model has no tables
 	told    comm.Event    // of backup, on servers that do as server 0 decides; else nil
 	moved   comm.Event    // for whoever waits in Step or Settle
 }
@@ -67,6 +68,7 @@ type peer struct {
 	rate    float32 // of that
 	step    int     // of backup: steps that it had then finished
 	counted int     // of backup: and when one last had a part in a step
+	rows    rowsIn
 }
 
 func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
@@ -207,6 +209,9 @@ func (v *server) report() *strategy.Served {
 	defer v.mu.Unlock()
 	s := v.served
 	s.Busy = v.busy.Seconds()
+	if v.shelf != nil {
+		v.shelf.report(&s, v.clock.Now()-v.shelf.began)
+	}
 	return &s
 }
 
@@ -218,8 +223,19 @@ func (v *server) serve(ctx context.Context, who int) error {
 		if err != nil {
 			return err
 		}
+		if r.kind == read {
+			if err := v.read(ctx, p, &r); err != nil {
+				return err
+			}
+			continue
+		}
+		if r.kind == push && v.shelf != nil {
+			if err := v.withRows(ctx, p); err != nil {
+				return err
+			}
+		}
 		if why := v.refuses(who, &r); why != "" {
-			if err := v.reply(ctx, p, refusal(why, min(refusalBytes, 4*(v.hi-v.lo)))); err != nil {
+			if err := v.reply(ctx, p, refusal(why, refusalBytes)); err != nil {
 				return err
 			}
 			continue
@@ -274,6 +290,11 @@ func (v *server) receive(ctx context.Context, who int) (r request, err error) {
 	p := v.peers[who]
 	b := vec.Bytes(p.in)
 	_, n, err := v.w.Group.Recv(ctx, p.rank, tagPush, b)
+	var size *comm.SizeError
+	if errors.As(err, &size) && size.Need > len(b) {
+		b, err = v.receiveLong(ctx, p, size.Need)
+		n = len(b)
+	}
 	switch {
 	case err != nil:
 		return r, err
@@ -289,6 +310,7 @@ func (v *server) receive(ctx context.Context, who int) (r request, err error) {
 	if err := r.decode(b[:n]); err != nil {
 		return r, fmt.Errorf("ps: from worker %d came %w", who, err)
 	}
+	p.rows.ids = b[headBytes:n]
 	return r, nil
 }
 

@@ -23,6 +23,8 @@ type worker struct {
 	message []float32   // where a push of several parts is put together
 	sum     []float32   // of downpour: frames[0], where gradients of steps add up
 	fresh   [][]float32 // of downpour: frames for those of one step
+	short   [][]float32 // by server: room for a reply or a refusal, where the range is shorter than that
+	tables  *apart      // nil where the model has none
 
 	steps   int    // since the last push
 	samples int    // in these
@@ -39,7 +41,12 @@ type span struct{ lo, hi int }
 
 func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 	me := w.Group.Rank()
-	k := &worker{cfg: c, share: c.Mode == SSP || c.Mode == GSSP, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me)}
+	k := &worker{cfg: c, share: c.Mode == SSP || c.Mode == GSSP, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me), short: make([][]float32, len(ranges))}
+	for s, r := range ranges {
+		if r.hi-r.lo < refusalBytes/4 {
+			k.short[s] = comm.Vector(w.Group, refusalBytes/4)
+		}
+	}
 	for range max(1, comm.Buffers(k.folds)) {
 		b := comm.Vector(w.Group, headFloats+len(w.Frame))
 		k.buffers, k.frames = append(k.buffers, b), append(k.frames, b[headFloats:])
@@ -87,6 +94,9 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 	}
 	k.samples += k.count(w)
 	k.steps++
+	if k.tables != nil {
+		k.tables.fold(k.folds, w.Tree.Vectors(w.Group.Rank()))
+	}
 	if k.sum != nil {
 		k.collect(w, &rep)
 	}
@@ -97,6 +107,7 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 	pushes, pulls := (w.Step+1)%every == 0, (w.Step+1)%fetches == 0
 	switch {
 	case pushes && pulls:
+		k.pack()
 		err = k.pull(ctx, w, func(s int) error { return k.push(ctx, w, s, 0) })
 	case pushes:
 		err = k.pushAll(ctx, w)
@@ -110,7 +121,7 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 	rep.Comm = clock.Now() - t1
 	rep.Wait = rep.Comm
 	if err != nil || !pulls || comm.IsHollow(w.Group) {
-		return rep, k.lost(w, err)
+		return rep, lost(w, err)
 	}
 	k.hear(w, &rep)
 	return rep, nil
@@ -118,8 +129,10 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 
 // hear reads what server 0 says in the head of the parameters.
 func (k *worker) hear(w *strategy.Worker, rep *strategy.Report) {
-	rep.Quiet = false
-	rep.Loss, k.stop = float64(w.Frame[strategy.HeadLoss]), w.Frame[strategy.HeadStop] > 0
+	k.stop = w.Frame[strategy.HeadStop] > 0
+	if loss := float64(w.Frame[strategy.HeadLoss]); k.sum == nil || !math.IsNaN(loss) { // downpour may fetch before anybody has pushed
+		rep.Quiet, rep.Loss = false, loss
+	}
 	if k.cfg.Held() {
 		rep.Loss /= float64(w.Samples)
 	}
@@ -138,6 +151,9 @@ func (k *worker) hear(w *strategy.Worker, rep *strategy.Report) {
 // collect adds this step's gradient to those that wait to be pushed, and moves this worker's own parameters along it: plain
 // SGD, until the next fetch (Dean et al., NIPS 2012, algorithm 7.1).
 func (k *worker) collect(w *strategy.Worker, rep *strategy.Report) {
+	if k.tables != nil {
+		k.tables.collect(k.steps == 1)
+	}
 	sum := k.fresh[0]
 	for _, f := range k.fresh[1:k.pieces] {
 		w.Add(sum, f)
@@ -161,7 +177,7 @@ func (k *worker) collect(w *strategy.Worker, rep *strategy.Report) {
 func (k *worker) pull(ctx context.Context, w *strategy.Worker, ask func(s int) error) error {
 	receipts := make([]comm.Receipt, len(k.ranges))
 	for s, r := range k.ranges {
-		receipts[s] = comm.Post(w.Group, k.rank(w, s), tagPull, vec.Bytes(w.Frame[r.lo:r.hi]))
+		receipts[s] = comm.Post(w.Group, k.rank(w, s), tagPull, vec.Bytes(k.answer(w, s, r)))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -175,7 +191,9 @@ func (k *worker) pull(ctx context.Context, w *strategy.Worker, ask func(s int) e
 	for s, r := range k.ranges {
 		_, n, e := receipts[s].Wait(ctx)
 		if e == nil && n != 4*(r.hi-r.lo) {
-			e = fmt.Errorf("ps: server %d refuses worker %d's push: %s", s, w.Group.Rank(), vec.Bytes(w.Frame[r.lo:r.hi])[:n])
+			e = fmt.Errorf("ps: server %d refuses worker %d's push: %s", s, w.Group.Rank(), vec.Bytes(k.answer(w, s, r))[:n])
+		} else if k.short[s] != nil && !comm.IsHollow(w.Group) {
+			copy(w.Frame[r.lo:r.hi], k.short[s])
 		}
 		if e != nil && err == nil {
 			err = e
@@ -185,11 +203,26 @@ func (k *worker) pull(ctx context.Context, w *strategy.Worker, ask func(s int) e
 	return err
 }
 
+// answer is where a server's reply goes.
+func (k *worker) answer(w *strategy.Worker, server int, r span) []float32 {
+	if k.short[server] != nil {
+		return k.short[server]
+	}
+	return w.Frame[r.lo:r.hi]
+}
+
+// pack gets rows ready to go along with the next push.
+func (k *worker) pack() {
+	if k.tables != nil {
+		k.tables.pack()
+	}
+}
+
 // lost tells the others of a peer that is gone: all have a part in a step.
-func (k *worker) lost(w *strategy.Worker, err error) error {
-	var lost *comm.PeerError
-	if p, ok := w.Group.(comm.Poisoner); ok && errors.As(err, &lost) {
-		return p.Poison(lost)
+func lost(w *strategy.Worker, err error) error {
+	var peer *comm.PeerError
+	if p, ok := w.Group.(comm.Poisoner); ok && errors.As(err, &peer) {
+		return p.Poison(peer)
 	}
 	return err
 }
@@ -208,6 +241,7 @@ func (k *worker) rank(w *strategy.Worker, server int) comm.Rank {
 
 // pushAll pushes to every server, and waits for nothing.
 func (k *worker) pushAll(ctx context.Context, w *strategy.Worker) error {
+	k.pack()
 	for s := range k.ranges {
 		if err := k.push(ctx, w, s, flagSilent); err != nil {
 			return err
@@ -218,6 +252,15 @@ func (k *worker) pushAll(ctx context.Context, w *strategy.Worker) error {
 
 // push sends a server what has not been pushed yet.
 func (k *worker) push(ctx context.Context, w *strategy.Worker, server int, flags uint8) error {
+	err := k.pushRange(ctx, w, server, flags)
+	if err != nil || k.tables == nil {
+		return err
+	}
+	return k.tables.push(ctx, server)
+}
+
+// pushRange sends the range of the frame.
+func (k *worker) pushRange(ctx context.Context, w *strategy.Worker, server int, flags uint8) error {
 	r := k.ranges[server]
 	if k.share {
 		flags |= flagShare
@@ -274,7 +317,7 @@ func (k *worker) settle(ctx context.Context, w *strategy.Worker) error {
 	k.dirty, k.dealt = false, nil
 	if k.steps > 0 {
 		if err := k.pushAll(ctx, w); err != nil {
-			return k.lost(w, err)
+			return lost(w, err)
 		}
 		k.steps, k.samples = 0, 0
 	}
@@ -283,11 +326,11 @@ func (k *worker) settle(ctx context.Context, w *strategy.Worker) error {
 		h.flags = flagStop
 	}
 	if !k.cfg.Held() {
-		return k.lost(w, k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }))
+		return lost(w, k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }))
 	}
 	for s := range k.ranges {
 		if err := k.bare(ctx, w, s, h); err != nil {
-			return k.lost(w, err)
+			return lost(w, err)
 		}
 	}
 	return nil

@@ -1,0 +1,315 @@
+package ps
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// apart is a Sparse model whose tables the servers keep, for one worker: its flat vector is the dense parameters, and it asks
+// the servers for the rows that a batch needs. The gradients of rows stay with it until they are pushed. One call at a time.
+type apart struct {
+	m      model.Sparse
+	tables []model.Table
+	owners owners
+	w      *strategy.Worker // nil before Prepare
+	rank   func(server int) comm.Rank
+
+	picked model.Picked
+	x, g   []float32 // the dense parameters and the picked rows, and their gradient
+	wants  []want    // by server
+
+	found [][]sparse // by call of Grad in this step: the gradients of rows, by table
+	calls int
+	room  [][]sparse // by fold: a sum
+	parts [][]sparse // of the push
+	sum   [2][]sparse
+	out   []rowsMessage // by server
+	split [][]int32     // by server: positions of some rows
+}
+
+var (
+	_ model.Model     = (*apart)(nil)
+	_ model.Predictor = (*apart)(nil)
+)
+
+// want is what is asked of a server.
+type want struct {
+	rows   [][]uint64 // by table
+	at     []int      // where each row goes, table after table
+	n      int        // numbers
+	ask    []byte
+	answer []float32
+}
+
+func newApart(m model.Sparse, servers int) *apart {
+	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), wants: make([]want, servers), out: make([]rowsMessage, servers), split: make([][]int32, servers)}
+}
+
+// Layout implements model.Model.
+func (a *apart) Layout() model.Layout { return a.m.Layout() }
+
+// Init implements model.Model.
+func (a *apart) Init(x []float32, seed uint64) { a.m.Init(x, seed) }
+
+// Outputs implements model.Predictor.
+func (a *apart) Outputs() int { return a.m.Outputs() }
+
+// Grad implements model.Model.
+func (a *apart) Grad(ctx context.Context, x, g []float32, b *data.Batch, done func(model.Segment)) (model.Loss, error) {
+	if err := a.gather(ctx, x, b); err != nil {
+		return model.Loss{}, err
+	}
+	a.g = vec.Resized(a.g, len(a.x))
+	loss, err := a.m.Grad(ctx, a.x, a.g, b, &a.picked, func(s model.Segment) {
+		copy(g[s.Off:s.Off+s.Len], a.g[s.Off:])
+		if done != nil {
+			done(s)
+		}
+	})
+	if err != nil {
+		return loss, err
+	}
+	if a.calls == len(a.found) {
+		a.found = append(a.found, make([]sparse, len(a.tables)))
+	}
+	at := a.m.Layout().Len()
+	for t, rows := range a.picked.Rows {
+		s, n := &a.found[a.calls][t], len(rows)*a.tables[t].Width
+		s.rows, s.x = append(s.rows[:0], rows...), append(s.x[:0], a.g[at:at+n]...)
+		at += n
+	}
+	a.calls++
+	return loss, nil
+}
+
+// Eval implements model.Model.
+func (a *apart) Eval(ctx context.Context, x []float32, b *data.Batch) (model.Metrics, error) {
+	if err := a.gather(ctx, x, b); err != nil {
+		return model.Metrics{}, err
+	}
+	return a.m.Eval(ctx, a.x, b, &a.picked)
+}
+
+// Predict implements model.Predictor.
+func (a *apart) Predict(ctx context.Context, x []float32, b *data.Batch, out []float32) error {
+	if err := a.gather(ctx, x, b); err != nil {
+		return err
+	}
+	return a.m.Predict(ctx, a.x, b, &a.picked, out)
+}
+
+// gather puts the dense parameters and the rows that a batch needs side by side.
+func (a *apart) gather(ctx context.Context, x []float32, b *data.Batch) error {
+	if err := a.m.Pick(&a.picked, b); err != nil {
+		return err
+	}
+	dense := a.m.Layout().Len()
+	a.x = vec.Resized(a.x, a.picked.Len(a.m))
+	copy(a.x, x[:dense])
+	return a.read(ctx, a.picked.Rows, a.x[dense:])
+}
+
+// read writes rows, table after table, to out: one message to each server that owns some, and one from it.
+func (a *apart) read(ctx context.Context, rows [][]uint64, out []float32) error {
+	for s := range a.wants {
+		w := &a.wants[s]
+		w.rows, w.at, w.n = slices.Grow(w.rows[:0], len(rows))[:len(rows)], w.at[:0], 0
+	}
+	at := 0
+	for t, all := range rows {
+		for s := range a.wants {
+			a.wants[s].rows[t] = a.wants[s].rows[t][:0]
+		}
+		width := a.tables[t].Width
+		for _, row := range all {
+			w := &a.wants[a.owners.of(row)]
+			w.rows[t], w.at, w.n = append(w.rows[t], row), append(w.at, at), w.n+width
+			at += width
+		}
+	}
+	receipts := make([]comm.Receipt, len(a.wants))
+	for s := range a.wants {
+		if w := &a.wants[s]; w.n > 0 {
+			w.answer = vec.Resized(w.answer, max(w.n, refusalBytes/4))
+			receipts[s] = comm.Post(a.w.Group, a.rank(s), tagRowsPull, vec.Bytes(w.answer))
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var err error
+	for i := range a.wants {
+		s := (int(a.w.Group.Rank()) + i) % len(a.wants)
+		if a.wants[s].n == 0 {
+			continue
+		}
+		if err = a.ask(ctx, s); err != nil {
+			cancel(err)
+			break
+		}
+	}
+	for s, r := range receipts {
+		if r == nil {
+			continue
+		}
+		w := &a.wants[s]
+		_, n, e := r.Wait(ctx)
+		if e == nil && n != 4*w.n {
+			e = fmt.Errorf("ps: server %d refuses worker %d rows: %s", s, a.w.Group.Rank(), vec.Bytes(w.answer)[:n])
+		}
+		if e != nil && err == nil {
+			err = e
+			cancel(e)
+		}
+	}
+	if err != nil {
+		return lost(a.w, err)
+	}
+	a.w.Pass(len(out), 2, func() { a.place(out) })
+	return nil
+}
+
+// ask sends a server which rows are wanted of it.
+func (a *apart) ask(ctx context.Context, server int) error {
+	w := &a.wants[server]
+	h := request{kind: read, generation: a.w.Generation, step: a.w.Step}
+	w.ask = slices.Grow(w.ask[:0], headBytes)[:headBytes]
+	h.encode(w.ask)
+	for _, rows := range w.rows {
+		w.ask = appendRows(w.ask, rows)
+	}
+	comm.Announce(a.w.Group, comm.OpPush, comm.Bill{{Messages: 1, Size: len(w.ask)}})
+	return a.w.Group.Send(ctx, a.rank(server), tagPush, w.ask)
+}
+
+// place writes the servers' answers to where they belong.
+func (a *apart) place(out []float32) {
+	for s := range a.wants {
+		w := &a.wants[s]
+		from, at := w.answer, w.at
+		for t, rows := range w.rows {
+			width := a.tables[t].Width
+			for range rows {
+				copy(out[at[0]:at[0]+width], from)
+				at, from = at[1:], from[width:]
+			}
+		}
+	}
+}
+
+// fold makes of the gradients that Grad found in this step the parts' sums, as folds made those of the dense parameters. A
+// worker without microshards has one part without rows.
+func (a *apart) fold(folds []comm.Fold, parts int) {
+	slots := make([][]sparse, max(parts, comm.Buffers(folds)))
+	leaf := 0
+	for i, f := range folds {
+		if f.Leaf >= 0 {
+			slots[f.Dst] = a.found[leaf]
+			leaf++
+			continue
+		}
+		for len(a.room) <= i {
+			a.room = append(a.room, nil)
+		}
+		a.room[i] = mergeAll(a.room[i], slots[f.Dst], slots[f.Src], a.tables)
+		slots[f.Dst] = a.room[i]
+	}
+	if leaf == 0 {
+		slots[0] = make([]sparse, len(a.tables))
+	}
+	a.parts, a.calls = slots[:parts], 0
+}
+
+// collect adds a step's parts to those that wait to be pushed, as one.
+func (a *apart) collect(first bool) {
+	for i, part := range a.parts {
+		if first && i == 0 {
+			a.sum[0] = cloneAll(a.sum[0], part)
+			continue
+		}
+		a.sum[1] = mergeAll(a.sum[1], a.sum[0], part, a.tables)
+		a.sum[0], a.sum[1] = a.sum[1], a.sum[0]
+	}
+	a.parts = a.sum[:1]
+}
+
+// pack makes the messages that go along with the next push.
+func (a *apart) pack() {
+	for s := range a.out {
+		a.out[s].begin()
+	}
+	for _, part := range a.parts {
+		for t, rows := range part {
+			a.packTable(rows, a.tables[t].Width)
+		}
+	}
+}
+
+func (a *apart) packTable(s sparse, width int) {
+	for i := range a.split {
+		a.split[i] = a.split[i][:0]
+	}
+	for i, row := range s.rows {
+		o := a.owners.of(row)
+		a.split[o] = append(a.split[o], int32(i))
+	}
+	for o, at := range a.split {
+		m := &a.out[o]
+		m.ids = binary.AppendUvarint(m.ids, uint64(len(at)))
+		next := uint64(0)
+		for _, i := range at {
+			m.ids = binary.AppendUvarint(m.ids, s.rows[i]-next)
+			next = s.rows[i] + 1
+			m.m = append(m.m, s.x[int(i)*width:(int(i)+1)*width]...)
+		}
+	}
+}
+
+// push sends a server the rows that go along with a push.
+func (a *apart) push(ctx context.Context, server int) error {
+	m, err := a.out[server].end()
+	if err != nil {
+		return err
+	}
+	return sendRows(ctx, a.w.Group, a.rank(server), tagRowsPush, m)
+}
+
+func sendRows(ctx context.Context, g comm.Group, to comm.Rank, tag comm.Tag, m []byte) error {
+	comm.Announce(g, tag.Op(), comm.Bill{{Messages: 1, Size: len(m)}})
+	return g.Send(ctx, to, tag, m)
+}
+
+// receiveRows receives a message of rows in the memory of m.
+func receiveRows(ctx context.Context, g comm.Group, from comm.Rank, tag comm.Tag, m []float32) ([]float32, error) {
+	m = m[:cap(m)]
+	for {
+		_, n, err := g.Recv(ctx, from, tag, vec.Bytes(m))
+		var size *comm.SizeError
+		switch {
+		case errors.As(err, &size) && size.Need <= mostBytes:
+			m = make([]float32, size.Need/4+size.Need/16+1) // with room for some more
+		case err != nil:
+			return m, err
+		case n%4 != 0:
+			return m, fmt.Errorf("ps: from rank %d came a message of rows of %d bytes, which are no float32", from, n)
+		default:
+			return m[:n/4], nil
+		}
+	}
+}
+
+// mostBytes bounds a message.
+const mostBytes = 1 << 30
+
+var (
+	tagRowsPush = comm.MakeTag(comm.OpPush, 1)
+	tagRowsPull = comm.MakeTag(comm.OpPull, 1)
+)

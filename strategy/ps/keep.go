@@ -1,0 +1,315 @@
+package ps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// The tables of a model.Sparse are not in the flat vector: their rows are on the servers, dealt out by consistent hashing
+// (owners). A worker reads the rows of a microshard before it computes its gradient (apart), and what it pushes of them goes
+// along with the push of the dense parameters, so that one decision holds for both. Where pushes are held, the rows of all
+// workers are summed in the order of the canonical tree and updated once: the bits of the same model with its tables in the
+// flat vector, for optimizers that leave a parameter alone whose gradient is 0 (sgd, adagrad, ftrl). Others, with momentum or
+// weight decay, are lazy: they move the rows that a step has (package table).
+
+// kept is what a rank knows of the tables.
+type kept struct {
+	of     []model.Table
+	rule   *spec.Spec
+	seed   uint64
+	apart  *apart        // what is trained; servers know its layout alone
+	names  []string      // of the rule's vectors
+	state  []ckpt.Tensor // on rank 0, once Tables was called: which rows were updated, and their state
+	loaded []ckpt.Tensor // from a checkpoint, until SetTables
+}
+
+// mostWhole bounds the tables that one rank brings together, in bytes of their numbers.
+const mostWhole = 1 << 30
+
+// rowsPrefix is what the names of rows' state begin with.
+const rowsPrefix = "tables/"
+
+// Keep implements strategy.Keeper.
+func (s *Strategy) Keep(m model.Model, rule *spec.Spec, seed uint64) (model.Model, error) {
+	whole, ok := m.(*model.Whole)
+	if !ok || len(whole.Sparse().Tables()) == 0 {
+		return m, nil
+	}
+	switch {
+	case s.cfg.Deal:
+		return nil, errors.New("ps: deal=dynamic goes with models whose parameters are all dense, and this one has tables: leave it out")
+	case s.cfg.Mode == Backup:
+		return nil, fmt.Errorf("ps: mode=%s goes with models whose parameters are all dense, and this one has tables: take %s, %s or %s", Backup, BSP, SSP, Async)
+	}
+	o, err := optim.New(rule, model.Layout{}.Add("probe", 1))
+	if err != nil {
+		return nil, err
+	}
+	if !o.Local() {
+		return nil, fmt.Errorf("ps: the optimizer %v needs norms of all parameters, and servers update the rows that a step has: take one such as adagrad or ftrl, without clip=", rule)
+	}
+	k := &kept{of: whole.Sparse().Tables(), rule: rule, seed: seed, apart: newApart(whole.Sparse(), s.cfg.Servers)}
+	for _, t := range o.State() {
+		k.names = append(k.names, t.Name)
+	}
+	s.kept = k
+	return k.apart, nil
+}
+
+// prepareTables makes a server's tables, or lets a worker ask for rows.
+func (s *Strategy) prepareTables(w *strategy.Worker, workers int) (err error) {
+	if comm.IsHollow(w.Group) {
+		return errors.New("ps: a run for times alone has no samples, and they say which rows of a model's tables are needed")
+	}
+	k := s.kept
+	if s.server == nil {
+		s.worker.tables = k.apart
+		k.apart.w, k.apart.rank = w, func(server int) comm.Rank { return s.worker.rank(w, server) }
+		return nil
+	}
+	s.server.shelf, err = newShelf(s.cfg, int(w.Group.Rank())-workers, k.of, k.rule, k.seed, w.Group.Clock().Now())
+	return err
+}
+
+// Reading implements strategy.Keeper: servers serve, as in a step, until all workers meet.
+func (s *Strategy) Reading(ctx context.Context, f func() error) error {
+	if s.server != nil {
+		s.server.begin(ctx, s.w.Step+1, int(s.updates[0]))
+		return s.server.settle(ctx)
+	}
+	s.worker.dirty = true
+	if err := f(); err != nil {
+		return err
+	}
+	return s.worker.settle(ctx, s.w)
+}
+
+// Close implements strategy.Keeper.
+func (s *Strategy) Close() error {
+	if s.server == nil || s.server.shelf == nil {
+		return nil
+	}
+	return s.server.shelf.close()
+}
+
+// Large implements strategy.Keeper.
+func (s *Strategy) Large() error {
+	left := uint64(mostWhole / 4)
+	for _, t := range s.kept.of {
+		if t.Rows > left/uint64(t.Width) {
+			return fmt.Errorf("ps: with the %d rows of table %q, of %d numbers each, tables have more than the %v that one rank brings together for a checkpoint or a hash", t.Rows, t.Name, t.Width, spec.Bytes(mostWhole))
+		}
+		left -= t.Rows * uint64(t.Width)
+	}
+	return nil
+}
+
+// Blank implements strategy.Keeper.
+func (s *Strategy) Blank() []ckpt.Tensor {
+	var ts []ckpt.Tensor
+	for _, t := range s.kept.of {
+		ts = append(ts, ckpt.Float32s(t.Name, []int{int(t.Rows), t.Width}, make([]float32, int(t.Rows)*t.Width)))
+	}
+	return ts
+}
+
+// Tables implements strategy.Keeper: server after server sends its rows, some MiB at a time.
+func (s *Strategy) Tables(ctx context.Context) ([]ckpt.Tensor, error) {
+	switch {
+	case s.server != nil:
+		return nil, lost(s.w, s.server.shelf.send(ctx, s.w))
+	case s.w.Group.Rank() != 0:
+		return nil, nil
+	}
+	k := s.kept
+	each := make([]sparse, len(k.of)) // what all servers have
+	for i := range s.cfg.Servers {
+		var err error
+		if each, err = k.receive(ctx, s.w, s.worker.rank(s.w, i), each); err != nil {
+			return nil, lost(s.w, err)
+		}
+	}
+	whole := s.Blank()
+	k.state = nil
+	for i, t := range k.of {
+		k.assemble(t, each[i], vec.Floats(whole[i].Data))
+	}
+	return whole, nil
+}
+
+// send sends rank 0 all rows with their state: a table's in messages of one part, the last of which is empty.
+func (s *shelf) send(ctx context.Context, w *strategy.Worker) error {
+	var out rowsMessage
+	for i, t := range s.tables {
+		put := func(rows []uint64, values []float32) error {
+			out.begin()
+			out.m, out.ids = append(out.m, values...), appendRows(out.ids, rows)
+			m, err := out.end()
+			if err != nil {
+				return err
+			}
+			return sendRows(ctx, w.Group, 0, tagRowsPull, m)
+		}
+		if err := t.Each(put); err != nil {
+			return fmt.Errorf("ps: table %q: %w", s.of[i].Name, err)
+		}
+		if err := put(nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive adds a server's rows to each.
+func (k *kept) receive(ctx context.Context, w *strategy.Worker, from comm.Rank, each []sparse) ([]sparse, error) {
+	var m []float32
+	for i := range k.of {
+		width := k.stride(k.of[i])
+		for {
+			var err error
+			if m, err = receiveRows(ctx, w.Group, from, tagRowsPull, m); err != nil {
+				return each, err
+			}
+			parts, err := decodeRowsMessage(nil, m, 1, k.of[i:i+1], []int{width})
+			if err != nil {
+				return each, fmt.Errorf("ps: from the server that is rank %d came %w", from, err)
+			}
+			came := parts[0][0]
+			if len(came.rows) == 0 {
+				break
+			}
+			each[i].rows, each[i].x = append(each[i].rows, came.rows...), append(each[i].x, came.x...)
+		}
+	}
+	return each, nil
+}
+
+// stride is how many numbers a row has with its state.
+func (k *kept) stride(t model.Table) int { return t.Width * (1 + len(k.names)) }
+
+// assemble writes a table to x, and adds to k.state which rows were updated, in order, and their state.
+func (k *kept) assemble(t model.Table, all sparse, x []float32) {
+	stride := k.stride(t)
+	order := make([]int, len(all.rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		if all.rows[a] < all.rows[b] {
+			return -1
+		}
+		return 1
+	})
+	for row := range int(t.Rows) {
+		t.Init(x[row*t.Width:(row+1)*t.Width], uint64(row), k.seed)
+	}
+	rows := make([]uint64, len(order))
+	moments := make([][]float32, len(k.names))
+	for n, i := range order {
+		rows[n] = all.rows[i]
+		row := all.x[i*stride : (i+1)*stride]
+		copy(x[int(rows[n])*t.Width:], row[:t.Width])
+		for j := range moments {
+			moments[j] = append(moments[j], row[(1+j)*t.Width:(2+j)*t.Width]...)
+		}
+	}
+	prefix := rowsPrefix + t.Name + "/"
+	k.state = append(k.state, ckpt.Uint64s(prefix+"rows", []int{len(rows)}, rows))
+	for j, m := range moments {
+		k.state = append(k.state, ckpt.Float32s(prefix+k.names[j], []int{len(rows), t.Width}, m))
+	}
+}
+
+// keepState keeps what there is of rows for SetTables, and returns the rest.
+func (k *kept) keepState(ts []ckpt.Tensor) (rest []ckpt.Tensor) {
+	k.loaded = ckpt.Under(rowsPrefix, ts)
+	for _, t := range ts {
+		if !strings.HasPrefix(t.Name, rowsPrefix) {
+			rest = append(rest, t)
+		}
+	}
+	return rest
+}
+
+// SetTables implements strategy.Keeper: a server takes the rows that it owns, whoever had them before.
+func (s *Strategy) SetTables(whole []ckpt.Tensor) error {
+	k := s.kept
+	for i, t := range k.of {
+		ts := ckpt.Under(t.Name+"/", k.loaded)
+		rows, moments, err := k.stateOf(t, ts)
+		if err != nil {
+			return fmt.Errorf("ps: %w", err)
+		}
+		if s.server != nil {
+			if err := s.server.shelf.put(i, rows, vec.Floats(whole[i].Data), moments); err != nil {
+				return err
+			}
+		}
+	}
+	k.loaded = nil
+	return nil
+}
+
+// stateOf checks what a checkpoint has of a table's rows.
+func (k *kept) stateOf(t model.Table, ts []ckpt.Tensor) (rows []uint64, moments [][]float32, err error) {
+	if len(ts) != 1+len(k.names) {
+		return nil, nil, fmt.Errorf("table %q has %d tensors of state, expected %d", t.Name, len(ts), 1+len(k.names))
+	}
+	for i, name := range append([]string{"rows"}, k.names...) {
+		at := slices.IndexFunc(ts, func(t ckpt.Tensor) bool { return t.Name == name })
+		if at < 0 {
+			return nil, nil, fmt.Errorf("table %q has no state %q", t.Name, name)
+		}
+		if i == 0 {
+			rows = make([]uint64, ts[at].Len())
+			err = ts[at].CopyTo(rows)
+		} else {
+			m := make([]float32, len(rows)*t.Width)
+			err = ts[at].CopyTo(m)
+			moments = append(moments, m)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	for i, row := range rows {
+		if row >= t.Rows || i > 0 && row <= rows[i-1] {
+			return nil, nil, fmt.Errorf("table %q: row %d, of %d, is not where it belongs", t.Name, row, t.Rows)
+		}
+	}
+	return rows, moments, nil
+}
+
+// put stores those of some rows that this server owns, with their state.
+func (s *shelf) put(i int, rows []uint64, x []float32, moments [][]float32) error {
+	const most = 1 << 12 // at a time
+	width := s.widths[i]
+	var mine []uint64
+	var values []float32
+	for n, row := range rows {
+		if s.owners.of(row) == s.me {
+			mine, values = append(mine, row), append(values, x[int(row)*width:(int(row)+1)*width]...)
+			for _, m := range moments {
+				values = append(values, m[n*width:(n+1)*width]...)
+			}
+		}
+		if len(mine) == most || n == len(rows)-1 {
+			if err := s.tables[i].Put(mine, values); err != nil {
+				return fmt.Errorf("ps: %w", err)
+			}
+			mine, values = mine[:0], values[:0]
+		}
+	}
+	return nil
+}

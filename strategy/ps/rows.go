@@ -1,0 +1,166 @@
+package ps
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/vec"
+)
+
+// sparse is some rows of a table, increasing, each with as many numbers as a row of the table has, or more. A row that is not
+// among them is not 0: it is not there.
+type sparse struct {
+	rows []uint64
+	x    []float32
+}
+
+func (s sparse) empty() sparse { return sparse{s.rows[:0], s.x[:0]} }
+
+// merge writes a+b to dst, whose memory is neither's. A row that only one of them has is as that has it.
+func merge(dst, a, b sparse, width int) sparse {
+	dst = dst.empty()
+	i, j := 0, 0
+	for i < len(a.rows) || j < len(b.rows) {
+		switch {
+		case j == len(b.rows) || i < len(a.rows) && a.rows[i] < b.rows[j]:
+			dst.rows = append(dst.rows, a.rows[i])
+			dst.x = append(dst.x, a.x[i*width:(i+1)*width]...)
+			i++
+		case i == len(a.rows) || b.rows[j] < a.rows[i]:
+			dst.rows = append(dst.rows, b.rows[j])
+			dst.x = append(dst.x, b.x[j*width:(j+1)*width]...)
+			j++
+		default:
+			dst.rows = append(dst.rows, a.rows[i])
+			for k, v := range a.x[i*width : (i+1)*width] {
+				dst.x = append(dst.x, v+b.x[j*width+k])
+			}
+			i++
+			j++
+		}
+	}
+	return dst
+}
+
+// cloneAll writes a copy of all to the memory of dst.
+func cloneAll(dst, all []sparse) []sparse {
+	dst = slices.Grow(dst[:0], len(all))[:len(all)]
+	for t, s := range all {
+		dst[t] = sparse{append(dst[t].rows[:0], s.rows...), append(dst[t].x[:0], s.x...)}
+	}
+	return dst
+}
+
+// mergeAll is merge of each table.
+func mergeAll(dst, a, b []sparse, tables []model.Table) []sparse {
+	dst = slices.Grow(dst[:0], len(tables))[:len(tables)]
+	for t := range tables {
+		dst[t] = merge(dst[t], a[t], b[t], tables[t].Width)
+	}
+	return dst
+}
+
+// appendRows appends how many rows there are, the first one, and by how much each is more than the one before and one: rows
+// that do not increase cannot be said. All are varints.
+func appendRows(b []byte, rows []uint64) []byte {
+	b = binary.AppendUvarint(b, uint64(len(rows)))
+	next := uint64(0)
+	for _, r := range rows {
+		b = binary.AppendUvarint(b, r-next)
+		next = r + 1
+	}
+	return b
+}
+
+// readRows reads what appendRows wrote of a table's rows, in rows' memory, and returns what follows.
+func readRows(rows []uint64, b []byte, t model.Table) ([]uint64, []byte, error) {
+	n, k := binary.Uvarint(b)
+	if k <= 0 || n > uint64(len(b)-k) { // a row takes a byte at least
+		return rows, nil, fmt.Errorf("%d bytes do not hold as many rows of table %q as they say", len(b), t.Name)
+	}
+	b = b[k:]
+	rows = slices.Grow(rows[:0], int(n))
+	next := uint64(0)
+	for range n {
+		gap, k := binary.Uvarint(b)
+		if k <= 0 {
+			return rows, nil, fmt.Errorf("the rows of table %q end in the midst", t.Name)
+		}
+		row := next + gap
+		if row < next {
+			return rows, nil, fmt.Errorf("row %d of table %q comes after row %d: rows must increase", row, t.Name, next-1)
+		}
+		if row >= t.Rows {
+			return rows, nil, fmt.Errorf("row %d of table %q, which has %d", row, t.Name, t.Rows)
+		}
+		rows, next, b = append(rows, row), row+1, b[k:]
+	}
+	return rows, b, nil
+}
+
+// A message of rows with numbers, which goes along with a push and when tables are gathered, is little endian:
+//
+//	0  uint32  how many numbers; 4  uint32  how many bytes of rows
+//	8  the numbers, float32: of each part, table after table, row after row
+//	.. the rows of each part, table after table, as appendRows writes them
+//	.. zeros, up to a multiple of 4 bytes
+const rowsHead = 2
+
+// rowsMessage is one that is being put together.
+type rowsMessage struct {
+	m   []float32
+	ids []byte
+}
+
+func (r *rowsMessage) begin() {
+	r.m, r.ids = append(r.m[:0], 0, 0), r.ids[:0]
+}
+
+// end returns the message, which is valid until begin.
+func (r *rowsMessage) end() ([]byte, error) {
+	values := len(r.m) - rowsHead
+	if n := uint64(4*len(r.m) + len(r.ids)); n > mostBytes {
+		return nil, fmt.Errorf("rows of %d bytes for one server, at most %d: take smaller batches, or more servers", n, mostBytes)
+	}
+	r.m[0], r.m[1] = math.Float32frombits(uint32(values)), math.Float32frombits(uint32(len(r.ids)))
+	at := len(r.m)
+	r.m = slices.Grow(r.m, (len(r.ids)+3)/4)[:at+(len(r.ids)+3)/4]
+	clear(r.m[at:])
+	copy(vec.Bytes(r.m[at:]), r.ids)
+	return vec.Bytes(r.m), nil
+}
+
+// decodeRowsMessage reads one of so many parts, in the memory of into. Numbers alias m. widths has a row's numbers, by table.
+func decodeRowsMessage(into [][]sparse, m []float32, parts int, tables []model.Table, widths []int) ([][]sparse, error) {
+	if len(m) < rowsHead {
+		return into, fmt.Errorf("a message of rows of %d bytes", 4*len(m))
+	}
+	values, bytes := uint64(math.Float32bits(m[0])), uint64(math.Float32bits(m[1]))
+	if m = m[rowsHead:]; values > uint64(len(m)) || (bytes+3)/4 != uint64(len(m))-values {
+		return into, fmt.Errorf("a message of rows with %d numbers and %d bytes of rows in %d bytes", values, bytes, 4*len(m))
+	}
+	x, ids := m[:values], vec.Bytes(m[values:])[:bytes]
+	into = slices.Grow(into[:0], parts)[:parts]
+	for p := range into {
+		into[p] = slices.Grow(into[p][:0], len(tables))[:len(tables)]
+		for t := range tables {
+			s := &into[p][t]
+			var err error
+			if s.rows, ids, err = readRows(s.rows, ids, tables[t]); err != nil {
+				return into, err
+			}
+			n := len(s.rows) * widths[t]
+			if n > len(x) {
+				return into, fmt.Errorf("%d rows of table %q, of %d numbers each, and %d numbers are left", len(s.rows), tables[t].Name, widths[t], len(x))
+			}
+			s.x, x = x[:n:n], x[n:]
+		}
+	}
+	if len(x) > 0 || len(ids) > 0 {
+		return into, fmt.Errorf("%d numbers and %d bytes of rows too many", len(x), len(ids))
+	}
+	return into, nil
+}

@@ -1,0 +1,235 @@
+package ps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/strategy/ps/table"
+	"github.com/covey-ml/covey/vec"
+)
+
+// shelf is a server's rows of the tables.
+type shelf struct {
+	of     []model.Table
+	tables []*table.Table
+	widths []int // of a row
+	owners owners
+	me     int // of the servers
+	began  time.Duration
+	room   [][]sparse // by merge: a sum
+	one    [2][]sparse
+}
+
+// rowsIn is what a server has of a worker's request beside what stands in its peer.
+type rowsIn struct {
+	more  []byte     // a request that is longer than a push
+	ids   []byte     // of a read: its rows
+	rows  []uint64   // of one table
+	out   []float32  // the answer
+	m     []float32  // the rows that came along with a push
+	parts [][]sparse // they, by part and table; their numbers are m's
+}
+
+// newShelf makes a server's empty tables, which share the budget by how wide their rows are.
+func newShelf(c Config, me int, tables []model.Table, rule *spec.Spec, seed uint64, now time.Duration) (*shelf, error) {
+	s := &shelf{of: tables, owners: newOwners(c.Servers), me: me, began: now}
+	wide := 0
+	for _, t := range tables {
+		wide += t.Width
+	}
+	for _, t := range tables {
+		m, err := table.New(table.Config{Name: t.Name, Width: t.Width, Seed: seed, Init: t.Bound, Rule: rule, Spill: c.Spill,
+			Budget: spec.Bytes(int64(c.Budget) / int64(wide) * int64(t.Width))})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("ps: %w", err), s.close())
+		}
+		s.tables, s.widths = append(s.tables, m), append(s.widths, t.Width)
+	}
+	return s, nil
+}
+
+func (s *shelf) close() error {
+	var err error
+	for _, t := range s.tables {
+		err = errors.Join(err, t.Close())
+	}
+	return err
+}
+
+// foreign says which of some rows of a table this server does not own; ok: none.
+func (s *shelf) foreign(rows []uint64) (row uint64, ok bool) {
+	for _, r := range rows {
+		if s.owners.of(r) != s.me {
+			return r, false
+		}
+	}
+	return 0, true
+}
+
+// answer writes the rows that a request asks for to in.out, or says why it does not.
+func (s *shelf) answer(w *strategy.Worker, in *rowsIn) (why string, err error) {
+	in.out = in.out[:0]
+	b := in.ids
+	for i, t := range s.tables {
+		if in.rows, b, err = readRows(in.rows, b, s.of[i]); err != nil {
+			return err.Error(), nil
+		}
+		if row, ok := s.foreign(in.rows); !ok {
+			return fmt.Sprintf("row %d of table %q is another server's", row, s.of[i].Name), nil
+		}
+		at, n := len(in.out), len(in.rows)*s.widths[i]
+		if 4*(at+n) > mostBytes {
+			return fmt.Sprintf("%d rows and more are over %d bytes: take smaller batches, or more servers", len(in.rows), mostBytes), nil
+		}
+		in.out = slices.Grow(in.out, n)[:at+n]
+		w.Pass(n, 2, func() { err = t.Get(in.rows, in.out[at:]) })
+		if err != nil {
+			return "", fmt.Errorf("ps: %w", err)
+		}
+	}
+	if len(b) > 0 {
+		return fmt.Sprintf("%d bytes too many", len(b)), nil
+	}
+	return "", nil
+}
+
+// take reads the rows that came along with a push of so many parts, and says why it does not take them.
+func (s *shelf) take(in *rowsIn, parts int) (why string) {
+	var err error
+	if in.parts, err = decodeRowsMessage(in.parts, in.m, parts, s.of, s.widths); err != nil {
+		return err.Error()
+	}
+	for _, part := range in.parts {
+		for i, rows := range part {
+			if row, ok := s.foreign(rows.rows); !ok {
+				return fmt.Sprintf("row %d of table %q is another server's", row, s.of[i].Name)
+			}
+			if !vec.Finite(rows.x) {
+				return fmt.Sprintf("the gradient of table %q is not finite", s.of[i].Name)
+			}
+		}
+	}
+	return ""
+}
+
+// merged is the canonical sum of all workers' parts, in global order, which it uses up.
+func (s *shelf) merged(tree comm.Tree, parts [][]sparse) []sparse {
+	merges := tree.Merge()
+	for len(s.room) < len(merges) {
+		s.room = append(s.room, nil)
+	}
+	for i, a := range merges {
+		s.room[i] = mergeAll(s.room[i], parts[a.Dst], parts[a.Src], s.of)
+		parts[a.Dst] = s.room[i]
+	}
+	return parts[0]
+}
+
+// added is the sum of a worker's own parts, in order.
+func (s *shelf) added(parts [][]sparse) []sparse {
+	sum := parts[0]
+	for i, part := range parts[1:] {
+		s.one[i%2] = mergeAll(s.one[i%2], sum, part, s.of)
+		sum = s.one[i%2]
+	}
+	return sum
+}
+
+// update makes update t of some rows of each table, along mean times a gradient.
+func (s *shelf) update(w *strategy.Worker, sum []sparse, t int, rate, mean float32) (err error) {
+	for i, rows := range sum {
+		if len(rows.rows) == 0 {
+			continue
+		}
+		w.Apply(w.Optimizer, len(rows.x), func() { err = s.tables[i].Apply(rows.rows, rows.x, t, rate, mean) })
+		if err != nil {
+			return fmt.Errorf("ps: %w", err)
+		}
+	}
+	return nil
+}
+
+// report adds what the tables have come to.
+func (s *shelf) report(to *strategy.Served, since time.Duration) {
+	for _, t := range s.tables {
+		st := t.Stats()
+		to.Rows += st.Rows
+		to.RowUpdates += st.Updates
+		to.Resident += st.Resident
+		to.Spilled += st.Spilled
+	}
+	if since > 0 {
+		to.RowsPerSec = float64(to.RowUpdates) / since.Seconds()
+	}
+}
+
+// receiveLong takes a request that has no room where pushes have: one for rows may be as long.
+func (v *server) receiveLong(ctx context.Context, p *peer, need int) ([]byte, error) {
+	if need > mostBytes {
+		return nil, fmt.Errorf("ps: from worker %d came a request of %d bytes: at most %d are taken", p.rank, need, mostBytes)
+	}
+	if cap(p.rows.more) < need {
+		p.rows.more = make([]byte, need+need/4)
+	}
+	_, n, err := v.w.Group.Recv(ctx, p.rank, tagPush, p.rows.more[:cap(p.rows.more)])
+	return p.rows.more[:n], err
+}
+
+// read answers a request for rows.
+func (v *server) read(ctx context.Context, p *peer, r *request) error {
+	why := ""
+	switch {
+	case v.shelf == nil:
+		why = "this model has no tables"
+	case v.bad != "":
+		why = v.bad
+	case r.generation != v.w.Generation:
+		why = fmt.Sprintf("they are asked for in generation %d, and this is %d", r.generation, v.w.Generation)
+	}
+	if why == "" {
+		var err error
+		if why, err = v.shelf.answer(&v.w, &p.rows); err != nil {
+			return err
+		}
+	}
+	b := vec.Bytes(p.rows.out)
+	if why != "" {
+		b = refusal(why, refusalBytes)
+	}
+	return sendRows(ctx, v.w.Group, p.rank, tagRowsPull, b)
+}
+
+// withRows receives the rows that come along with a push.
+func (v *server) withRows(ctx context.Context, p *peer) (err error) {
+	p.rows.m, err = receiveRows(ctx, v.w.Group, p.rank, tagRowsPush, p.rows.m)
+	return err
+}
+
+// updateRows updates rows by the canonical sum of all workers' pushes of a step.
+func (v *server) updateRows(r *request) error {
+	if v.shelf == nil {
+		return nil
+	}
+	defer v.working()()
+	var parts [][]sparse
+	for _, p := range v.peers {
+		parts = append(parts, p.rows.parts...)
+	}
+	return v.shelf.update(&v.w, v.shelf.merged(v.w.Tree, parts), r.step, r.rate, 1/float32(r.total))
+}
+
+// updateRowsBy updates rows by one worker's push.
+func (v *server) updateRowsBy(p *peer, rate, mean float32) error {
+	if v.shelf == nil {
+		return nil
+	}
+	defer v.working()()
+	return v.shelf.update(&v.w, v.shelf.added(p.rows.parts), v.version+1, rate, mean)
+}

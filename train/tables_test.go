@@ -1,0 +1,151 @@
+package train_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/train"
+)
+
+// A model's tables on servers train with the bits of the same model with its tables in the flat vector, by all-reduce: for any
+// number of workers and servers, for the rules that leave a parameter alone whose gradient is 0; tests and AUC are the same, and
+// every byte is as announced.
+func TestTablesHaveTheBitsOfAllReduce(t *testing.T) {
+	tr, test := clicks(t, "train", 600), clicks(t, "test", 1100)
+	for _, of := range []struct{ model, optimizer string }{
+		{"ctr-logistic", "ftrl:l1=0.1"}, {"ctr-logistic", "sgd"}, {"wide-deep:6,embedding=4,dropout=0.1", "adagrad"}, {"wide-deep:6", "ftrl:l2=0.1"},
+	} {
+		c := train.Config{Model: build(t, of.model, tr), Train: tr, Test: test, Optimizer: of.optimizer, Rate: 0.1, Batch: 60, Microshards: 6, Epochs: 3, Seed: 3}
+		want, err := train.Local(t.Context(), 1, timeout, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, mode := range []string{"bsp", "ssp,staleness=0", "async"} {
+			for servers := 1; servers <= 3; servers++ {
+				c, p := served(t, c, fmt.Sprintf("ps:servers=%d,mode=%s", servers, mode))
+				for _, workers := range []int{1, 2, 3, 4, 7} {
+					if !p.Held() && workers > 1 {
+						break
+					}
+					r, err := train.Local(t.Context(), workers+servers, timeout, c)
+					if err != nil {
+						t.Fatalf("%s, %s, %s, %d workers, %d servers: %v", of.model, of.optimizer, mode, workers, servers, err)
+					}
+					if r.Weights != want.Weights || *r.AUC != *want.AUC || *r.TestLoss != *want.TestLoss || r.Parameters != want.Parameters {
+						t.Errorf("%s, %s, %s, %d workers, %d servers: weights %.12s, AUC %v, loss %v, %d parameters; by all-reduce %.12s, %v, %v, %d",
+							of.model, of.optimizer, mode, workers, servers, r.Weights, *r.AUC, *r.TestLoss, r.Parameters, want.Weights, *want.AUC, *want.TestLoss, want.Parameters)
+					}
+					if r.BytesSent != r.BytesExpected {
+						t.Errorf("%s, %s, %d workers, %d servers: %d bytes sent, %d expected\n%+v", of.model, mode, workers, servers, r.BytesSent, r.BytesExpected, r.Ops)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Every mode that can learns with tables on servers, in the simulator, too, where it comes out the same way each time.
+func TestTablesLearn(t *testing.T) {
+	tr, test := clicks(t, "train", 600), clicks(t, "test", 500)
+	for _, mode := range []string{"bsp", "ssp", "gssp", "async", "downpour,fetch=2,push=3", "dc"} {
+		c := train.Config{Model: build(t, "wide-deep:6,embedding=4", tr), Train: tr, Test: test, Optimizer: "adagrad", Rate: 0.1, Batch: 60, Microshards: 4, Epochs: 4, Seed: 3}
+		c, p := served(t, c, "ps:servers=2,mode="+mode)
+		r, err := train.Local(t.Context(), 4+p.Servers, timeout, c)
+		if err != nil {
+			t.Fatalf("%s: %v", mode, err)
+		}
+		if *r.AUC < 0.85 {
+			t.Errorf("%s: an AUC of %v", mode, *r.AUC)
+		}
+		rows, updates := 0, uint64(0)
+		for _, s := range r.Serving {
+			rows, updates = rows+s.Rows, updates+s.RowUpdates
+		}
+		if rows != 2*60 || updates < 40*60 || r.Serving[0].Resident == 0 { // two tables of 60 rows, all of them soon there
+			t.Errorf("%s: servers say %+v", mode, r.Serving)
+		}
+		var weights []string
+		for range 2 {
+			r, err := train.Simulate(t.Context(), worldFor(t, "home", 4+p.Servers, nil), c)
+			if err != nil {
+				t.Fatalf("%s, simulated: %v", mode, err)
+			}
+			weights = append(weights, r.Weights)
+		}
+		if weights[0] != weights[1] || p.Held() && weights[0] != r.Weights {
+			t.Errorf("%s: simulated twice, weights %.12s; as goroutines %.12s", mode, weights, r.Weights)
+		}
+	}
+}
+
+// A run with tables on servers that was stopped goes on with other workers and servers as if it had not been, from a checkpoint
+// that holds the model as all-reduce would have saved it.
+func TestTablesAreResumed(t *testing.T) {
+	tr, test := clicks(t, "train", 600), clicks(t, "test", 500)
+	for _, of := range []struct{ model, optimizer, mode string }{
+		{"ctr-logistic", "ftrl:l1=0.1", "bsp"}, {"wide-deep:6,embedding=4", "adam", "bsp"}, {"wide-deep:6,embedding=4", "adagrad", "async"}, {"ctr-logistic", "sgd", "bsp"},
+	} {
+		c := train.Config{Model: build(t, of.model, tr), Train: tr, Test: test, Optimizer: of.optimizer, Rate: 0.05, Batch: 60, Microshards: 4, Epochs: 2, Seed: 3}
+		c, p := served(t, c, "ps:servers=2,mode="+of.mode)
+		calm, err := train.Local(t.Context(), 1+p.Servers, timeout, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 1; at < calm.Steps; at += 6 {
+			c := c
+			c.Dir = t.TempDir()
+			step := 0
+			c.Stop = func() bool { step++; return step == at }
+			if _, err := train.Local(t.Context(), 1+p.Servers, timeout, c); !errors.Is(err, train.ErrStopped) {
+				t.Fatalf("%+v, stopped at step %d: error %v", of, at, err)
+			}
+			c.Stop = nil
+			if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
+				t.Fatal(err)
+			}
+			workers, servers := 1, 3
+			if of.mode == "bsp" {
+				workers = 3
+			}
+			c, _ = served(t, c, fmt.Sprintf("ps:servers=%d,mode=%s", servers, of.mode))
+			r, err := train.Local(t.Context(), workers+servers, timeout, c)
+			if err != nil {
+				t.Fatalf("%+v, resumed at step %d: %v", of, at, err)
+			}
+			if r.Weights != calm.Weights || *r.AUC != *calm.AUC {
+				t.Errorf("%+v, resumed at step %d: weights %.12s, AUC %v; the calm run's %.12s, %v", of, at, r.Weights, *r.AUC, calm.Weights, *calm.AUC)
+			}
+			saved, err := ckpt.Load(c.Resume)
+			if err != nil {
+				t.Fatal(err)
+			}
+			l := c.Model.Layout()
+			if err := ckpt.Match(saved.Model, train.Tensors(l, make([]float32, l.Len()))); err != nil {
+				t.Errorf("%+v: the checkpoint's model: %v", of, err)
+			}
+		}
+	}
+}
+
+// What cannot be done with tables on servers is refused before anything is trained, with what can be done instead.
+func TestTablesAreRefused(t *testing.T) {
+	tr := clicks(t, "train", 100)
+	for _, of := range []struct{ choice, optimizer, why string }{
+		{"ps:servers=2,mode=backup", "sgd", "mode=backup goes with models whose parameters are all dense"},
+		{"ps:deal=dynamic", "sgd", "leave it out"},
+		{"ps", "lamb", "needs norms of all parameters"},
+		{"ps", "adagrad:clip=1", "without clip="},
+		{"ps:budget=1KiB", "adagrad", "a budget of"},
+	} {
+		c := train.Config{Model: build(t, "ctr-logistic", tr), Train: tr, Optimizer: of.optimizer, Batch: 20, Microshards: 2, Seed: 3}
+		c, p := served(t, c, of.choice)
+		_, err := train.Local(t.Context(), 2+p.Servers, timeout, c)
+		var config *train.ConfigError
+		if !errors.As(err, &config) || config.Key != "strategy" || !strings.Contains(err.Error(), of.why) {
+			t.Errorf("%s, %s: %v, expected %q", of.choice, of.optimizer, err, of.why)
+		}
+	}
+}
