@@ -48,6 +48,9 @@ func (b *builder) exchanges() error {
 			return nil
 		}
 	}
+	if _, ok := b.o.Strategy.(strategy.Serving); ok {
+		return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("what workers and servers send each other is not planned yet: covey sim --timing --strategy %v says what it takes on a network, and covey train what it sent", b.o.Strategy)}
+	}
 	return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("how often %v talks depends on the data: covey train prints what it sent; allreduce, direct and the local methods have a closed form", b.o.Strategy)}
 }
 
