@@ -99,7 +99,9 @@ func (r *rig) freeze(pid int) {
 	syscall.Kill(pid, syscall.SIGSTOP)
 	r.away[pid], r.frozen[pid] = true, true
 	r.after(2*chaosDeadline, func() {
-		syscall.Kill(pid, syscall.SIGCONT)
+		if runs(pid) {
+			syscall.Kill(pid, syscall.SIGCONT)
+		}
 		delete(r.frozen, pid)
 	})
 }

@@ -105,7 +105,9 @@ func newRig(t *testing.T, w *world) *rig {
 	r := &rig{t: t, w: w, folder: filepath.Join(t.TempDir(), "run"), away: map[int]bool{}, frozen: map[int]bool{}, out: map[int]bool{}}
 	t.Cleanup(func() {
 		for _, m := range r.workers() {
-			syscall.Kill(m.pid, syscall.SIGKILL)
+			if runs(m.pid) {
+				syscall.Kill(m.pid, syscall.SIGKILL)
+			}
 		}
 		for _, p := range append(r.joined, r.launcher) {
 			if p != nil {
@@ -244,14 +246,10 @@ func (r *rig) living() (all []member) {
 	return all
 }
 
-// runs tells whether a process is there and no zombie.
+// runs tells whether a process is there, is ours, and is no zombie. Numbers of processes come round again.
 func runs(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	return rest != "" && rest[0] != 'Z'
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil && exe == covey
 }
 
 var formed = regexp.MustCompile(`(?m)^generation \d+: (\d+) worker`)

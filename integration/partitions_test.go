@@ -130,7 +130,8 @@ func TestPartitions(t *testing.T) {
 			})
 			r.partition(p, row)
 			if !t.Failed() {
-				r.verdict(p.job, workersOn(p.near) >= p.fewest && slices.Contains(p.far, 0))
+				// Who was told by a server on the far side needs seconds to find another one, and the others do not wait for long.
+				r.verdict(p.job, p.nodes != nil && workersOn(p.near) >= p.fewest)
 			}
 		}) {
 			row.failed++
