@@ -22,13 +22,14 @@ func benchCommand() *cobra.Command {
 	explain := false
 	c := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure this machine: collectives, matrix products, compressors, training steps",
+		Short: "Measure this machine: collectives, matrix products, compressors, parameter servers, training steps",
 		Long: `Measure how fast this machine does the work of training. Each measurement checks its results first. Times are
 medians over blocks of calls, with the fastest and the slowest block beside them.` + "\n" + exitHelp,
 		Example: `  covey bench allreduce --workers 2 --transport shm --sizes 1KiB,64KiB,4MiB
   covey bench --explain
   covey bench gemm --shapes 512,128x784x128 --form nn,nt,tn
   covey bench compress topk:0.01 --elements 1048576
+  covey bench ps --workers 2 --servers 2 --size 4MiB
   covey bench step --model mlp:128 --batch 256 --workers 1,2 --json`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -50,7 +51,7 @@ medians over blocks of calls, with the fastest and the slowest block beside them
 	for _, op := range bench.Collectives {
 		c.AddCommand(benchCollectiveCommand(op))
 	}
-	c.AddCommand(benchProductCommand(), benchCompressCommand(), benchStepCommand(), benchWorkerCommand())
+	c.AddCommand(benchProductCommand(), benchCompressCommand(), benchStepCommand(), benchServedCommand(), benchWorkerCommand())
 	return c
 }
 

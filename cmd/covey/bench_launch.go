@@ -20,9 +20,10 @@ import (
 	"github.com/covey-ml/covey/worker"
 )
 
-// benchTask is what the workers of a measurement are told: a collective, a job whose steps are timed, or messages.
+// benchTask is what the workers of a measurement are told: a collective, a parameter server, a job whose steps are timed, or messages.
 type benchTask struct {
 	Collective *bench.Collective `json:",omitempty"`
+	Served     *bench.Served     `json:",omitempty"`
 	Job        []byte            `json:",omitempty"` // as YAML
 	Places     map[string]string `json:",omitempty"`
 	Explain    bool              `json:",omitempty"` // say how the collective's algorithm is chosen, and time nothing
@@ -63,6 +64,16 @@ func (t benchTask) run(ctx context.Context, meet func() (comm.Group, error), loc
 		}
 		_, err = what.Run(ctx, g, func(r bench.Row) { tell(r) })
 		return err
+	}
+	if t.Served != nil {
+		what := *t.Served
+		what.Effort.Here = here
+		g, err := meet()
+		if err != nil {
+			return err
+		}
+		defer g.Close()
+		return what.Run(ctx, g, func(r bench.ServedRow) { tell(r) })
 	}
 	j, err := job.Parse(jobFile, t.Job)
 	if err != nil {

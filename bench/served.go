@@ -1,0 +1,300 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/data"
+	"github.com/covey-ml/covey/model"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/rng"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/strategy/ps"
+)
+
+// Served is what to measure of a parameter server: pushes and pulls of a dense vector, and of some rows of a table, by all
+// workers at once. The last Servers ranks of the group serve.
+type Served struct {
+	Servers int
+	Bytes   int     // of the dense vector, whose parts are the servers'; a multiple of 4
+	Rows    int     // of the table
+	Width   int     // float32 a row
+	Share   float64 // of the rows that a call has, drawn by lot
+	Effort  Effort
+}
+
+// ServedRow is one way of one pattern.
+type ServedRow struct {
+	Pattern   string `json:"pattern"` // dense or sparse
+	Way       string `json:"way"`     // push or pull
+	Workers   int    `json:"workers"`
+	Servers   int    `json:"servers"`
+	Transport string `json:"transport,omitempty"` // the caller knows
+	Values    int    `json:"values"`              // float32 of a worker's call
+	Timing
+	// PerSec is the values of all workers a second, and GBps their bytes, ids not counted, in units of 1e9.
+	PerSec float64 `json:"values_per_s"`
+	GBps   float64 `json:"gbps"`
+}
+
+// batchesOfRows is between how many sets of rows a worker alternates.
+const batchesOfRows = 8
+
+// Run measures on g. A push is done when the servers have applied it: each block of pushes ends with a pull of the dense vector,
+// which comes after them. Pushes and pulls take their turns without anything being computed in between. tell hears of each row on
+// rank 0.
+func (s Served) Run(ctx context.Context, g comm.Group, tell func(ServedRow)) error {
+	if err := s.check(g.Size()); err != nil {
+		return err
+	}
+	if err := s.measure(ctx, g, "dense", s.Bytes/4, nil, tell); err != nil {
+		return err
+	}
+	return s.measure(ctx, g, "sparse", 1, []model.Table{{Name: "rows", Rows: uint64(s.Rows), Width: s.Width}}, tell)
+}
+
+func (s Served) check(ranks int) error {
+	switch {
+	case s.Servers < 1 || s.Servers >= ranks:
+		return fmt.Errorf("bench: %d servers in a group of %d: at least one of both is needed", s.Servers, ranks)
+	case s.Bytes < 4 || s.Bytes%4 != 0:
+		return fmt.Errorf("bench: a vector of %d bytes: float32s are 4 bytes each, so take %d", s.Bytes, max(4, s.Bytes&^3))
+	case s.Rows < 1 || s.Width < 1:
+		return fmt.Errorf("bench: a table of %d rows of %d numbers", s.Rows, s.Width)
+	case !(s.Share > 0 && s.Share <= 1):
+		return fmt.Errorf("bench: a share of %v of the rows: expected more than 0, up to 1", s.Share)
+	}
+	return nil
+}
+
+// held is a model that is only pushed and pulled.
+type held struct {
+	layout model.Layout
+	tables []model.Table
+}
+
+var errHeld = errors.New("bench: this model computes nothing")
+
+func (h held) Layout() model.Layout                  { return h.layout }
+func (h held) Tables() []model.Table                 { return h.tables }
+func (h held) Init(x []float32, _ uint64)            { clear(x) }
+func (h held) Outputs() int                          { return 1 }
+func (h held) Pick(*model.Picked, *data.Batch) error { return errHeld }
+func (h held) Grad(context.Context, []float32, []float32, *data.Batch, *model.Picked, func(model.Segment)) (model.Loss, error) {
+	return model.Loss{}, errHeld
+}
+func (h held) Eval(context.Context, []float32, *data.Batch, *model.Picked) (model.Metrics, error) {
+	return model.Metrics{}, errHeld
+}
+func (h held) Predict(context.Context, []float32, *data.Batch, *model.Picked, []float32) error {
+	return errHeld
+}
+
+// measure makes a rank's part of a parameter server, and measures with it.
+func (s Served) measure(ctx context.Context, g comm.Group, pattern string, dense int, tables []model.Table, tell func(ServedRow)) (err error) {
+	workers := g.Size() - s.Servers
+	var m model.Model = model.NewWhole(held{model.Layout{}.Add("dense", dense), tables})
+	st := ps.New(ps.Config{Servers: s.Servers, Mode: ps.Async, Guard: ps.GuardOff})
+	sgd := &spec.Spec{Name: "sgd"}
+	if m, err = st.Keep(m, sgd, 1); err != nil {
+		return err
+	}
+	w := &strategy.Worker{Group: g, Tree: comm.NewTree(workers, workers).Spare(s.Servers), Model: m, Rate: 1, Samples: 1}
+	w.Frame, w.X = strategy.Frame(g, dense)
+	if w.Optimizer, err = optim.New(sgd, m.Layout()); err != nil {
+		return err
+	}
+	if err := st.Prepare(w); err != nil {
+		return err
+	}
+	defer st.Close()
+	if int(g.Rank()) >= workers {
+		if _, err := st.Step(ctx, w); err != nil {
+			return err
+		}
+		return st.Settle(ctx)
+	}
+	others := make([]comm.Rank, workers)
+	for i := range others {
+		others[i] = comm.Rank(i)
+	}
+	those, err := comm.Sub(g, others, 1)
+	if err != nil {
+		return err
+	}
+	c := &servedCalls{Calls: st.Calls(), me: int(g.Rank()), workers: workers, w: w, row: ServedRow{Pattern: pattern, Workers: workers, Servers: s.Servers, Values: dense}}
+	if tables != nil {
+		c.row.Values = c.draw(s) * s.Width
+		c.width = s.Width
+	}
+	if err := c.run(ctx, those, s.Effort, tell); err != nil {
+		return err
+	}
+	return c.End(ctx)
+}
+
+// servedCalls is a worker that is measured.
+type servedCalls struct {
+	*ps.Calls
+	w           *strategy.Worker
+	me, workers int
+	width       int
+	rows        [][][]uint64 // by worker and batch
+	x           [][]float32  // by batch: the gradient of rows
+	out         [][]float32  // by batch: rows as they were read last
+	pushes      int
+	pulls       int
+	row         ServedRow
+}
+
+// pushed is what a worker pushes to number i: whole numbers, so that sums are exact.
+func pushed(worker, i int) float32 { return float32(i%7 + 1 + worker) }
+
+// draw draws the rows of all workers, and returns how many a batch has.
+func (c *servedCalls) draw(s Served) int {
+	n := max(1, int(s.Share*float64(s.Rows)))
+	for worker := range c.workers {
+		c.rows = append(c.rows, nil)
+		for b := range batchesOfRows {
+			r := rng.New(1, "rows of a call", uint64(worker), uint64(b))
+			var rows []uint64
+			for row := range s.Rows { // each with the same chance (Knuth, volume 2, algorithm 3.4.2 S)
+				if r.IntN(s.Rows-row) < n-len(rows) {
+					rows = append(rows, uint64(row))
+				}
+			}
+			c.rows[worker] = append(c.rows[worker], rows)
+		}
+	}
+	for _, rows := range c.rows[c.me] {
+		x := make([]float32, n*s.Width)
+		for i := range x {
+			x[i] = pushed(c.me, int(rows[i/s.Width])*s.Width+i%s.Width)
+		}
+		c.x, c.out = append(c.x, x), append(c.out, make([]float32, n*s.Width))
+	}
+	return n
+}
+
+func (c *servedCalls) push(ctx context.Context) error {
+	b := c.pushes % batchesOfRows
+	c.pushes++
+	if c.x == nil {
+		return c.Push(ctx, nil, nil)
+	}
+	return c.Push(ctx, c.rows[c.me][b], c.x[b])
+}
+
+func (c *servedCalls) pull(ctx context.Context) error {
+	b := c.pulls % batchesOfRows
+	c.pulls++
+	if c.x == nil {
+		return c.Pull(ctx)
+	}
+	return c.Read(ctx, c.rows[c.me][b], c.out[b])
+}
+
+func (c *servedCalls) run(ctx context.Context, g comm.Group, e Effort, tell func(ServedRow)) error {
+	if c.x == nil {
+		for i, g := 0, c.Gradient(); i < len(g); i++ {
+			g[i] = pushed(c.me, i)
+		}
+	}
+	pushes := func(n int) error {
+		for range n {
+			if err := c.push(ctx); err != nil {
+				return err
+			}
+		}
+		return c.Pull(ctx)
+	}
+	if err := pushes(batchesOfRows + 1); err != nil {
+		return err
+	}
+	if err := c.verify(ctx, g); err != nil {
+		return err
+	}
+	if err := c.time(ctx, g, e, "push", pushes, tell); err != nil {
+		return err
+	}
+	return c.time(ctx, g, e, "pull", func(n int) error {
+		for range n {
+			if err := c.pull(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, tell)
+}
+
+func (c *servedCalls) time(ctx context.Context, g comm.Group, e Effort, way string, calls func(int) error, tell func(ServedRow)) (err error) {
+	row := c.row
+	row.Way = way
+	if row.Timing, err = times(ctx, g, e, calls); err != nil {
+		return err
+	}
+	row.PerSec = float64(c.workers*row.Values) / row.Us * 1e6
+	row.GBps = 4 * row.PerSec / 1e9
+	if err := c.verify(ctx, g); err != nil {
+		return err
+	}
+	if c.me == 0 && tell != nil {
+		tell(row)
+	}
+	return nil
+}
+
+// verify pulls once all have pushed, and compares with the sum of all pushes.
+func (c *servedCalls) verify(ctx context.Context, g comm.Group) error {
+	if err := comm.Barrier(ctx, g); err != nil {
+		return err
+	}
+	for range max(1, len(c.x)) {
+		if err := c.pull(ctx); err != nil {
+			return err
+		}
+	}
+	wrong := c.wrong()
+	return agree(ctx, g, wrong)
+}
+
+func (c *servedCalls) wrong() error {
+	if c.x == nil {
+		for i, got := range c.w.X {
+			want := float32(0)
+			for worker := range c.workers {
+				want -= float32(c.pushes) * pushed(worker, i)
+			}
+			if got != want {
+				return fmt.Errorf("value %d is %v, want %v", i, got, want)
+			}
+		}
+		return nil
+	}
+	for b, rows := range c.rows[c.me] {
+		for i, row := range rows {
+			times := make([]int, c.workers)
+			for worker := range times {
+				for of, theirs := range c.rows[worker] {
+					if _, ok := slices.BinarySearch(theirs, row); ok {
+						times[worker] += (c.pushes + batchesOfRows - 1 - of) / batchesOfRows
+					}
+				}
+			}
+			for k := range c.width {
+				want := float32(0)
+				for worker, n := range times {
+					want -= float32(n) * pushed(worker, int(row)*c.width+k)
+				}
+				if got := c.out[b][i*c.width+k]; got != want {
+					return fmt.Errorf("number %d of row %d is %v, want %v", k, row, got, want)
+				}
+			}
+		}
+	}
+	return nil
+}
