@@ -27,8 +27,8 @@ func TestTablesHaveTheBitsOfAllReduce(t *testing.T) {
 			for servers := 1; servers <= 3; servers++ {
 				c, p := served(t, c, fmt.Sprintf("ps:servers=%d,mode=%s", servers, mode))
 				for _, workers := range []int{1, 2, 3, 4, 7} {
-					if !p.Held() && workers > 1 {
-						break
+					if !p.Held() && workers > 1 || mode != "bsp" && servers != 2 || mode != "bsp" && p.Held() && workers != 3 {
+						continue
 					}
 					r, err := train.Local(t.Context(), workers+servers, timeout, c)
 					if err != nil {
