@@ -12,7 +12,7 @@ integration: ## what needs more than Go; installs it (Debian, as root)
 	./integration/setup.sh
 	./vec/gen/check.sh
 	COVEY_NOASM=1 go test -count=1 -short ./vec ./model/... ./optim
-	go test -count=1 -timeout 40m -tags integration,s3 ./ckpt ./optim ./model ./integration
+	go test -count=1 -timeout 40m -tags integration,s3,gs,azblob ./ckpt ./optim ./model ./integration
 
 chaos: ## a hundred runs on real processes, to each of which a few things happen, and twenty networks cut in two; forty minutes
 	COVEY_CHAOS="$${COVEY_CHAOS:-100}" COVEY_PARTITIONS="$${COVEY_PARTITIONS:-20}" go test -count=1 -timeout 90m -tags integration -run 'Test(Chaos|Partitions)$$' -v ./integration

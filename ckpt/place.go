@@ -18,6 +18,8 @@ import (
 //
 //	runs/digits
 //	s3://bucket/prefix/digits?region=eu-central-1
+//	gs://bucket/prefix/digits
+//	azblob://container/prefix/digits?account=name
 //
 // Every function of this package that takes a folder takes either, and gives back paths of the same kind.
 
@@ -28,7 +30,7 @@ type driver func(*url.URL) (fsys, error)
 var drivers = map[string]driver{}
 
 // tags names, for each scheme that there is a driver of, the build tag that puts it into the binary.
-var tags = map[string]string{"s3": "s3"}
+var tags = map[string]string{"s3": "s3", "gs": "gs", "azblob": "azblob"}
 
 // place is a folder somewhere.
 type place struct {

@@ -15,8 +15,6 @@ import (
 	"hash"
 	"io"
 	"io/fs"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -27,25 +25,16 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
-
-	"github.com/covey-ml/covey/spec"
 )
 
 func init() { drivers["s3"] = openS3 }
 
-// The limits of S3 (Amazon S3 User Guide, "Multipart upload limits"): parts of 5 MiB to 5 GiB, 10,000 of them. A part is
-// the largest piece that is sent or fetched in one request, and held in memory meanwhile.
-const (
-	partSize = 16 << 20
-	partsMax = 10000
-
-	// requestTimeout bounds a request, its body included: a part in it takes 0.6 Mbit/s. Requests are tried attempts times.
-	requestTimeout = 4 * time.Minute
-	attempts       = 5
-)
+// partsMax is the most parts of an upload, of 5 MiB to 5 GiB (Amazon S3 User Guide, "Multipart upload limits").
+const partsMax = 10000
 
 // bucket is an object store that speaks the S3 protocol.
 type bucket struct {
+	flat
 	core  minio.Core
 	creds *credentials.Credentials
 	name  string
@@ -58,31 +47,21 @@ type bucket struct {
 // from where Amazon's own tools have them: the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
 // AWS_REGION, AWS_ENDPOINT_URL_S3), ~/.aws/credentials, or the machine's role.
 func openS3(u *url.URL) (fsys, error) {
-	keys := []string{"endpoint", "region"}
-	q, err := url.ParseQuery(u.RawQuery)
+	q, err := parameters(u, "endpoint", "region")
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range q {
-		if err := spec.OneOf("key", k, keys...); err != nil {
-			return nil, err
-		}
-		if len(v) != 1 {
-			return nil, fmt.Errorf("%s is given %d times", k, len(v))
-		}
-	}
 	where := cmp.Or(q.Get("endpoint"), os.Getenv("AWS_ENDPOINT_URL_S3"), os.Getenv("AWS_ENDPOINT_URL"), "https://s3.amazonaws.com")
-	e, err := url.Parse(where)
-	if err != nil || e.Host == "" || e.Scheme != "http" && e.Scheme != "https" || e.Path != "" && e.Path != "/" {
-		return nil, fmt.Errorf("endpoint %q: expected https://HOST, or https://HOST:PORT", where)
+	e, err := endpoint(where)
+	if err != nil {
+		return nil, err
 	}
-	if e.Scheme == "http" && !loopback(e.Hostname()) {
-		return nil, fmt.Errorf("endpoint %s: beyond this machine checkpoints travel by https", where)
+	if e.Path != "" && e.Path != "/" {
+		return nil, fmt.Errorf("endpoint %q: expected https://HOST, or https://HOST:PORT, with no path", where)
 	}
-	plain := &http.Client{Timeout: requestTimeout, Transport: transport(), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	creds := credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
-		&credentials.IAM{Client: &http.Client{Timeout: 3 * time.Second, Transport: transport()}}}) // which answers at once, or is not there
-	c, err := minio.New(e.Host, &minio.Options{Creds: creds, Secure: e.Scheme == "https", Transport: bounded{plain}, MaxRetries: attempts,
+		&credentials.IAM{Client: client(3 * time.Second)}}) // which answers at once, or is not there
+	c, err := minio.New(e.Host, &minio.Options{Creds: creds, Secure: e.Scheme == "https", Transport: bounded{client(requestTimeout)}, MaxRetries: attempts,
 		Region: cmp.Or(q.Get("region"), os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION"))})
 	if err != nil {
 		return nil, err
@@ -91,45 +70,11 @@ func openS3(u *url.URL) (fsys, error) {
 	return &bucket{core: minio.Core{Client: c}, creds: creds, name: u.Host, etag: map[string][]string{}}, nil
 }
 
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-func transport() *http.Transport {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.ResponseHeaderTimeout = time.Minute
-	t.DisableCompression = true
-	return t
-}
-
-// bounded gives each request the client's time limit, body and all, which a transport alone does not have.
-type bounded struct{ *http.Client }
-
-func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) { return b.Do(r) }
-
 var (
 	_ fsys    = (*bucket)(nil)
 	_ checker = (*bucket)(nil)
 	_ sweeper = (*bucket)(nil)
 )
-
-func (b *bucket) Objects() bool         { return true }
-func (b *bucket) MkdirAll(string) error { return nil }
-func (b *bucket) SyncDir(string) error  { return nil }
-func (b *bucket) Rename(from, _ string) error {
-	return fmt.Errorf("%s: an object store renames nothing", from)
-}
-
-func key(name string) string { return filepath.ToSlash(filepath.Clean(name)) }
-
-// folderKey is the prefix of all that is in a folder.
-func folderKey(dir string) string {
-	if k := key(dir); k != "." {
-		return k + "/"
-	}
-	return ""
-}
 
 // fail says what was tried, and of the commonest trouble where to look.
 func (b *bucket) fail(doing, name string, err error) error {
@@ -199,23 +144,13 @@ func (b *bucket) RemoveAll(name string) error {
 	if err := b.each(folderKey(name), true, func(o minio.ObjectInfo) error { keys = append(keys, o.Key); return nil }); err != nil {
 		return err
 	}
-	manifest := folderKey(name) + ManifestFile
-	slices.SortStableFunc(keys, func(x, y string) int {
-		return cmp.Compare(btoi(y == manifest), btoi(x == manifest))
-	})
+	manifestFirst(keys, name)
 	for _, k := range keys {
 		if err := b.core.RemoveObject(context.Background(), b.name, k, minio.RemoveObjectOptions{}); err != nil {
 			return b.fail("remove", k, err)
 		}
 	}
 	return nil
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // Sweep takes away the parts of uploads below dir that were never completed, which cost money and are in no list.
@@ -374,51 +309,17 @@ func (b *bucket) Open(name string) (source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &object{b: b, key: key(name), size: info.Size, etag: info.ETag}, nil
+	return &object{ranged: b, name: name, version: info.ETag, size: info.Size}, nil
 }
 
-// object is read range by range, all of one version.
-type object struct {
-	b    *bucket
-	key  string
-	size int64
-	etag string
-}
+func (b *bucket) again(err error) bool { return minio.ToErrorResponse(err).StatusCode < 400 }
 
-func (o *object) Size() int64  { return o.size }
-func (o *object) Close() error { return nil }
-
-func (o *object) ReadAt(p []byte, off int64) (n int, err error) {
-	if off >= o.size {
-		return 0, io.EOF
-	}
-	short := off+int64(len(p)) > o.size
-	p = p[:min(int64(len(p)), o.size-off)]
-	for n < len(p) {
-		k := min(len(p)-n, partSize)
-		var err error
-		for range attempts { // the client tries a request again, not a body that breaks off
-			if err = o.fetch(p[n:n+k], off+int64(n)); err == nil || minio.ToErrorResponse(err).StatusCode >= 400 {
-				break
-			}
-		}
-		if err != nil {
-			return n, o.b.fail("read", o.key, err)
-		}
-		n += k
-	}
-	if short {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (o *object) fetch(p []byte, off int64) error {
+func (b *bucket) fetch(name, version string, p []byte, off int64) error {
 	var opts minio.GetObjectOptions
-	if err := errors.Join(opts.SetRange(off, off+int64(len(p))-1), opts.SetMatchETag(o.etag)); err != nil {
+	if err := errors.Join(opts.SetRange(off, off+int64(len(p))-1), opts.SetMatchETag(version)); err != nil {
 		return err
 	}
-	body, _, _, err := o.b.core.GetObject(context.Background(), o.b.name, o.key, opts)
+	body, _, _, err := b.core.GetObject(context.Background(), b.name, key(name), opts)
 	if err != nil {
 		return err
 	}

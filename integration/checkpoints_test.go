@@ -1,8 +1,9 @@
-//go:build integration && s3
+//go:build integration && s3 && gs && azblob
 
 package integration
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +11,7 @@ import (
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/data"
-	"github.com/covey-ml/covey/internal/s3server"
+	"github.com/covey-ml/covey/internal/storetest"
 	"github.com/covey-ml/covey/model/zoo"
 	"github.com/covey-ml/covey/spec"
 	training "github.com/covey-ml/covey/train"
@@ -34,15 +35,23 @@ func savedTo(t *testing.T, where string) training.Config {
 		Dir: t.TempDir(), Checkpoints: where}
 }
 
-// TestTrainsIntoAnObjectStore: a run whose checkpoints are on S3 goes on from there, with other workers, to the weights of the
-// run that was never stopped.
+// TestTrainsIntoAnObjectStore: a run whose checkpoints are in a store goes on from there, with other workers, to the weights of the
+// run that was never stopped, whether one of its workers writes them or all do.
 func TestTrainsIntoAnObjectStore(t *testing.T) {
-	run := s3server.Start(t)
-	calm, err := training.Local(t.Context(), 2, 30*time.Second, savedTo(t, run+"&region=us-east-1"))
+	for name, start := range map[string]func(*testing.T) string{"s3": storetest.S3, "gs": storetest.GS, "azblob": storetest.Azure} {
+		for together := range 2 {
+			t.Run(fmt.Sprint(name, together), func(t *testing.T) { trainsInto(t, start(t), together) })
+		}
+	}
+}
+
+func trainsInto(t *testing.T, run string, together int) {
+	calm, err := training.Local(t.Context(), 2, 30*time.Second, savedTo(t, run))
 	if err != nil || calm.SaveError != "" || calm.Steps != 20 {
 		t.Fatalf("%+v, %v", calm, err)
 	}
-	c := savedTo(t, strings.Replace(run, "digits/a", "digits/b", 1)+"&region=us-east-1")
+	c := savedTo(t, strings.Replace(run, "digits/a", "digits/b", 1))
+	c.SaveTogether = together
 	var told []int
 	c.Events.Checkpoint = func(i training.CheckpointInfo) {
 		if i.Err != nil {
@@ -61,6 +70,9 @@ func TestTrainsIntoAnObjectStore(t *testing.T) {
 	if err != nil || len(all) != 2 || all[0].Step != 12 || all[1].Step != 13 {
 		t.Fatalf("left %v, %v", all, err)
 	}
+	if m, err := ckpt.Verify(all[0].Path); err != nil || len(m.Files) != 2+5*together {
+		t.Errorf("files %v, %v", m.Files, err)
+	}
 	c.Steps, c.Resume = 0, all[0].Path
 	r, err := training.Local(t.Context(), 2, 30*time.Second, c)
 	if err != nil || r.Weights != calm.Weights || r.First != 12 || r.SaveError != "" {
@@ -70,7 +82,7 @@ func TestTrainsIntoAnObjectStore(t *testing.T) {
 
 // TestStoreThatIsNotThere: training goes to its end, and the report says what could not be saved and why.
 func TestStoreThatIsNotThere(t *testing.T) {
-	s3server.Start(t) // for its credentials: the endpoint is another
+	storetest.S3(t) // for its credentials: the endpoint is another
 	c := savedTo(t, "s3://runs/a?region=us-east-1&endpoint=http://127.0.0.1:1")
 	c.SaveEvery = 10
 	r, err := training.Local(t.Context(), 2, 30*time.Second, c)

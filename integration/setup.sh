@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the integration tests need beyond Go: PyTorch, scikit-learn and safetensors as references, qemu-user to
-# run arm64 binaries, iproute2 and nftables for network namespaces that lose packets, toxiproxy, an S3 server, Slurm and
+# run arm64 binaries, iproute2 and nftables for network namespaces that lose packets, toxiproxy, servers of three object stores, Slurm and
 # OpenSSH, MPI, OpenBLAS and oneDNN as peers. On Debian, as root. What is there already is left alone.
 set -euo pipefail
 
@@ -14,6 +14,7 @@ have munged || need+=(munge)
 have ssh && have ssh-keygen || need+=(openssh-client)
 [[ -x /usr/sbin/sshd ]] || need+=(openssh-server)
 have ps || need+=(procps)
+have npm || need+=(nodejs npm)
 /usr/bin/python3 -c 'import torch, venv, ensurepip' 2>/dev/null || need+=(python3-torch python3-venv)
 if ((${#need[@]})); then
 	apt-get update -qq
@@ -30,6 +31,17 @@ fi
 # An S3 server over a folder, which checkpoints are saved to.
 if [[ ! -x $tools/versitygw ]]; then
 	CGO_ENABLED=0 GOBIN="$tools" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+fi
+
+# What speaks Google's protocol, and Azure's.
+if [[ ! -x $tools/fake-gcs-server ]]; then
+	CGO_ENABLED=0 GOBIN="$tools" go install github.com/fsouza/fake-gcs-server@v1.56.1
+fi
+if [[ ! -x $tools/azurite-blob ]]; then
+	mkdir -p "$tools/azurite"
+	echo '{}' >"$tools/azurite/package.json"
+	npm install --prefix "$tools/azurite" --no-audit --no-fund --omit=dev --loglevel=error azurite@3.37.0
+	ln -s azurite/node_modules/.bin/azurite-blob "$tools/azurite-blob"
 fi
 
 # NATS servers as their makers build them.

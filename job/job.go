@@ -64,7 +64,7 @@ type Job struct {
 	Run          string     `help:"folder for what the run leaves (default: a new one under runs/)"`
 	Save         int        `help:"steps between checkpoints (default: one an epoch)" least:"0"`
 	Keep         int        `help:"checkpoints to keep" default:"3" least:"1"`
-	Checkpoints  string     `help:"where checkpoints go: a folder, or s3://BUCKET/PREFIX of a covey that was built with -tags s3 (default: the run's folder)"`
+	Checkpoints  string     `help:"where checkpoints go: a folder, or s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or azblob://CONTAINER/PREFIX of a covey that was built with -tags s3, gs or azblob (default: the run's folder)"`
 	SaveTogether spec.Bytes `help:"size of the parameters from which on each worker writes its part of a checkpoint, where all reach the place, and not one worker all" default:"256MiB"`
 
 	where     map[string]string // key -> who set it, for errors
