@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
@@ -35,7 +34,7 @@ func seedFrom(t *testing.T, name string) uint64 {
 	t.Helper()
 	text := os.Getenv(name)
 	if text == "" {
-		return uint64(rand.Uint32()) // as short as people like to type
+		return 1 // the same runs each time: what breaks is what was changed
 	}
 	seed, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {

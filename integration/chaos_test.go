@@ -17,7 +17,7 @@ import (
 
 // Chaos: runs on real processes, to each of which a few things happen at random moments. A moment is a step, read off the run's
 // metrics, so that a busy machine changes how long a run takes and nothing else. COVEY_CHAOS is how many runs there are (9), and
-// COVEY_CHAOS_SEED the seed of the first (random, printed). docs/chaos.md says what is promised, and what came of it.
+// COVEY_CHAOS_SEED the seed of the first (1). docs/chaos.md says what is promised, and what came of it.
 
 // job is what chaos runs train: a kind of method, and how near the calm run it has to come.
 type chaosJob struct {
