@@ -1,12 +1,17 @@
 package train_test
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/covey-ml/covey/ckpt"
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/train"
 )
 
@@ -146,6 +151,51 @@ func TestTablesAreRefused(t *testing.T) {
 		var config *train.ConfigError
 		if !errors.As(err, &config) || config.Key != "strategy" || !strings.Contains(err.Error(), of.why) {
 			t.Errorf("%s, %s: %v, expected %q", of.choice, of.optimizer, err, of.why)
+		}
+	}
+}
+
+// bent changes what a worker sends along with its first push.
+type bent struct {
+	comm.Group
+	bend func(m []byte)
+}
+
+func (g *bent) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte) error {
+	if tag == comm.MakeTag(comm.OpPush, 1) && g.bend != nil {
+		p = slices.Clone(p)
+		g.bend(p)
+		g.bend = nil
+	}
+	return g.Group.Send(ctx, to, tag, p)
+}
+
+// Rows that cannot be are refused in the name of who sent them: numbers that are none, rows that another server has, messages
+// that are cut.
+func TestBentRowsAreRefused(t *testing.T) {
+	tr := clicks(t, "train", 100)
+	for _, of := range []struct {
+		bend func(m []byte)
+		why  string
+	}{
+		{func(m []byte) { binary.LittleEndian.PutUint32(m[8:], math.Float32bits(float32(math.NaN()))) }, `the gradient of table "weight" is not finite`},
+		{func(m []byte) { m[8+4*int(binary.LittleEndian.Uint32(m))+1]++ }, `of table "weight"`}, // the first row is the next one, and so are all others
+		{func(m []byte) { m[0]++ }, "a message of rows with"},
+		{func(m []byte) { m[8+4*int(binary.LittleEndian.Uint32(m))] = 0x7f }, "do not hold as many rows"},
+	} {
+		for _, mode := range []string{"bsp", "async"} {
+			c := train.Config{Model: build(t, "ctr-logistic", tr), Train: tr, Optimizer: "sgd", Batch: 20, Microshards: 2, Seed: 3}
+			c, p := served(t, c, "ps:servers=2,mode="+mode)
+			c.Around = func(g comm.Group) comm.Group {
+				if g.Rank() != 1 {
+					return &bent{Group: g} // all or none may be wrapped
+				}
+				return &bent{g, of.bend}
+			}
+			_, err := train.Local(t.Context(), 2+p.Servers, timeout, c)
+			if err == nil || !strings.Contains(err.Error(), "refuses worker 1's push") || !strings.Contains(err.Error(), of.why) {
+				t.Errorf("%s: %v, expected %q", mode, err, of.why)
+			}
 		}
 	}
 }

@@ -47,6 +47,8 @@ func (s *Strategy) Keep(m model.Model, rule *spec.Spec, seed uint64) (model.Mode
 		return m, nil
 	}
 	switch {
+	case s.cfg.Servers > mostOwners:
+		return nil, fmt.Errorf("ps: %d servers are too many for tables: at most %d", s.cfg.Servers, mostOwners)
 	case s.cfg.Deal:
 		return nil, errors.New("ps: deal=dynamic goes with models whose parameters are all dense, and this one has tables: leave it out")
 	case s.cfg.Mode == Backup:

@@ -6,10 +6,13 @@ import "github.com/covey-ml/covey/rng"
 // to the server whose hash with it is the highest (Thaler and Ravishankar, IEEE/ACM Transactions on Networking 6(1), 1998).
 // With one more server only the slots that it wins move. The slots do what a ring's points do, and finding a row's takes no
 // search.
-type owners []int32 // by slot
+type owners []uint16 // by slot
 
 // slotBits is such that 64 servers own shares that differ by some percent.
 const slotBits = 16
+
+// mostOwners bounds the servers of rows.
+const mostOwners = 1 << 16
 
 func newOwners(servers int) owners {
 	o := make(owners, 1<<slotBits)
@@ -17,7 +20,7 @@ func newOwners(servers int) owners {
 		highest := uint64(0)
 		for s := range servers {
 			if h := rng.Key(uint64(slot), "owner", uint64(s)); h >= highest {
-				highest, o[slot] = h, int32(s)
+				highest, o[slot] = h, uint16(s)
 			}
 		}
 	}
