@@ -95,46 +95,60 @@ func (h held) Predict(context.Context, []float32, *data.Batch, *model.Picked, []
 }
 
 // measure makes a rank's part of a parameter server, and measures with it.
-func (s Served) measure(ctx context.Context, g comm.Group, pattern string, dense int, tables []model.Table, tell func(ServedRow)) (err error) {
+func (s Served) measure(ctx context.Context, g comm.Group, pattern string, dense int, tables []model.Table, tell func(ServedRow)) error {
 	workers := g.Size() - s.Servers
-	var m model.Model = model.NewWhole(held{model.Layout{}.Add("dense", dense), tables})
-	st := ps.New(ps.Config{Servers: s.Servers, Mode: ps.Async, Guard: ps.GuardOff})
-	sgd := &spec.Spec{Name: "sgd"}
-	if m, err = st.Keep(m, sgd, 1); err != nil {
-		return err
-	}
-	w := &strategy.Worker{Group: g, Tree: comm.NewTree(workers, workers).Spare(s.Servers), Model: m, Rate: 1, Samples: 1}
-	w.Frame, w.X = strategy.Frame(g, dense)
-	if w.Optimizer, err = optim.New(sgd, m.Layout()); err != nil {
-		return err
-	}
-	if err := st.Prepare(w); err != nil {
-		return err
-	}
-	defer st.Close()
-	if int(g.Rank()) >= workers {
-		if _, err := st.Step(ctx, w); err != nil {
-			return err
-		}
-		return st.Settle(ctx)
-	}
-	others := make([]comm.Rank, workers)
-	for i := range others {
-		others[i] = comm.Rank(i)
-	}
-	those, err := comm.Sub(g, others, 1)
-	if err != nil {
-		return err
-	}
-	c := &servedCalls{Calls: st.Calls(), me: int(g.Rank()), workers: workers, w: w, row: ServedRow{Pattern: pattern, Workers: workers, Servers: s.Servers, Values: dense}}
-	if tables != nil {
+	c := &servedCalls{me: int(g.Rank()), workers: workers, row: ServedRow{Pattern: pattern, Workers: workers, Servers: s.Servers, Values: dense}}
+	if tables != nil && c.me < workers {
 		c.row.Values = c.draw(s) * s.Width
 		c.width = s.Width
 	}
-	if err := c.run(ctx, those, s.Effort, tell); err != nil {
-		return err
+	h := held{model.Layout{}.Add("dense", dense), tables}
+	_, err := h.serve(ctx, g, ps.Config{Servers: s.Servers}, &spec.Spec{Name: "sgd"}, func(calls *ps.Calls, w *strategy.Worker, those comm.Group) error {
+		c.Calls, c.w = calls, w
+		return c.run(ctx, those, s.Effort, tell)
+	})
+	return err
+}
+
+// serve makes a rank's part of an asynchronous parameter server that holds the model. On workers it calls f, with a group of
+// the workers alone; on servers it serves until they are through, and returns what they did.
+func (h held) serve(ctx context.Context, g comm.Group, c ps.Config, rule *spec.Spec, f func(*ps.Calls, *strategy.Worker, comm.Group) error) (*strategy.Served, error) {
+	workers := g.Size() - c.Servers
+	c.Mode, c.Guard = ps.Async, ps.GuardOff
+	st := ps.New(c)
+	m, err := st.Keep(model.NewWhole(h), rule, 1)
+	if err != nil {
+		return nil, err
 	}
-	return c.End(ctx)
+	w := &strategy.Worker{Group: g, Tree: comm.NewTree(workers, workers).Spare(c.Servers), Model: m, Rate: 1, Samples: 1}
+	w.Frame, w.X = strategy.Frame(g, m.Layout().Len())
+	if w.Optimizer, err = optim.New(rule, m.Layout()); err != nil {
+		return nil, err
+	}
+	if err := st.Prepare(w); err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	if int(g.Rank()) >= workers {
+		_, err := st.Step(ctx, w)
+		if err == nil {
+			err = st.Settle(ctx)
+		}
+		return st.Served(), err
+	}
+	ranks := make([]comm.Rank, workers)
+	for i := range ranks {
+		ranks[i] = comm.Rank(i)
+	}
+	those, err := comm.Sub(g, ranks, 1)
+	if err != nil {
+		return nil, err
+	}
+	calls := st.Calls()
+	if err := f(calls, w, those); err != nil {
+		return nil, err
+	}
+	return nil, calls.End(ctx)
 }
 
 // servedCalls is a worker that is measured.

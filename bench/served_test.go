@@ -66,3 +66,24 @@ func TestServedRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A table is filled, with and without a budget that it is over, and every row is there.
+func TestFill(t *testing.T) {
+	for _, f := range []bench.Fill{
+		{Servers: 2, Rows: 5003, Width: 3, Batch: 100, Optimizer: "adagrad"},
+		{Servers: 1, Rows: 60000, Width: 16, Batch: 1000, Optimizer: "adam", Budget: 4 << 20, Spill: t.TempDir()},
+	} {
+		r, err := bench.Local(2+f.Servers, 30*time.Second, func(g comm.Group) (*bench.FillRow, error) { return f.Run(t.Context(), g, nil) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(r.Servers) != f.Servers || !(r.First > 0 && r.Second > 0) || f.Budget > 0 && (r.Servers[0].Resident > int64(f.Budget) || r.Servers[0].Spilled == 0) {
+			t.Errorf("%+v", r)
+		}
+	}
+	f := bench.Fill{Servers: 1, Rows: 60000, Width: 16, Batch: 1000, Optimizer: "adam", Budget: 4 << 20}
+	_, err := bench.Local(2, 30*time.Second, func(g comm.Group) (*bench.FillRow, error) { return f.Run(t.Context(), g, nil) })
+	if err == nil || !strings.Contains(err.Error(), "the budget of 4MiB is used up") {
+		t.Errorf("over the budget: %v", err)
+	}
+}

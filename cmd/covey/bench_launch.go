@@ -24,6 +24,7 @@ import (
 type benchTask struct {
 	Collective *bench.Collective `json:",omitempty"`
 	Served     *bench.Served     `json:",omitempty"`
+	Fill       *bench.Fill       `json:",omitempty"`
 	Job        []byte            `json:",omitempty"` // as YAML
 	Places     map[string]string `json:",omitempty"`
 	Explain    bool              `json:",omitempty"` // say how the collective's algorithm is chosen, and time nothing
@@ -64,6 +65,9 @@ func (t benchTask) run(ctx context.Context, meet func() (comm.Group, error), loc
 		}
 		_, err = what.Run(ctx, g, func(r bench.Row) { tell(r) })
 		return err
+	}
+	if t.Fill != nil {
+		return t.fill(ctx, meet, here, tell)
 	}
 	if t.Served != nil {
 		what := *t.Served
@@ -107,6 +111,25 @@ func (t benchTask) run(ctx context.Context, meet func() (comm.Group, error), loc
 	row.Threads = threads
 	tell(row)
 	return nil
+}
+
+// fill fills a table.
+func (t benchTask) fill(ctx context.Context, meet func() (comm.Group, error), here int, tell func(any)) error {
+	ballast = nil // a server's memory is what is looked at
+	g, err := meet()
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	peak := peakMemory
+	if here > 1 { // whose it was cannot be told
+		peak = nil
+	}
+	row, err := t.Fill.Run(ctx, g, peak)
+	if err == nil {
+		tell(row)
+	}
+	return err
 }
 
 // launch has n workers do a task: goroutines, or processes of their own. tell hears of each row that worker 0 has.

@@ -7,13 +7,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/covey-ml/covey/bench"
+	"github.com/covey-ml/covey/spec"
 )
 
 // benchServed is one call of covey bench ps.
 type benchServed struct {
 	benchOptions
-	what bench.Served
-	size string
+	what   bench.Served
+	size   string
+	rows   string // of the table to be filled, and its width
+	fill   bench.Fill
+	budget string
 }
 
 func benchServedCommand() *cobra.Command {
@@ -24,9 +28,13 @@ func benchServedCommand() *cobra.Command {
 		Long: `Time what workers push to parameter servers and pull from them: all of a dense vector, whose parts are the
 servers', and some rows of a table, which are drawn by lot. Servers add each push as it comes. What is pulled is
 compared with the exact sum of all pushes, before and after. A row of the result is the values (float32, ids not
-counted) of all workers a second.` + "\n" + exitHelp,
+counted) of all workers a second.
+
+With --table ROWSxWIDTH all rows of such a table are updated twice instead, and the result is how many a second, and
+what each server took of memory and disk.` + "\n" + exitHelp,
 		Example: `  covey bench ps
-  covey bench ps --workers 2 --servers 2 --transport tcp --size 4MiB --rows 1000000 --width 16 --sparse 0.01 --json`,
+  covey bench ps --workers 2 --servers 2 --transport tcp --size 4MiB --rows 1000000 --width 16 --sparse 0.01 --json
+  covey bench ps --table 50000000x16 --servers 4 --transport tcp --optimizer adagrad --budget 2GiB --spill /tmp`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c) },
 	}
@@ -35,6 +43,10 @@ counted) of all workers a second.` + "\n" + exitHelp,
 	c.Flags().IntVar(&o.what.Rows, "rows", 1_000_000, "rows of the table")
 	c.Flags().IntVar(&o.what.Width, "width", 16, "float32 values of a row")
 	c.Flags().Float64Var(&o.what.Share, "sparse", 0.01, "share of the rows that a call has")
+	c.Flags().StringVar(&o.rows, "table", "", "fill a table of so many rows and values a row, such as 50000000x16")
+	c.Flags().StringVar(&o.fill.Optimizer, "optimizer", "adagrad", "how the table's rows are updated")
+	c.Flags().StringVar(&o.budget, "budget", "", "memory that a server may take for the table (default: no bound)")
+	c.Flags().StringVar(&o.fill.Spill, "spill", "", "folder for what is over the budget")
 	o.addWorkerFlags(c, "2")
 	o.addFlags(c)
 	return c
@@ -47,6 +59,9 @@ func (o *benchServed) run(c *cobra.Command) error {
 	groups, err := o.groups()
 	if err != nil {
 		return err
+	}
+	if o.rows != "" {
+		return o.runFill(c, groups)
 	}
 	size, err := parseSizes(o.size, "allreduce")
 	switch {
@@ -84,4 +99,44 @@ func (o *benchServed) run(c *cobra.Command) error {
 		return err
 	}
 	return json.NewEncoder(c.OutOrStdout()).Encode(found)
+}
+
+// fillBatch is how many rows a push has while a table is filled.
+const fillBatch = 10_000
+
+func (o *benchServed) runFill(c *cobra.Command, groups []int) error {
+	f := &o.fill
+	f.Servers, f.Batch = o.what.Servers, fillBatch
+	if n, err := fmt.Sscanf(o.rows+"\n", "%dx%d\n", &f.Rows, &f.Width); n != 2 || err != nil || f.Rows < 1 || f.Width < 1 || f.Width > 1<<16 {
+		return usagef("--table %s: expected rows and values of a row, such as 1000000x16", o.rows)
+	}
+	if len(groups) > 1 || f.Servers < 1 || groups[0]+f.Servers > bench.MaxWorkers {
+		return usagef("--workers %s --servers %d: one number of workers, and at most %d with the servers", o.workers, f.Servers, bench.MaxWorkers)
+	}
+	if o.budget != "" {
+		var err error
+		if f.Budget, err = spec.ParseBytes(o.budget); err != nil {
+			return usagef("--budget: %w", err)
+		}
+	}
+	if _, err := spec.Parse(f.Optimizer); err != nil {
+		return usagef("--optimizer: %w", err)
+	}
+	t := o.table(c, 1, benchColumn{"server", "", 6}, benchColumn{"rows", "", 12}, benchColumn{"memory", "of rows", 12}, benchColumn{"disk", "of rows", 12}, benchColumn{"memory", "at most", 12})
+	t.measuring("a table of %s with %s and %s over %s", o.rows, count(f.Servers, "server"), count(groups[0], "worker"), o.transport)
+	var r bench.FillRow
+	err := o.launch(c, groups[0]+f.Servers, benchTask{Fill: f}, func(m json.RawMessage) { _ = json.Unmarshal(m, &r) })
+	t.wipe()
+	if err != nil {
+		return err
+	}
+	r.Transport = o.transport
+	if o.json {
+		return json.NewEncoder(c.OutOrStdout()).Encode(r)
+	}
+	for i, s := range r.Servers {
+		t.add(s, itoa(i), thousands(s.Rows), bytes(s.Resident), bytes(s.Spilled), bytes(s.Peak))
+	}
+	fmt.Fprintf(c.OutOrStdout(), "%s rows a second were made, and %s updated again\n", thousands(int(r.First)), thousands(int(r.Second)))
+	return nil
 }
