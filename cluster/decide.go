@@ -202,8 +202,8 @@ type accusation struct {
 
 // accused lists whom members of the current generation have lost that go on. Of two that both go on and do not reach each
 // other, one has to go, or they would fail again: the one that more members have lost, and of equals the later in rank. Who
-// waited for somebody that is lost itself could not answer either, and has an excuse; and so has, while anybody is missing, who
-// names nobody: others told it that it is the one that is lost before its own wait was over.
+// waited for somebody that is lost itself could not answer either, and has an excuse; and so has, while anybody is missing or came
+// later than itself, who names nobody: others told it that it is the one that is lost before its own wait was over.
 func accused(v View, seen map[string]Seen) map[string]accusation {
 	all := map[string]accusation{}
 	by := map[string]int{}
@@ -231,10 +231,12 @@ func accused(v View, seen map[string]Seen) map[string]accusation {
 			}
 		}
 	}
-	missing := slices.ContainsFunc(v.Current.Seats, func(s Seat) bool { return !there[s.ID] })
 	excused := func(id string) bool {
 		lost := seen[id].Lost
-		return missing && len(lost) == 0 || slices.ContainsFunc(lost, func(l Loss) bool { return !there[l.ID] })
+		if len(lost) == 0 {
+			return slices.ContainsFunc(v.Current.Seats, func(s Seat) bool { return !there[s.ID] || seen[s.ID].Stood+settle < seen[id].Stood })
+		}
+		return slices.ContainsFunc(lost, func(l Loss) bool { return !there[l.ID] })
 	}
 	for _, s := range v.Current.Seats {
 		if !there[s.ID] {

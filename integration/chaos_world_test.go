@@ -119,10 +119,10 @@ func newRig(t *testing.T, w *world) *rig {
 	return r
 }
 
-// start runs a command of ours on a host.
-func (r *rig) start(host int, cmd *exec.Cmd) *process {
+// start runs a command of ours on a host. What it says goes to a file of that host: launchers and those whom they started, or joined by hand.
+func (r *rig) start(host int, by string, cmd *exec.Cmd) *process {
 	r.t.Helper()
-	f, err := os.OpenFile(r.saidFile(host), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	f, err := os.OpenFile(r.saidFile(host, by), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func (r *rig) begin(args ...string) {
 // launch runs a launcher, on the first host.
 func (r *rig) launch(args ...string) {
 	r.t.Helper()
-	r.launcher = r.start(0, r.w.covey(0, append(args, "--log", "json")...))
+	r.launcher = r.start(0, byLauncher, r.w.covey(0, append(args, "--log", "json")...))
 }
 
 // meeting is where the workers of a run meet, as its folder says.
@@ -184,16 +184,24 @@ func (r *rig) join(host int) {
 	}
 	cmd := r.w.covey(host, "join", strings.Join(at.Servers, ","), "--run", at.Run, "--log", "json")
 	cmd.Env = append(cmd.Env, "COVEY_TOKEN="+at.Token)
-	r.joined = append(r.joined, r.start(host, cmd))
+	r.joined = append(r.joined, r.start(host, byHand, cmd))
 }
 
-func (r *rig) saidFile(host int) string {
-	return filepath.Join(filepath.Dir(r.folder), fmt.Sprintf("said-%d", host))
+// How processes came.
+const (
+	byLauncher = "launched"
+	byHand     = "joined"
+)
+
+func (r *rig) saidFile(host int, by string) string {
+	return filepath.Join(filepath.Dir(r.folder), fmt.Sprintf("%s-on-%d", by, host))
 }
 
 // said is what the processes of a host have said.
-func (r *rig) said(host int) string {
-	b, err := os.ReadFile(r.saidFile(host))
+func (r *rig) said(host int) string { return r.saidBy(host, byLauncher) + r.saidBy(host, byHand) }
+
+func (r *rig) saidBy(host int, by string) string {
+	b, err := os.ReadFile(r.saidFile(host, by))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		r.t.Fatal(err)
 	}
