@@ -210,10 +210,16 @@ func (r *rig) partition(p partition, row *partitionRow) {
 		t.Errorf("cut off from the servers, a generation began: %+v", some[0])
 	}
 	r.w.net.mend()
-	if !r.launcher.alive() && slices.Contains(p.far, 0) {
-		r.launch("train", "--resume", r.folder)
+	over := func() bool { return !r.launcher.alive() }
+	if !p.mended && slices.Contains(p.far, 0) { // who was cut off with the launcher resumes the run, and does so again as long as the servers have not met
+		for unmet := 2; unmet == 2 && time.Now().Before(end); unmet = r.launcher.ProcessState.ExitCode() {
+			r.launch("train", "--resume", r.folder)
+			if !r.until(end, over) {
+				break
+			}
+		}
 	}
-	if !r.until(end, func() bool { return !r.launcher.alive() }) {
+	if !r.until(end, over) {
 		r.stacks()
 		t.Fatalf("not over after %v, at step %d", chaosLimit, r.step())
 	}
