@@ -24,7 +24,7 @@ var peakMemory = func() int64 {
 		return 0
 	}
 	if runtime.GOOS == "darwin" {
-		return u.Maxrss
+		return int64(u.Maxrss)
 	}
-	return 1024 * u.Maxrss
+	return 1024 * int64(u.Maxrss)
 }
