@@ -51,11 +51,16 @@ const (
 // newcomers, until there are as many as wanted. It is a function of what is seen, so that all who see the same decide the
 // same, and depends on no clock but through v.
 func Decide(v View) Decision {
-	kept, gone, since, wait := survivors(v)
+	kept, gone, since, wait := survivors(v, false)
 	if wait.Why != "" {
 		return wait
 	}
 	fresh := newcomers(v)
+	if len(kept)+len(fresh) < v.Limits.Min { // without those who did not reach each other there are too few: maybe they do by now
+		if all, others, _, _ := survivors(v, true); len(all)+len(fresh) >= v.Limits.Min {
+			kept, gone = all, others
+		}
+	}
 	want := v.size()
 	seats := kept
 	if len(seats) > want {
@@ -120,9 +125,9 @@ func stands(v View, s Seat, m Seen, ok bool) standing {
 	return atWork
 }
 
-// survivors are the members of the current generation that go on, and those that do not. since is when the generation broke;
-// wait says why it is not known yet who goes on.
-func survivors(v View) (kept []Seat, gone []Loss, since time.Duration, wait Decision) {
+// survivors are the members of the current generation that go on, and those that do not; with forgive, those go on, too, whom others
+// did not reach and who are there. since is when the generation broke; wait says why it is not known yet who goes on.
+func survivors(v View, forgive bool) (kept []Seat, gone []Loss, since time.Duration, wait Decision) {
 	if v.Current == nil {
 		return nil, nil, 0, wait
 	}
@@ -149,7 +154,7 @@ func survivors(v View) (kept []Seat, gone []Loss, since time.Duration, wait Deci
 		case ended:
 			gone = append(gone, Loss{ID: s.ID, How: cmp.Or(m.Error, "it ended")})
 		case goesOn:
-			if accused && loss.cut {
+			if accused && loss.cut && !forgive {
 				gone = append(gone, loss.Loss)
 				continue
 			}
