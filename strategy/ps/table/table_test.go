@@ -2,10 +2,7 @@ package table
 
 import (
 	"bytes"
-	"fmt"
 	"math"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -354,21 +351,4 @@ func TestAllocations(t *testing.T) {
 	if tab.Stats().Reads == 0 {
 		t.Error("nothing was spilled")
 	}
-}
-
-// rss is a line of this process's status in kernels that have one, in bytes.
-func rss(t testing.TB, line string) int64 {
-	if runtime.GOOS != "linux" {
-		t.Skip("only Linux says how much memory a process had")
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, ok := strings.Cut(string(status), line+":")
-	var kib int64
-	if _, err := fmt.Sscanf(rest, "%d", &kib); !ok || err != nil {
-		t.Fatalf("no %s in %s: %v", line, status, err)
-	}
-	return kib << 10
 }
