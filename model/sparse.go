@@ -43,15 +43,19 @@ type Table struct {
 	Bound float32
 }
 
-// Init writes the initial values of a row, Width numbers: a function of the seed, the table's name and the row.
-func (t Table) Init(x []float32, row, seed uint64) {
+// Initial returns what writes the initial values of a row, Width numbers: a function of the seed, the table's name and the
+// row. Several goroutines may call it at a time, and no call allocates.
+func (t Table) Initial(seed uint64) func(x []float32, row uint64) {
 	if t.Bound == 0 {
-		clear(x[:t.Width])
-		return
+		return func(x []float32, _ uint64) { clear(x[:t.Width]) }
 	}
-	vec.Uniform(x[:t.Width], rng.Key(seed, "table "+t.Name, row), 0)
-	for i, u := range x[:t.Width] {
-		x[i] = float32((2*u - 1) * t.Bound) // 2u-1 is exact for Uniform's multiples of 2^-24
+	key := rng.Key(seed, "table "+t.Name)
+	return func(x []float32, row uint64) {
+		x = x[:t.Width]
+		vec.Uniform(x, rng.With(key, row), 0)
+		for i, u := range x {
+			x[i] = float32((2*u - 1) * t.Bound) // 2u-1 is exact for Uniform's multiples of 2^-24
+		}
 	}
 }
 

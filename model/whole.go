@@ -51,9 +51,9 @@ func (w *Whole) tables() Layout { return w.layout[len(w.sparse.Layout()):] }
 func (w *Whole) Init(x []float32, seed uint64) {
 	w.sparse.Init(x[:w.sparse.Layout().Len()], seed)
 	for i, t := range w.sparse.Tables() {
-		s := w.tables()[i]
+		s, initial := w.tables()[i], t.Initial(seed)
 		for row := range int(t.Rows) {
-			t.Init(x[s.Off+row*t.Width:s.Off+(row+1)*t.Width], uint64(row), seed)
+			initial(x[s.Off+row*t.Width:], uint64(row))
 		}
 	}
 }

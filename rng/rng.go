@@ -28,10 +28,13 @@ func Key(seed uint64, purpose string, keys ...uint64) uint64 {
 		h = Mix(h ^ uint64(c))
 	}
 	for _, k := range keys {
-		h = Mix(h ^ Mix(k))
+		h = With(h, k)
 	}
 	return h
 }
+
+// With is what Key makes of one more key: Key(seed, purpose, k) is With(Key(seed, purpose), k).
+func With(key, k uint64) uint64 { return Mix(key ^ Mix(k)) }
 
 // Mix is the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, figure 15) after its increment:
 // a bijection of 64 bits in which every input bit moves about half of the output bits.

@@ -31,6 +31,12 @@ func TestKeysTellDrawsApart(t *testing.T) {
 	}
 }
 
+func TestWith(t *testing.T) {
+	if got, want := With(Key(7, "rows", 1), 2), Key(7, "rows", 1, 2); got != want {
+		t.Errorf("Key with one more key is %#x, expected %#x", got, want)
+	}
+}
+
 // Mix is a bijection in which each input bit moves about half of the output bits.
 func TestMixAvalanche(t *testing.T) {
 	for bit := range 64 {

@@ -302,7 +302,7 @@ func TestHugeTables(t *testing.T) {
 	at := m.Layout().Len()
 	for i, table := range m.Tables() {
 		for _, row := range p.Rows[i] {
-			table.Init(x[at:at+table.Width], row, 1)
+			table.Initial(1)(x[at:at+table.Width], row)
 			at += table.Width
 		}
 	}
@@ -323,7 +323,7 @@ func TestRowsBegin(t *testing.T) {
 	seen := map[float32]bool{}
 	for row := range 100 {
 		v := make([]float32, table.Width)
-		table.Init(v, uint64(row), 7)
+		table.Initial(7)(v, uint64(row))
 		if !slices.Equal(v, embedding[row*table.Width:(row+1)*table.Width]) {
 			t.Errorf("row %d begins as %v", row, v)
 		}
@@ -338,7 +338,7 @@ func TestRowsBegin(t *testing.T) {
 		t.Errorf("the bias and the weights begin at 0, and %d does not", i)
 	}
 	other := make([]float32, table.Width)
-	if table.Init(other, 0, 8); slices.Equal(other, embedding[:table.Width]) {
+	if table.Initial(8)(other, 0); slices.Equal(other, embedding[:table.Width]) {
 		t.Error("another seed begins alike")
 	}
 }

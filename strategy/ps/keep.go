@@ -213,8 +213,9 @@ func (k *kept) assemble(t model.Table, all sparse, x []float32) {
 		}
 		return 1
 	})
+	initial := t.Initial(k.seed)
 	for row := range int(t.Rows) {
-		t.Init(x[row*t.Width:(row+1)*t.Width], uint64(row), k.seed)
+		initial(x[row*t.Width:], uint64(row))
 	}
 	rows := make([]uint64, len(order))
 	moments := make([][]float32, len(k.names))

@@ -24,9 +24,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/covey-ml/covey/rng"
+	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/spec"
-	"github.com/covey-ml/covey/vec"
 )
 
 // Config says what a table is.
@@ -65,15 +64,15 @@ const (
 // after the other there, but a call over many rows is not one step for those who read them meanwhile.
 type Table struct {
 	c        Config
-	key      uint64    // of initial values
-	start    []float32 // the rule's state of a row that was never updated
-	moments  []string  // what that state is, in order: Width elements each
-	stride   int       // elements of a row with its state
-	perPage  int       // rows of a page
-	pageLen  int       // elements of a page: whole disk pages
-	perChunk int       // pages that memory is asked for at a time
-	share    int64     // bytes of the budget for each stripe, 0 without one
-	spill    *spill    // nil without a folder
+	initial  func(x []float32, row uint64) // writes what a row's values begin with
+	start    []float32                     // the rule's state of a row that was never updated
+	moments  []string                      // what that state is, in order: Width elements each
+	stride   int                           // elements of a row with its state
+	perPage  int                           // rows of a page
+	pageLen  int                           // elements of a page: whole disk pages
+	perChunk int                           // pages that memory is asked for at a time
+	share    int64                         // bytes of the budget for each stripe, 0 without one
+	spill    *spill                        // nil without a folder
 	parts    []stripe
 
 	mu   sync.Mutex
@@ -95,7 +94,8 @@ func newTable(c Config, parts int) (*Table, error) {
 	case c.Rule == nil:
 		return nil, fmt.Errorf("table %q: it needs an update rule, such as adagrad", c.Name)
 	}
-	t := &Table{c: c, key: rng.Key(c.Seed, "table "+c.Name), share: int64(c.Budget) / int64(parts), parts: make([]stripe, parts)}
+	t := &Table{c: c, share: int64(c.Budget) / int64(parts), parts: make([]stripe, parts)}
+	t.initial = model.Table{Name: c.Name, Width: c.Width, Bound: c.Init}.Initial(c.Seed)
 	b, moments, err := newBatch(&c, parts)
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", c.Name, err)
@@ -271,15 +271,7 @@ func (t *Table) fail(op string, err error) error {
 
 // fresh writes what a row is before its first update: its values and, as far as dst goes, its state.
 func (t *Table) fresh(row uint64, dst []float32) {
-	x := dst[:t.c.Width]
-	if t.c.Init == 0 {
-		clear(x)
-	} else {
-		vec.Uniform(x, rng.Mix(t.key^rng.Mix(row)), 0)
-		for i, u := range x {
-			x[i] = float32(t.c.Init * float32(2*u-1)) // 2u-1 is exact
-		}
-	}
+	t.initial(dst, row)
 	copy(dst[t.c.Width:], t.start)
 }
 

@@ -72,7 +72,7 @@ func TestRowsBeginAsTheModelSays(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, row := range rows {
-		m.Init(want[i*m.Width:], row, 9)
+		m.Initial(9)(want[i*m.Width:], row)
 	}
 	if !equal(got, want) {
 		t.Errorf("rows begin as %v, the model's as %v", got, want)
