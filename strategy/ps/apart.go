@@ -2,7 +2,6 @@ package ps
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,9 +22,10 @@ type apart struct {
 	w      *strategy.Worker // nil before Prepare
 	rank   func(server int) comm.Rank
 
-	picked model.Picked
-	x, g   []float32 // the dense parameters and the picked rows, and their gradient
-	wants  []want    // by server
+	picked  model.Picked
+	x, g    []float32 // the dense parameters and the picked rows, and their gradient
+	wants   []want    // by server
+	answers []answer  // to these
 
 	found [][]sparse // by call of Grad in this step: the gradients of rows, by table
 	calls int
@@ -33,7 +33,7 @@ type apart struct {
 	parts [][]sparse // of the push
 	sum   [2][]sparse
 	out   []rowsMessage // by server
-	split [][]int32     // by server: positions of some rows
+	split [][]uint64    // by server: its rows of one table
 }
 
 var (
@@ -51,7 +51,7 @@ type want struct {
 }
 
 func newApart(m model.Sparse, servers int) *apart {
-	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), wants: make([]want, servers), out: make([]rowsMessage, servers), split: make([][]int32, servers)}
+	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), wants: make([]want, servers), answers: make([]answer, servers), out: make([]rowsMessage, servers), split: make([][]uint64, servers)}
 }
 
 // Layout implements model.Model.
@@ -136,41 +136,14 @@ func (a *apart) read(ctx context.Context, rows [][]uint64, out []float32) error 
 			at += width
 		}
 	}
-	receipts := make([]comm.Receipt, len(a.wants))
 	for s := range a.wants {
+		a.answers[s] = answer{to: a.rank(s)}
 		if w := &a.wants[s]; w.n > 0 {
 			w.answer = vec.Resized(w.answer, max(w.n, refusalBytes/4))
-			receipts[s] = comm.Post(a.w.Group, a.rank(s), tagRowsPull, vec.Bytes(w.answer))
+			a.answers[s].b, a.answers[s].n = vec.Bytes(w.answer), 4*w.n
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var err error
-	for i := range a.wants {
-		s := (int(a.w.Group.Rank()) + i) % len(a.wants)
-		if a.wants[s].n == 0 {
-			continue
-		}
-		if err = a.ask(ctx, s); err != nil {
-			cancel(err)
-			break
-		}
-	}
-	for s, r := range receipts {
-		if r == nil {
-			continue
-		}
-		w := &a.wants[s]
-		_, n, e := r.Wait(ctx)
-		if e == nil && n != 4*w.n {
-			e = fmt.Errorf("ps: server %d refuses worker %d rows: %s", s, a.w.Group.Rank(), vec.Bytes(w.answer)[:n])
-		}
-		if e != nil && err == nil {
-			err = e
-			cancel(e)
-		}
-	}
-	if err != nil {
+	if err := exchange(ctx, a.w.Group, tagRowsPull, a.answers, " rows", func(s int) error { return a.ask(ctx, s) }); err != nil {
 		return lost(a.w, err)
 	}
 	a.w.Pass(len(out), 2, func() { a.place(out) })
@@ -186,8 +159,7 @@ func (a *apart) ask(ctx context.Context, server int) error {
 	for _, rows := range w.rows {
 		w.ask = appendRows(w.ask, rows)
 	}
-	comm.Announce(a.w.Group, comm.OpPush, comm.Bill{{Messages: 1, Size: len(w.ask)}})
-	return a.w.Group.Send(ctx, a.rank(server), tagPush, w.ask)
+	return send(ctx, a.w.Group, a.rank(server), tagPush, w.ask)
 }
 
 // place writes the servers' answers to where they belong.
@@ -254,22 +226,16 @@ func (a *apart) pack() {
 }
 
 func (a *apart) packTable(s sparse, width int) {
-	for i := range a.split {
-		a.split[i] = a.split[i][:0]
+	for o := range a.split {
+		a.split[o] = a.split[o][:0]
 	}
 	for i, row := range s.rows {
 		o := a.owners.of(row)
-		a.split[o] = append(a.split[o], int32(i))
+		a.split[o] = append(a.split[o], row)
+		a.out[o].m = append(a.out[o].m, s.x[i*width:(i+1)*width]...)
 	}
-	for o, at := range a.split {
-		m := &a.out[o]
-		m.ids = binary.AppendUvarint(m.ids, uint64(len(at)))
-		next := uint64(0)
-		for _, i := range at {
-			m.ids = binary.AppendUvarint(m.ids, s.rows[i]-next)
-			next = s.rows[i] + 1
-			m.m = append(m.m, s.x[int(i)*width:(int(i)+1)*width]...)
-		}
+	for o, rows := range a.split {
+		a.out[o].ids = appendRows(a.out[o].ids, rows)
 	}
 }
 
@@ -279,12 +245,7 @@ func (a *apart) push(ctx context.Context, server int) error {
 	if err != nil {
 		return err
 	}
-	return sendRows(ctx, a.w.Group, a.rank(server), tagRowsPush, m)
-}
-
-func sendRows(ctx context.Context, g comm.Group, to comm.Rank, tag comm.Tag, m []byte) error {
-	comm.Announce(g, tag.Op(), comm.Bill{{Messages: 1, Size: len(m)}})
-	return g.Send(ctx, to, tag, m)
+	return send(ctx, a.w.Group, a.rank(server), tagRowsPush, m)
 }
 
 // receiveRows receives a message of rows in the memory of m.

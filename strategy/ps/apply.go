@@ -17,8 +17,8 @@ const head = strategy.Head
 // pushes are held) and strategy.HeadStop.
 const (
 	headNext    = 2 // of backup and deal=dynamic: the step to go on with, as bits
-	headShare   = 4 // where pushes are applied one by one: each is its share of a step of all, and not a step
 	headDropped = 3 // of backup: the push came too late
+	headShare   = 4 // where pushes are applied one by one: each is its share of a step of all, and not a step
 )
 
 // hold waits until the pushes of all workers are there, and applies their canonical sum, by the last one's goroutine.

@@ -119,8 +119,7 @@ func (v *server) tellShut(ctx context.Context, step int, set []bool) error {
 // tellServers sends the other servers what server 0 decided.
 func (v *server) tellServers(ctx context.Context, b []byte) error {
 	for r := v.w.Group.Rank() + 1; int(r) < v.w.Group.Size(); r++ {
-		comm.Announce(v.w.Group, comm.OpPush, comm.Bill{{Messages: 1, Size: len(b)}})
-		if err := v.w.Group.Send(ctx, r, tagPush, b); err != nil {
+		if err := send(ctx, v.w.Group, r, tagPush, b); err != nil {
 			return err
 		}
 	}

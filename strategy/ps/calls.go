@@ -37,7 +37,7 @@ func (c *Calls) Push(ctx context.Context, rows []uint64, x []float32) error {
 // Pull brings the dense parameters to X, once all pushes before have been made.
 func (c *Calls) Pull(ctx context.Context) error {
 	h := request{kind: fetch, generation: c.w.Generation, step: c.w.Step}
-	return c.k.pull(ctx, c.w, func(s int) error { return c.k.bare(ctx, c.w, s, h) })
+	return c.k.pullBare(ctx, c.w, h)
 }
 
 // Read writes rows of the only table to out.

@@ -169,7 +169,7 @@ func (k *worker) dealtStep(ctx context.Context, w *strategy.Worker) (rep strateg
 		k.dealt, k.steps, k.samples = nil, 0, 0
 	}
 	h := request{kind: fetch, generation: w.Generation, step: w.Step + 1}
-	if err := k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }); err != nil {
+	if err := k.pullBare(ctx, w, h); err != nil {
 		return rep, lost(w, err)
 	}
 	rep.Comm = clock.Now() - t - rep.Compute
@@ -200,21 +200,12 @@ func (k *worker) compute(ctx context.Context, w *strategy.Worker, leaf int) erro
 
 // ask takes the next microshard from server 0.
 func (k *worker) ask(ctx context.Context, w *strategy.Worker) (*piece, error) {
-	b := make([]byte, refusalBytes)
-	r := comm.Post(w.Group, k.rank(w, 0), tagPull, b)
+	server := answer{k.rank(w, 0), make([]byte, refusalBytes), 2 * 4}
 	h := request{kind: ask, generation: w.Generation, step: w.Step}
-	if err := k.bare(ctx, w, 0, h); err != nil {
-		ctx, cancel := context.WithCancelCause(ctx)
-		cancel(err)
-		r.Wait(ctx)
-		return nil, err
-	}
-	_, n, err := r.Wait(ctx)
+	err := exchange(ctx, w.Group, tagPull, []answer{server}, " the next microshard", func(s int) error { return k.bare(ctx, w, s, h) })
 	if err != nil {
 		return nil, err
 	}
-	if n != 2*4 {
-		return nil, fmt.Errorf("ps: server 0 refuses to say which microshard comes next: %s", b[:n])
-	}
+	b := server.b
 	return &piece{int(binary.LittleEndian.Uint32(b)), int(binary.LittleEndian.Uint32(b[4:]))}, nil
 }

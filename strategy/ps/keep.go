@@ -161,7 +161,7 @@ func (s *shelf) send(ctx context.Context, w *strategy.Worker) error {
 			if err != nil {
 				return err
 			}
-			return sendRows(ctx, w.Group, 0, tagRowsPull, m)
+			return send(ctx, w.Group, 0, tagRowsPull, m)
 		}
 		if err := t.Each(put); err != nil {
 			return fmt.Errorf("ps: table %q: %w", s.of[i].Name, err)

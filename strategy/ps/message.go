@@ -7,8 +7,8 @@ import (
 )
 
 // A request is a header of headBytes and, of a push, the elements of the server's range of each of the worker's parts, in
-// order. With tables a message of rows (rows.go) follows a push. The reply is the range's elements of the parameters, or, when its length is odd, a refusal in words. All is little
-// endian.
+// order. With tables a message of rows (rows.go) follows a push. The reply is the range's elements of the parameters, or, when
+// its length is odd, a refusal in words. All is little endian.
 //
 //	0  uint32  magic        20  uint32  number of parts
 //	4  uint8   kind         24  float32 rate

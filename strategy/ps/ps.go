@@ -191,7 +191,7 @@ func (s *Strategy) Gather(ctx context.Context, w *strategy.Worker) error {
 		if s.server != nil {
 			s.updates[0] = int64(s.server.version)
 		}
-		if err := comm.Broadcast(ctx, w.Group, comm.Rank(w.Group.Size()-1), s.State()[0].Data); err != nil {
+		if err := comm.Broadcast(ctx, w.Group, comm.Rank(w.Group.Size()-1), s.own()[0].Data); err != nil {
 			return err
 		}
 	}

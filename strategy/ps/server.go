@@ -172,9 +172,8 @@ func (v *server) end(err error) {
 		v.cancel(err)
 	}
 	v.mu.Unlock()
-	var lost *comm.PeerError
-	if p, ok := v.w.Group.(comm.Poisoner); ok && first && errors.As(err, &lost) {
-		p.Poison(lost)
+	if first {
+		lost(&v.w, err)
 	}
 	v.moved.Set()
 }
@@ -330,8 +329,7 @@ func (v *server) began(who int, r *request) {
 }
 
 func (v *server) reply(ctx context.Context, p *peer, b []byte) error {
-	comm.Announce(v.w.Group, comm.OpPull, comm.Bill{{Messages: 1, Size: len(b)}})
-	return v.w.Group.Send(ctx, p.rank, tagPull, b)
+	return send(ctx, v.w.Group, p.rank, tagPull, b)
 }
 
 // meet waits until all workers have come, and gives one the parameters, unless it has them.

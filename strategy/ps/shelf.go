@@ -63,14 +63,14 @@ func (s *shelf) close() error {
 	return err
 }
 
-// foreign says which of some rows of a table this server does not own; ok: none.
-func (s *shelf) foreign(rows []uint64) (row uint64, ok bool) {
+// foreign says which of some rows of a table this server does not own; empty: none.
+func (s *shelf) foreign(table int, rows []uint64) (why string) {
 	for _, r := range rows {
 		if s.owners.of(r) != s.me {
-			return r, false
+			return fmt.Sprintf("row %d of table %q is another server's", r, s.of[table].Name)
 		}
 	}
-	return 0, true
+	return ""
 }
 
 // answer writes the rows that a request asks for to in.out, or says why it does not.
@@ -81,8 +81,8 @@ func (s *shelf) answer(w *strategy.Worker, in *rowsIn) (why string, err error) {
 		if in.rows, b, err = readRows(in.rows, b, s.of[i]); err != nil {
 			return err.Error(), nil
 		}
-		if row, ok := s.foreign(in.rows); !ok {
-			return fmt.Sprintf("row %d of table %q is another server's", row, s.of[i].Name), nil
+		if why := s.foreign(i, in.rows); why != "" {
+			return why, nil
 		}
 		at, n := len(in.out), len(in.rows)*s.widths[i]
 		if 4*(at+n) > mostBytes {
@@ -108,8 +108,8 @@ func (s *shelf) take(in *rowsIn, parts int) (why string) {
 	}
 	for _, part := range in.parts {
 		for i, rows := range part {
-			if row, ok := s.foreign(rows.rows); !ok {
-				return fmt.Sprintf("row %d of table %q is another server's", row, s.of[i].Name)
+			if why := s.foreign(i, rows.rows); why != "" {
+				return why
 			}
 			if !vec.Finite(rows.x) {
 				return fmt.Sprintf("the gradient of table %q is not finite", s.of[i].Name)
@@ -203,7 +203,7 @@ func (v *server) read(ctx context.Context, p *peer, r *request) error {
 	if why != "" {
 		b = refusal(why, refusalBytes)
 	}
-	return sendRows(ctx, v.w.Group, p.rank, tagRowsPull, b)
+	return send(ctx, v.w.Group, p.rank, tagRowsPull, b)
 }
 
 // withRows receives the rows that come along with a push.

@@ -2,8 +2,6 @@ package ps
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math"
 
 	"github.com/covey-ml/covey/comm"
@@ -24,6 +22,7 @@ type worker struct {
 	sum     []float32   // of downpour: frames[0], where gradients of steps add up
 	fresh   [][]float32 // of downpour: frames for those of one step
 	short   [][]float32 // by server: room for a reply or a refusal, where the range is shorter than that
+	answers []answer    // by server: to a push or a fetch, in short or in the frame
 	tables  *apart      // nil where the model has none
 
 	steps   int    // since the last push
@@ -43,9 +42,12 @@ func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 	me := w.Group.Rank()
 	k := &worker{cfg: c, share: c.Mode == SSP || c.Mode == GSSP, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me), short: make([][]float32, len(ranges))}
 	for s, r := range ranges {
-		if r.hi-r.lo < refusalBytes/4 {
+		a := w.Frame[r.lo:r.hi]
+		if len(a) < refusalBytes/4 {
 			k.short[s] = comm.Vector(w.Group, refusalBytes/4)
+			a = k.short[s]
 		}
+		k.answers = append(k.answers, answer{k.rank(w, s), vec.Bytes(a), 4 * (r.hi - r.lo)})
 	}
 	for range max(1, comm.Buffers(k.folds)) {
 		b := comm.Vector(w.Group, headFloats+len(w.Frame))
@@ -113,7 +115,7 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 		err = k.pushAll(ctx, w)
 	case pulls:
 		h := request{kind: fetch, generation: w.Generation, step: w.Step + 1}
-		err = k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) })
+		err = k.pullBare(ctx, w, h)
 	}
 	if pushes {
 		k.steps, k.samples = 0, 0
@@ -172,43 +174,22 @@ func (k *worker) collect(w *strategy.Worker, rep *strategy.Report) {
 	}
 }
 
-// pull asks each server, and writes what they give to the frame. This worker begins with another one than its neighbours, so
-// that not all are at one.
+// pull asks each server, and writes what they give to the frame.
 func (k *worker) pull(ctx context.Context, w *strategy.Worker, ask func(s int) error) error {
-	receipts := make([]comm.Receipt, len(k.ranges))
-	for s, r := range k.ranges {
-		receipts[s] = comm.Post(w.Group, k.rank(w, s), tagPull, vec.Bytes(k.answer(w, s, r)))
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var err error
-	for i := range k.ranges {
-		if err = ask((int(w.Group.Rank()) + i) % len(k.ranges)); err != nil {
-			cancel(err)
-			break
-		}
+	if err := exchange(ctx, w.Group, tagPull, k.answers, "'s push", ask); err != nil {
+		return err
 	}
 	for s, r := range k.ranges {
-		_, n, e := receipts[s].Wait(ctx)
-		if e == nil && n != 4*(r.hi-r.lo) {
-			e = fmt.Errorf("ps: server %d refuses worker %d's push: %s", s, w.Group.Rank(), vec.Bytes(k.answer(w, s, r))[:n])
-		} else if k.short[s] != nil && !comm.IsHollow(w.Group) {
+		if k.short[s] != nil && !comm.IsHollow(w.Group) {
 			copy(w.Frame[r.lo:r.hi], k.short[s])
 		}
-		if e != nil && err == nil {
-			err = e
-			cancel(e)
-		}
 	}
-	return err
+	return nil
 }
 
-// answer is where a server's reply goes.
-func (k *worker) answer(w *strategy.Worker, server int, r span) []float32 {
-	if k.short[server] != nil {
-		return k.short[server]
-	}
-	return w.Frame[r.lo:r.hi]
+// pullBare pulls by a request that is a header alone.
+func (k *worker) pullBare(ctx context.Context, w *strategy.Worker, h request) error {
+	return k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) })
 }
 
 // pack gets rows ready to go along with the next push.
@@ -216,15 +197,6 @@ func (k *worker) pack() {
 	if k.tables != nil {
 		k.tables.pack()
 	}
-}
-
-// lost tells the others of a peer that is gone: all have a part in a step.
-func lost(w *strategy.Worker, err error) error {
-	var peer *comm.PeerError
-	if p, ok := w.Group.(comm.Poisoner); ok && errors.As(err, &peer) {
-		return p.Poison(peer)
-	}
-	return err
 }
 
 // leaf is the microshard that a push is of, where they are dealt.
@@ -291,8 +263,7 @@ func (k *worker) send(ctx context.Context, w *strategy.Worker, server int, h *re
 	if !comm.IsHollow(w.Group) {
 		h.encode(b)
 	}
-	comm.Announce(w.Group, comm.OpPush, comm.Bill{{Messages: 1, Size: len(b)}})
-	return w.Group.Send(ctx, k.rank(w, server), tagPush, b)
+	return send(ctx, w.Group, k.rank(w, server), tagPush, b)
 }
 
 // bare sends a request that is a header alone.
@@ -326,7 +297,7 @@ func (k *worker) settle(ctx context.Context, w *strategy.Worker) error {
 		h.flags = flagStop
 	}
 	if !k.cfg.Held() {
-		return lost(w, k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }))
+		return lost(w, k.pullBare(ctx, w, h))
 	}
 	for s := range k.ranges {
 		if err := k.bare(ctx, w, s, h); err != nil {
