@@ -175,6 +175,15 @@ type Worker struct {
 // Count is how many samples the microshard of a leaf, anybody's, has in this step.
 func (w *Worker) Count(leaf int) int { return slice(w.Counts, leaf, w.Tree, w.Samples) }
 
+// Own is how many samples this worker's microshards have in this step.
+func (w *Worker) Own() (n int) {
+	lo, hi := w.Tree.Run(w.Group.Rank())
+	for leaf := lo; leaf < hi; leaf++ {
+		n += w.Count(leaf)
+	}
+	return n
+}
+
 // Share is how many samples of the training set are behind a leaf.
 func (w *Worker) Share(leaf int) int { return slice(w.Shares, leaf, w.Tree, w.Total) }
 

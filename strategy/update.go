@@ -52,7 +52,7 @@ func (w *Worker) Update(g []float32, lo, hi int, mean float32, ready func(lo, hi
 // come after that microshard are then left to the caller.
 func (w *Worker) Parts(ctx context.Context, folds []comm.Fold, buffers [][]float32, done func(model.Segment)) error {
 	hollow := comm.IsHollow(w.Group) // then buffers are not this worker's alone
-	last := lastLeaf(folds)
+	last := LastLeaf(folds)
 	vote := float32(0)
 	if w.Stop {
 		vote = 1
@@ -89,8 +89,8 @@ func (w *Worker) Parts(ctx context.Context, folds []comm.Fold, buffers [][]float
 	return nil
 }
 
-// lastLeaf is the number of the fold that computes the last microshard, -1 if there is none.
-func lastLeaf(folds []comm.Fold) int {
+// LastLeaf is the number of the fold that computes the last microshard, -1 if there is none.
+func LastLeaf(folds []comm.Fold) int {
 	for i, f := range slices.Backward(folds) {
 		if f.Leaf >= 0 {
 			return i

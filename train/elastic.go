@@ -63,9 +63,10 @@ func Elastic(ctx context.Context, gens Generations, c Config) (*Report, error) {
 		report, err := Run(ctx, gen.Group, c)
 		gen.Group.Close()
 		var peer *comm.PeerError
-		c.kept.wire.add(gen.Group, c.kept.ledger, errors.As(err, &peer))
+		lost := errors.As(err, &peer)
+		c.kept.wire.add(gen.Group, c.kept.ledger, lost)
 		switch {
-		case ctx.Err() == nil && errors.As(err, &peer), errors.Is(err, ErrRegroup):
+		case ctx.Err() == nil && lost, errors.Is(err, ErrRegroup):
 			ended = err
 		default:
 			return report, err

@@ -103,12 +103,7 @@ func (s *Strategy) prepare(w *strategy.Worker) {
 			s.buffers[i] = comm.Vector(w.Group, head+layout.Len())
 		}
 	}
-	s.last = -1
-	for i, f := range s.folds {
-		if f.Leaf >= 0 {
-			s.last = i
-		}
-	}
+	s.last = strategy.LastLeaf(s.folds)
 	s.layout, s.finalF = layout, s.final
 	s.reduceF = func() {
 		s.err = s.reduceAll()
@@ -157,11 +152,7 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 	}
 	s.worker, s.mean = w, 1/float32(w.Samples)
 	s.ready, s.err, s.comm, s.updated = 0, nil, 0, 0
-	lo, hi := w.Tree.Run(w.Group.Rank())
-	mine := 0
-	for leaf := lo; leaf < hi; leaf++ {
-		mine += w.Count(leaf)
-	}
+	mine := w.Own()
 	for i := range s.buckets {
 		b := &s.buckets[i]
 		b.left = b.segs

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
 )
 
@@ -68,8 +69,8 @@ func (s *Strategy) put(fl *flight, e *exchanged) error {
 	e.rep.Comm += fl.comm
 	e.rep.Round = s.rounds
 	e.rep.Steps += fl.steps
-	e.rep.Stop = e.rep.Stop || sum[headStop] > 0
-	e.loss += float64(sum[headLoss])
+	e.rep.Stop = e.rep.Stop || sum[strategy.HeadStop] > 0
+	e.loss += float64(sum[strategy.HeadLoss])
 	e.samples += fl.samples
 	if s.cfg.Period != "" && !comm.IsHollow(s.w.Group) {
 		e.rep.Decided = s.decide(fl, sum)

@@ -95,10 +95,10 @@ type fragment struct {
 }
 
 const (
-	head       = strategy.Head
-	headLoss   = 0 // sum of the samples' losses
-	headStop   = 1 // workers that ask to stop
-	headSpread = 2 // with a period by divergence: weighted sum of the squared lengths of the moves
+	head = strategy.Head
+	// headSpread stands beside strategy.HeadLoss and HeadStop: with a period by divergence, the weighted sum of the squared lengths
+	// of the moves.
+	headSpread = 2
 )
 
 // New returns a worker's strategy. c is one that Parse returned.
@@ -382,7 +382,7 @@ func (s *Strategy) begin(f *fragment) *flight {
 	fl.parts = s.fold(head+f.hi-f.lo, func(r *replica, buf []float32) {
 		if !comm.IsHollow(s.w.Group) { // or the buffer is not this worker's alone
 			clear(buf[:head])
-			buf[headLoss], buf[headStop] = float32(s.losses[r.leaf-s.firstLeaf]), vote
+			buf[strategy.HeadLoss], buf[strategy.HeadStop] = float32(s.losses[r.leaf-s.firstLeaf]), vote
 		}
 		vote = 0
 		weight := s.weight(f, r.leaf)

@@ -48,7 +48,7 @@ func (s *Strategy) decide(fl *flight, sum []float32) *strategy.Decision {
 	was, why := s.k, ""
 	switch s.cfg.Period {
 	case ByLoss:
-		now := float64(sum[headLoss]) / float64(fl.samples)
+		now := float64(sum[strategy.HeadLoss]) / float64(fl.samples)
 		if s.first[0] == 0 {
 			s.first[0] = now
 		}

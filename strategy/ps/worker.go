@@ -94,7 +94,7 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 	if err := w.Parts(ctx, k.folds, frames, nil); err != nil {
 		return rep, err
 	}
-	k.samples += k.count(w)
+	k.samples += w.Own()
 	k.steps++
 	if k.tables != nil {
 		k.tables.fold(k.folds, w.Tree.Vectors(w.Group.Rank()))
@@ -160,7 +160,7 @@ func (k *worker) collect(w *strategy.Worker, rep *strategy.Report) {
 	for _, f := range k.fresh[1:k.pieces] {
 		w.Add(sum, f)
 	}
-	n := k.count(w)
+	n := w.Own()
 	if !comm.IsHollow(w.Group) {
 		rep.Quiet, rep.Loss = true, float64(sum[strategy.HeadLoss])/float64(n)
 	}
@@ -269,15 +269,6 @@ func (k *worker) send(ctx context.Context, w *strategy.Worker, server int, h *re
 // bare sends a request that is a header alone.
 func (k *worker) bare(ctx context.Context, w *strategy.Worker, server int, h request) error {
 	return k.send(ctx, w, server, &h, comm.Vector(w.Group, headFloats))
-}
-
-// count is how many samples of this step are this worker's.
-func (k *worker) count(w *strategy.Worker) (n int) {
-	lo, hi := w.Tree.Run(w.Group.Rank())
-	for leaf := lo; leaf < hi; leaf++ {
-		n += w.Count(leaf)
-	}
-	return n
 }
 
 // settle meets the others after a step, and takes what the parameters have then come to.
