@@ -22,6 +22,19 @@ type View struct {
 // size is how many workers there should be, within the limits.
 func (v *View) size() int { return max(v.Limits.Min, min(v.Want, v.Limits.Max)) }
 
+// writes tells whether who has a seat can write the run folder.
+func (v *View) writes(s Seat) bool {
+	return slices.ContainsFunc(v.Members, func(m Seen) bool { return m.ID == s.ID && m.Writer })
+}
+
+// writerFirst puts the first who can write the run folder before the others.
+func (v *View) writerFirst(seats []Seat) []Seat {
+	if i := slices.IndexFunc(seats, v.writes); i > 0 {
+		return slices.Concat(seats[i:i+1], seats[:i], seats[i+1:])
+	}
+	return seats
+}
+
 // Seen is a member's record and how long ago, by the clock of who saw it, it was new.
 type Seen struct {
 	Member
@@ -55,7 +68,7 @@ func Decide(v View) Decision {
 	if wait.Why != "" {
 		return wait
 	}
-	fresh := newcomers(v)
+	fresh := v.writerFirst(newcomers(v))
 	if len(kept)+len(fresh) < v.Limits.Min { // without those who did not reach each other there are too few: maybe they do by now
 		if all, others, _, _ := survivors(v, true); len(all)+len(fresh) >= v.Limits.Min {
 			kept, gone = all, others
@@ -87,6 +100,14 @@ func Decide(v View) Decision {
 		return Decision{Why: fmt.Sprintf("only %d of %d workers came in time", len(seats), want), Over: true}
 	case len(seats) < v.Limits.Min:
 		return Decision{Why: fmt.Sprintf("%s left, the run needs %d, and none came within %v", workers(len(seats)), v.Limits.Min, v.Limits.Wait), Over: true}
+	}
+	// What is done while nobody can write the run folder may end with the run before anybody can.
+	if v.Current != nil && v.Now < until && !slices.ContainsFunc(seats, v.writes) {
+		for _, m := range v.Members {
+			if m.Writer && m.State != Ended {
+				return Decision{Why: fmt.Sprintf("%s left, none can write the run folder, and %s may come back", workers(len(seats)), m.Name), Until: until}
+			}
+		}
 	}
 	next := &Generation{Number: 1, Seats: ordered(v, seats), Gone: gone}
 	if v.Current != nil {
@@ -299,14 +320,7 @@ func newcomers(v View) (all []Seat) {
 // ordered numbers the members: who can write the run folder first, if the first one cannot; then host by host, in the order of
 // the hosts' first members.
 func ordered(v View, seats []Seat) []Seat {
-	writes := func(s Seat) bool {
-		return slices.ContainsFunc(v.Members, func(m Seen) bool { return m.ID == s.ID && m.Writer })
-	}
-	seats = slices.Clone(seats)
-	if i := slices.IndexFunc(seats, writes); i > 0 {
-		first := seats[i]
-		seats = slices.Insert(slices.Delete(seats, i, i+1), 0, first)
-	}
+	seats = slices.Clone(v.writerFirst(seats))
 	var hosts []string
 	for _, s := range seats {
 		if !slices.Contains(hosts, s.Host) {

@@ -220,6 +220,18 @@ func TestDecide(t *testing.T) {
 		"who wrote has gone": {scene{number: 4, seats: []string{"a", "b", "c"}, want: 3, since: now,
 			members: []Seen{busy("a", died("killed")), ready("b", 4, reader), ready("c", 4)}},
 			"*c *b", "without a (killed)", 0, false},
+		"nobody who is left can write": {scene{number: 4, seats: []string{"a", "b", "c"}, want: 3, since: now,
+			members: []Seen{ready("a", 4, lost("b"), reader, stood(settle)), ready("c", 4, lost("b"), reader), busy("b", ago(expiry))}},
+			"", "2 workers are left, none can write the run folder, and b may come back", now + 30*time.Second, false},
+		"who can write comes back": {scene{number: 4, seats: []string{"a", "b", "c"}, want: 3, since: now,
+			members: []Seen{ready("a", 4, reader), ready("c", 4, reader), ready("b", 3), ready("d", 0, asRank(0), reader)}},
+			"b *a *c", "without b (it lost its state); with b", 0, false},
+		"who can write does not come back": {scene{number: 4, seats: []string{"a", "b", "c"}, want: 3, since: now - 30*time.Second,
+			members: []Seen{ready("a", 4, lost("b"), reader, stood(30*time.Second)), ready("c", 4, lost("b"), reader, stood(30*time.Second)), busy("b", ago(expiry))}},
+			"*a *c", "without b (connection lost)", 0, false},
+		"who can write has ended": {scene{number: 4, seats: []string{"a", "b", "c"}, want: 3, since: now,
+			members: []Seen{ready("a", 4, reader), ready("c", 4, reader), busy("b", died("killed"))}},
+			"*a *c", "without b (killed)", 0, false},
 
 		// A worker that waits outside must not take a run away from those who train, however long it has waited.
 		"a spare does not take over": {scene{number: 4, seats: []string{"a", "b"}, want: 2, since: now - time.Hour,

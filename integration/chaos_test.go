@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -173,14 +172,12 @@ func (r *rig) verdict(j chaosJob) {
 	if err != nil {
 		t.Error(err)
 	}
-	if !r.unwritten() {
-		// The line of the step at whose end a generation broke may be missing: who was to write it is gone.
-		if missing >= max(1, generations) {
-			t.Errorf("of %d steps in %d generations, %d are not in the metrics", chaosSteps, generations, missing)
-		}
-		if err := ledgerOf(lines); err != nil {
-			t.Error(err)
-		}
+	// The line of the step at whose end a generation broke may be missing: who was to write it is gone.
+	if missing >= max(1, generations) {
+		t.Errorf("of %d steps in %d generations, %d are not in the metrics", chaosSteps, generations, missing)
+	}
+	if err := ledgerOf(lines); err != nil {
+		t.Error(err)
 	}
 	if left := r.leftovers(); left != "" {
 		t.Errorf("left behind: %s", left)
@@ -248,17 +245,6 @@ func (r *rig) generations() (count int, err error) {
 		return 0, fmt.Errorf("no worker says that a generation began")
 	}
 	return len(what), nil
-}
-
-// unwritten tells whether the run had a generation whose first worker has no run folder, having joined by hand: those who have one were
-// cut off, or taken for it for a moment.
-func (r *rig) unwritten() bool {
-	for h := range r.w.hosts() {
-		if slices.ContainsFunc(seatsOf(r.saidBy(h, byHand)), func(s seat) bool { return s.Rank == 0 }) {
-			return true
-		}
-	}
-	return false
 }
 
 // Whatever happens to a run, it ends; with an exact method and microshards fixed, with the weights of the run that nothing happened
