@@ -10,15 +10,18 @@ import (
 
 // refuses says why a request is not taken; empty: it is.
 func (v *server) refuses(who int, r *request) string {
-	p, done := v.peers[who], v.prog.Done[who]
+	p := v.peers[who]
+	v.mu.Lock()
+	bad, done := v.bad, v.prog.Done[who]
+	v.mu.Unlock()
 	if v.cfg.Mode == Backup {
 		done = p.step // steps may be over that it has not heard of
 	}
 	switch {
 	case comm.IsHollow(v.w.Group):
 		return ""
-	case v.bad != "":
-		return v.bad
+	case bad != "":
+		return bad
 	case r.generation != v.w.Generation:
 		return fmt.Sprintf("it is of generation %d, and this is %d", r.generation, v.w.Generation)
 	case r.kind == shut || r.kind == ask && (v.deal == nil || v.lo > 0):
