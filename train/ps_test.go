@@ -262,3 +262,25 @@ func TestGuardOfAsynchronousTraining(t *testing.T) {
 		t.Errorf("held together: %+v, %v", r, err)
 	}
 }
+
+// Nothing is said of the loss of pushes that have no samples: of a last batch of one sample, most have none, and the worker that has
+// it is too slow for its push to count.
+func TestServedStepsWithoutSamples(t *testing.T) {
+	for _, mode := range []string{"backup", "async,guard=off", "downpour,fetch=2,push=2,guard=off"} {
+		for workers := 4; workers <= 5; workers++ { // of 4 microshards
+			c := config(t, "mlp:24")
+			c.Batch, c.Microshards = 13, 4 // one sample is left of 300
+			c, p := served(t, c, "ps:servers=2,mode="+mode)
+			script, err := fault.Parse("f.txt", []byte("slow 3 x1000 from step 1 to step 100\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := train.Simulate(t.Context(), worldFor(t, "10gigabit", workers+p.Servers, script), c)
+			if err != nil {
+				t.Errorf("%s, %d workers: %v", mode, workers, err)
+			} else if !(r.Loss > 0 && r.Loss < 3) {
+				t.Errorf("%s, %d workers: loss %v", mode, workers, r.Loss)
+			}
+		}
+	}
+}

@@ -278,7 +278,7 @@ func (v *server) give(p *peer, who int) {
 	}
 }
 
-// recent is the mean loss of all workers' newest pushes. v.mu is locked.
+// recent is the mean loss of all workers' newest pushes, NaN when these have no samples. v.mu is locked.
 func (v *server) recent() float64 {
 	var loss float64
 	n := 0

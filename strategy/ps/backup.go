@@ -91,7 +91,9 @@ func (v *server) shut(ctx context.Context, step int, set []bool, turned comm.Eve
 		}
 	}
 	if v.lo == 0 {
-		v.loss = float64(v.w.Frame[strategy.HeadLoss]) / float64(n)
+		if n > 0 {
+			v.loss = float64(v.w.Frame[strategy.HeadLoss]) / float64(n)
+		}
 		if v.asked && v.stopAt < 0 {
 			v.stopAt = step - 1
 		}

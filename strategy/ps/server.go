@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -38,7 +39,7 @@ type server struct {
 	stopAt  int // the last step, once some worker has asked to stop; -1
 	ends    int // steps after which all stop, as meeting workers say; 0: not yet
 	prog    Progress
-	loss    float64 // a mean over samples, of the last step or so
+	loss    float64 // a mean over samples, of the last step or so that had some; NaN: none had yet
 	over    int     // of backup: steps that are over
 	asked   bool    // of backup: to stop
 	guard   *guard  // on server 0, where pushes are applied one by one; else nil
@@ -73,7 +74,7 @@ type peer struct {
 
 func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 	workers := w.Group.Size() - c.Servers
-	v := &server{cfg: c, pace: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1}
+	v := &server{cfg: c, pace: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1, loss: math.NaN()}
 	v.moved = v.clock.Event()
 	v.served = strategy.Served{Rank: int(w.Group.Rank()), Elements: hi - lo}
 	if c.Guard != "" && c.Guard != GuardOff && lo == 0 && !comm.IsHollow(w.Group) {

@@ -132,17 +132,19 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 // hear reads what server 0 says in the head of the parameters.
 func (k *worker) hear(w *strategy.Worker, rep *strategy.Report) {
 	k.stop = w.Frame[strategy.HeadStop] > 0
-	if loss := float64(w.Frame[strategy.HeadLoss]); k.sum == nil || !math.IsNaN(loss) { // downpour may fetch before anybody has pushed
+	switch loss := float64(w.Frame[strategy.HeadLoss]); {
+	case k.cfg.Held():
+		rep.Loss = loss / float64(w.Samples)
+	case math.IsNaN(loss): // nobody has pushed yet, or what has no samples
+		rep.Quiet = true
+	default:
 		rep.Quiet, rep.Loss = false, loss
-	}
-	if k.cfg.Held() {
-		rep.Loss /= float64(w.Samples)
 	}
 	rep.Stop = k.stop
 	if k.cfg.Mode == Backup || k.cfg.Deal {
 		k.next = int(math.Float32bits(w.Frame[headNext]))
 		rep.Stop = k.stop && w.Step == k.next-1
-		rep.Quiet = w.Step < k.next-1 // the loss is of a later step
+		rep.Quiet = rep.Quiet || w.Step < k.next-1 // the loss is of a later step
 	}
 	if !k.cfg.Held() && k.cfg.Mode != Backup {
 		k.share = w.Frame[headShare] > 0
@@ -161,8 +163,8 @@ func (k *worker) collect(w *strategy.Worker, rep *strategy.Report) {
 		w.Add(sum, f)
 	}
 	n := w.Own()
-	if !comm.IsHollow(w.Group) {
-		rep.Quiet, rep.Loss = true, float64(sum[strategy.HeadLoss])/float64(n)
+	if rep.Quiet = !comm.IsHollow(w.Group); rep.Quiet && n > 0 {
+		rep.Loss = float64(sum[strategy.HeadLoss]) / float64(n)
 	}
 	if k.steps == 1 {
 		w.Pass(len(sum), 2, func() { copy(k.sum, sum) })
