@@ -58,6 +58,9 @@ const (
 	// settle is how long a member is waited for that others have lost: they may be wrong, or it may have closed its connections
 	// because it lost somebody itself.
 	settle = 250 * time.Millisecond
+	// absence is how long those who are enough wait for one who can write the run folder: for a link that comes back, or a server that
+	// is started anew, and not for a host that is gone.
+	absence = 10 * time.Second
 )
 
 // Decide says who is in the next generation: the members of the current one that are ready to go on, in their order, and
@@ -102,7 +105,7 @@ func Decide(v View) Decision {
 		return Decision{Why: fmt.Sprintf("%s left, the run needs %d, and none came within %v", workers(len(seats)), v.Limits.Min, v.Limits.Wait), Over: true}
 	}
 	// What is done while nobody can write the run folder may end with the run before anybody can.
-	if v.Current != nil && v.Now < until && !slices.ContainsFunc(seats, v.writes) {
+	if until = min(until, max(v.Since, since)+absence); v.Current != nil && v.Now < until && !slices.ContainsFunc(seats, v.writes) {
 		for _, m := range v.Members {
 			if m.Writer && m.State != Ended {
 				return Decision{Why: fmt.Sprintf("%s left, none can write the run folder, and %s may come back", workers(len(seats)), m.Name), Until: until}
