@@ -28,7 +28,7 @@ func (b *builder) around() {
 	for r := range hello {
 		hello[r] = framed(b.o.Hello)
 	}
-	b.agree(Start, "settings", "once", 1, hello, false, b.o.Hello+textWrap, whyText)
+	b.agree(Start, "settings", "once", 1, hello, false, b.o.Answer, "")
 	whole := b.o.Steps%b.o.StepsPerEpoch == 0
 	books := func(phase Phase, when string, times int) {
 		held := make([]int, p)
@@ -72,18 +72,18 @@ func framed(n int) int {
 }
 
 // agree is how workers agree by way of rank 0: what each brings, whose bytes are given by rank, goes up a binomial tree, merged
-// or one after the other, and told bytes, as text, come back down.
+// or one after the other, and told bytes, as text, come back down. why is why their number is not exact; empty: it is.
 func (b *builder) agree(phase Phase, what, when string, times int, brings []int, merged bool, told int, why string) {
 	up := b.gathered(brings, merged)
 	if !merged {
-		up.Why = why
+		up.Exact, up.Why = why == "", why
 	}
 	down, answer := b.broadcast("down", nil, 8), b.broadcast("down", nil, told)
 	for r := range down.sent {
 		down.sent[r].add(answer.sent[r], 1)
 	}
 	down.Rounds, down.Busiest, down.Latency, down.Bandwidth = 2*down.Rounds, down.Busiest+answer.Busiest, 2*down.Latency, down.Bandwidth+answer.Bandwidth
-	down.Exact, down.Why = false, why
+	down.Exact, down.Why = why == "", why
 	down.Formula = "2 ceil(log2 P) rounds, 2(P-1) messages: a length of 8 bytes, and what was decided"
 	b.put(phase, what, when, times, up, down)
 }

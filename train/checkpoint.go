@@ -281,6 +281,13 @@ type who struct {
 	Parts   bool // all write checkpoints
 }
 
+// who is what this worker says of itself, but for hashes of data.
+func (r *run) who() who {
+	c := &r.c
+	return who{Setting: r.shape(), Model: fmt.Sprint(c.Model.Layout()), Steps: r.total, Rate: c.Rate, Sched: c.Schedule, Workers: c.Workers,
+		Resume: c.Resume != "", Save: c.Checkpoints != "", Parts: 4*c.Model.Layout().Len() >= c.SaveTogether}
+}
+
 // agree checks that all workers are about to do the same.
 func (r *run) agree(ctx context.Context) error {
 	if comm.IsHollow(r.g) {
@@ -296,8 +303,7 @@ func (r *run) agree(ctx context.Context) error {
 		r.c.resuming, r.c.saving = r.c.Resume != "", r.c.Checkpoints != ""
 		return nil
 	}
-	me := who{Setting: r.shape(), Model: fmt.Sprint(r.c.Model.Layout()), Steps: r.total, Rate: r.c.Rate,
-		Sched: r.c.Schedule, Workers: r.c.Workers, Resume: r.c.Resume != "", Save: r.c.Checkpoints != "", Parts: 4*len(r.w.X) >= r.c.SaveTogether}
+	me := r.who()
 	if !r.c.sameData {
 		me.Setting = r.setting()
 		if r.c.Test != nil {

@@ -1,8 +1,8 @@
 package train
 
 import (
+	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"strings"
 
 	"github.com/covey-ml/covey/comm"
@@ -23,7 +23,8 @@ type Outline struct {
 	TestBlocks    int // that workers share when it is, and tell each other of
 	Saves         int // times that a checkpoint is due
 	TrainBlocks   int // the same, of the training set
-	Hello         int // bytes, about, of what each worker says when they meet
+	Hello         int // bytes of what each worker but rank 0 says when they meet
+	Answer        int // bytes of what rank 0 tells them then
 	// Optimizer is one of the kind that updates the parameters, and Strategy one of the kind that each worker has.
 	Optimizer optim.Optimizer
 	Strategy  strategy.Strategy
@@ -65,14 +66,20 @@ func (c Config) Outline(workers int, costs comm.Costs) (*Outline, error) {
 		o.Tests = o.Epochs
 	}
 	o.Config, o.TrainBlocks = c, (c.Train.Len()+evalBlock-1)/evalBlock
-	hash := strings.Repeat("0", 64)
-	me := who{Setting: (&run{c: c, strategy: o.Strategy}).shape(), Model: fmt.Sprint(c.Model.Layout()), Steps: o.Steps, Rate: c.Rate, Sched: c.Schedule, Workers: c.Workers}
-	me.Setting.Data = hash
+	r := &run{c: c, strategy: o.Strategy, total: o.Steps}
+	first := r.who()
+	first.Setting.Data = strings.Repeat("0", 2*sha256.Size)
 	if c.Test != nil {
-		me.Test, o.TestBlocks = hash, (c.Test.Len()+evalBlock-1)/evalBlock
+		first.Test, o.TestBlocks = first.Setting.Data, (c.Test.Len()+evalBlock-1)/evalBlock
 	}
-	said, err := json.Marshal(me)
-	o.Hello = len(said)
+	other := first
+	other.Resume, other.Save = false, false // rank 0's to do
+	said, err := json.Marshal(other)
+	if err != nil {
+		return nil, err
+	}
+	told, err := json.Marshal(word[who]{Value: first})
+	o.Hello, o.Answer = len(said), len(told)
 	return o, err
 }
 
