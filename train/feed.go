@@ -70,9 +70,7 @@ func (f *feed) stop() {
 // take hands out the microshard of a leaf. The batch is valid until the next call.
 func (f *feed) take(leaf int) (*data.Batch, error) {
 	switch {
-	case f.loose:
-		f.gather(&f.batch[0], f.step, leaf)
-		return &f.batch[0], nil
+	case f.loose: // in any order
 	case !f.known:
 		f.order = append(f.order, leaf)
 	case f.next == len(f.order) || f.order[f.next] != leaf:
