@@ -357,9 +357,8 @@ func TestNoSplit(t *testing.T) {
 	}
 }
 
-// A server that is cut off from the others keeps its connections, and writes nothing. Whoever trains on its side has ended when those
-// on the other side, who hear nothing of them, begin without them.
-func TestMuteServer(t *testing.T) {
+// inWorld has f do something to a run that nothing is lost of, in a bubble: the run begins with so many workers, and ends with f.
+func inWorld(t *testing.T, limits cluster.Limits, workers int, f func(ctx context.Context, t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1, 0, 0)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -370,10 +369,22 @@ func TestMuteServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		limits := cluster.Limits{Min: 2, Max: 4, Meet: 10 * time.Second, Wait: 30 * time.Second, Patience: 5 * time.Second}
-		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, 2); err != nil {
+		limits.Wait, limits.Patience = 30*time.Second, 5*time.Second
+		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, workers); err != nil {
 			t.Fatal(err)
 		}
+		f(ctx, t, w)
+		cancel()
+		c.Close()
+		launcher.Close()
+		w.clock.Sleep(context.Background(), time.Minute)
+	})
+}
+
+// A server that is cut off from the others keeps its connections, and writes nothing. Whoever trains on its side has ended when those
+// on the other side, who hear nothing of them, begin without them.
+func TestMuteServer(t *testing.T) {
+	inWorld(t, cluster.Limits{Min: 2, Max: 4, Meet: 10 * time.Second}, 2, func(ctx context.Context, t *testing.T, w *world) {
 		first := []*hand{w.join(ctx, "a", 0), w.join(ctx, "b", 1)}
 		w.clock.Sleep(ctx, 10*time.Second)
 		for _, h := range first {
@@ -402,28 +413,12 @@ func TestMuteServer(t *testing.T) {
 		if last == 0 || next == 0 || next <= last {
 			t.Errorf("the last step of generation 1 was at %v, the first of generation 2 at %v", last, next)
 		}
-		cancel()
-		c.Close()
-		launcher.Close()
-		w.clock.Sleep(context.Background(), time.Minute)
 	})
 }
 
 // A run comes to its end while its servers look for another leader: what it came to is written down as soon as there is one.
 func TestReportWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1, 0, 0)
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		launcher := w.server.Open("launcher")
-		c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
-		if err != nil {
-			t.Fatal(err)
-		}
-		limits := cluster.Limits{Min: 1, Max: 1, Meet: 10 * time.Second, Wait: 30 * time.Second, Patience: 5 * time.Second}
-		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, 1); err != nil {
-			t.Fatal(err)
-		}
+	inWorld(t, cluster.Limits{Min: 1, Max: 1, Meet: 10 * time.Second}, 1, func(ctx context.Context, t *testing.T, w *world) {
 		for _, away := range []time.Duration{40 * time.Second, 12 * time.Second} { // where there is a report, nobody can join
 			id, well := away.String(), away < 15*time.Second
 			store := w.server.Open(id)
@@ -446,29 +441,12 @@ func TestReportWaits(t *testing.T) {
 			m.Close()
 			store.Close()
 		}
-		cancel()
-		c.Close()
-		launcher.Close()
-		w.clock.Sleep(context.Background(), time.Minute)
 	})
 }
 
 // Who says while it waits for a seat that it would rather leave says so again when it has one.
 func TestLeaveWhileWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(1, 0, 0)
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		w.ends = w.clock.Now() + time.Hour
-		launcher := w.server.Open("launcher")
-		c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
-		if err != nil {
-			t.Fatal(err)
-		}
-		limits := cluster.Limits{Min: 2, Max: 2, Meet: time.Minute, Wait: 30 * time.Second, Patience: 5 * time.Second}
-		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, 2); err != nil {
-			t.Fatal(err)
-		}
+	inWorld(t, cluster.Limits{Min: 2, Max: 2, Meet: time.Minute}, 2, func(ctx context.Context, t *testing.T, w *world) {
 		a := w.join(ctx, "a", 0)
 		w.clock.Sleep(ctx, 5*time.Second)
 		if err := a.m.Leave(ctx); err != nil {
@@ -481,9 +459,5 @@ func TestLeaveWhileWaiting(t *testing.T) {
 		if err := json.Unmarshal(all[len(all)-1].Value, &m); err != nil || m.State != cluster.Leaving || !a.m.In() {
 			t.Errorf("%v; a says %+v, and has a seat: %v", err, m, a.m.In())
 		}
-		cancel()
-		c.Close()
-		launcher.Close()
-		w.clock.Sleep(context.Background(), time.Minute)
 	})
 }
