@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/strategy/allreduce"
@@ -29,16 +28,7 @@ func TestStopAndResumeCompressed(t *testing.T) {
 		for at := 1; at < calm.Steps; at += 2 {
 			c := c
 			c.Dir = t.TempDir()
-			step := 0
-			c.Stop = func() bool { step++; return step == at }
-			if _, err := train.Local(t.Context(), 3, timeout, c); !errors.Is(err, train.ErrStopped) {
-				t.Fatalf("%s, stopped at step %d: error %v", compress, at, err)
-			}
-			c.Stop = nil
-			if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-				t.Fatal(err)
-			}
-			c.Dir = ""
+			c.Resume, c.Dir = stoppedAt(t, c, 3, at), ""
 			for _, n := range []int{3, 1 + at%5} {
 				r, err := train.Local(t.Context(), n, timeout, c)
 				if err != nil {
@@ -110,21 +100,14 @@ func TestAnotherReducerIsResumed(t *testing.T) {
 		}
 		return all[0].sum, r.Weights
 	}
-	resume := func() {
-		t.Helper()
-		var err error
-		if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-			t.Fatal(err)
-		}
-	}
 	want, weights := run(0)
 	c.Dir = t.TempDir()
 	run(4)
-	resume()
+	c.Resume = latest(t, c.Dir)
 	if got, _ := run(1); got != nil {
 		t.Fatal("the second reducer was asked for in step 5: nothing waited")
 	}
-	resume()
+	c.Resume = latest(t, c.Dir)
 	if got, after := run(0); after != weights || !slices.Equal(got, want) {
 		t.Errorf("resumed: weights %.12s, the calm run's are %.12s; the second sums are the same: %v", after, weights, slices.Equal(got, want))
 	}
@@ -151,11 +134,7 @@ func TestAdapt(t *testing.T) {
 	if before < 3 || choices[0].What != "topk:0.05+ef" || !choices[0].New || choices[1].What != "powersgd:2+ef bucket=4KiB" || choices[0].Why == "" {
 		t.Fatalf("chosen: %+v", choices)
 	}
-	var err error
-	if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-		t.Fatal(err)
-	}
-	c.Stop = nil
+	c.Resume, c.Stop = latest(t, c.Dir), nil
 	r, err := train.Local(t.Context(), 3, timeout, c)
 	if err != nil {
 		t.Fatal(err)

@@ -90,10 +90,7 @@ func stateSaved(t *testing.T, workers int, c train.Config) onDisk {
 	if _, err := train.Local(t.Context(), workers, timeout, c); err != nil {
 		t.Fatalf("%d workers: %v", workers, err)
 	}
-	path, _, err := ckpt.Latest(c.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := latest(t, c.Dir)
 	k, err := ckpt.Load(path)
 	if err != nil {
 		t.Fatal(err)

@@ -19,11 +19,7 @@ import (
 func TestMetricsOfAResumedRun(t *testing.T) {
 	c := config(t, "mlp:16")
 	c.Dir = t.TempDir()
-	n := 0
-	c.Stop = func() bool { n++; return n == 7 }
-	if _, err := train.Local(t.Context(), 2, timeout, c); !errors.Is(err, train.ErrStopped) {
-		t.Fatal(err)
-	}
+	c.Resume = stoppedAt(t, c, 2, 7)
 	path := filepath.Join(c.Dir, train.MetricsFile)
 	// The process died later, in the middle of a line.
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
@@ -34,10 +30,6 @@ func TestMetricsOfAResumedRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	c.Stop = nil
-	if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
 		t.Fatal(err)
 	}
 	r, err := train.Local(t.Context(), 3, timeout, c)
@@ -73,25 +65,24 @@ func TestMetricsOfAResumedRun(t *testing.T) {
 	}
 }
 
-// A checkpoint that cannot be written is told, the run goes on, and the report has the reason.
+// A checkpoint that cannot be written, or that all cannot begin to write, is told, the run goes on, and the report has the reason.
 func TestSaveFailureDoesNotEndTheRun(t *testing.T) {
-	c := config(t, "mlp:16")
-	c.Dir = t.TempDir()
-	if err := os.WriteFile(filepath.Join(c.Dir, "checkpoints"), []byte("in the way"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	told := 0
-	c.Events.Checkpoint = func(i train.CheckpointInfo) {
-		if i.Err != nil {
-			told++
+	for _, together := range []int{0, 1} {
+		c := config(t, "mlp:16")
+		c.Dir, c.SaveTogether = t.TempDir(), together
+		if err := os.WriteFile(filepath.Join(c.Dir, "checkpoints"), []byte("in the way"), 0o666); err != nil {
+			t.Fatal(err)
 		}
-	}
-	r, err := train.Local(t.Context(), 2, timeout, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if told != 2 || r.SaveError == "" || r.Steps != 10 {
-		t.Errorf("told %d times; report: %q after %d steps", told, r.SaveError, r.Steps)
+		told := 0
+		c.Events.Checkpoint = func(i train.CheckpointInfo) {
+			if i.Err != nil {
+				told++
+			}
+		}
+		r, err := train.Local(t.Context(), 2, timeout, c)
+		if err != nil || told != 2 || r.SaveError == "" || r.Steps != 10 {
+			t.Errorf("together from %d bytes on: told %d times; %+v, %v", together, told, r, err)
+		}
 	}
 }
 

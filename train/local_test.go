@@ -45,11 +45,7 @@ func checkpoint(t *testing.T, workers int, c train.Config) ckpt.Checkpoint {
 	if r.BytesSent != r.BytesExpected {
 		t.Errorf("%d bytes sent, %d expected", r.BytesSent, r.BytesExpected)
 	}
-	path, _, err := ckpt.Latest(c.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	last, err := ckpt.Load(path)
+	last, err := ckpt.Load(latest(t, c.Dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,15 +222,7 @@ func TestLocalCompressed(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.Dir = t.TempDir()
-		step := 0
-		c.Stop = func() bool { step++; return step == 4 }
-		if _, err := train.Local(t.Context(), 3, timeout, c); !errors.Is(err, train.ErrStopped) {
-			t.Fatalf("%s: %v", method, err)
-		}
-		c.Stop = nil
-		if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-			t.Fatal(err)
-		}
+		c.Resume = stoppedAt(t, c, 3, 4)
 		r, err := train.Local(t.Context(), 3, timeout, c)
 		if err != nil || r.Weights != calm.Weights || r.BytesSent != r.BytesExpected {
 			t.Errorf("%s: %v; weights %.12s, the calm run's are %.12s", method, err, r.Weights, calm.Weights)
@@ -258,10 +246,7 @@ func TestLocalDiverges(t *testing.T) {
 			if !errors.As(err, &diverged) || diverged.Step >= 50 || diverged.Step < 2 {
 				t.Fatalf("%s, %d workers: %v", optimizer, workers, err)
 			}
-			path, _, err := ckpt.Latest(c.Dir)
-			if err != nil {
-				t.Fatal(err)
-			}
+			path := latest(t, c.Dir)
 			last, err := ckpt.Load(path)
 			if err != nil {
 				t.Fatal(err)

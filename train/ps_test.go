@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/fault"
 	"github.com/covey-ml/covey/rng"
@@ -86,17 +85,24 @@ func TestServersLearn(t *testing.T) {
 		if *r.Accuracy < 0.6 {
 			t.Errorf("%s: accuracy %v", mode, *r.Accuracy)
 		}
-		var weights []string
-		for range 2 {
-			r, err := train.Simulate(t.Context(), worldFor(t, "home", 4+p.Servers, nil), c)
-			if err != nil {
-				t.Fatalf("%s, simulated: %v", mode, err)
-			}
-			weights = append(weights, r.Weights)
+		simulatedTwice(t, c, p, r)
+	}
+}
+
+// simulatedTwice runs c, of four workers, in the simulator, where it comes out the same way each time: the way of r, of goroutines,
+// where pushes are held.
+func simulatedTwice(t *testing.T, c train.Config, p ps.Config, r *train.Report) {
+	t.Helper()
+	var weights []string
+	for range 2 {
+		r, err := train.Simulate(t.Context(), worldFor(t, "home", 4+p.Servers, nil), c)
+		if err != nil {
+			t.Fatalf("%v, simulated: %v", p, err)
 		}
-		if weights[0] != weights[1] || p.Held() && weights[0] != r.Weights {
-			t.Errorf("%s: simulated twice, weights %.12s; as goroutines %.12s", mode, weights, r.Weights)
-		}
+		weights = append(weights, r.Weights)
+	}
+	if weights[0] != weights[1] || p.Held() && weights[0] != r.Weights {
+		t.Errorf("%v: simulated twice, weights %.12s; as goroutines %.12s", p, weights, r.Weights)
 	}
 }
 
@@ -113,15 +119,7 @@ func TestServedRunIsResumed(t *testing.T) {
 		for at := 1; at < calm.Steps; at += 2 {
 			c := c
 			c.Dir = t.TempDir()
-			step := 0
-			c.Stop = func() bool { step++; return step == at }
-			if _, err := train.Local(t.Context(), 1+p.Servers, timeout, c); !errors.Is(err, train.ErrStopped) {
-				t.Fatalf("%s, stopped at step %d: error %v", mode, at, err)
-			}
-			c.Stop = nil
-			if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-				t.Fatal(err)
-			}
+			c.Resume = stoppedAt(t, c, 1+p.Servers, at)
 			r, err := train.Local(t.Context(), 1+p.Servers, timeout, c)
 			if err != nil {
 				t.Fatalf("%s, resumed at step %d: %v", mode, at, err)
@@ -145,8 +143,8 @@ func TestServedRunStops(t *testing.T) {
 		if !errors.Is(err, train.ErrStopped) {
 			t.Fatalf("%s: %v", mode, err)
 		}
-		if _, _, err := ckpt.Latest(c.Dir); err != nil || r.Steps < 7 || r.Steps > 100 {
-			t.Errorf("%s: stopped at step %d; %v", mode, r.Steps, err)
+		if latest(t, c.Dir); r.Steps < 7 || r.Steps > 100 {
+			t.Errorf("%s: stopped at step %d", mode, r.Steps)
 		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/train"
 )
 
@@ -78,16 +77,7 @@ func TestRescaleByAnotherRoad(t *testing.T) {
 		}
 		at := told[0].Step
 		c.Dir = t.TempDir()
-		step := 0
-		c.Stop = func() bool { step++; return step == at }
-		if _, err := train.Local(t.Context(), 3, timeout, c); !errors.Is(err, train.ErrStopped) {
-			t.Fatalf("%s: stopped at step %d: %v", rule, at, err)
-		}
-		c.Stop = nil
-		var err error
-		if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-			t.Fatal(err)
-		}
+		c.Resume = stoppedAt(t, c, 3, at)
 		other, err := train.Local(t.Context(), 2, timeout, c)
 		if err != nil {
 			t.Fatal(err)
@@ -114,10 +104,7 @@ func changing(t *testing.T, c train.Config, servers int) (took []train.StepInfo,
 			t.Fatalf("%d workers: %v", workers, err)
 		}
 		follows(t, fmt.Sprint(workers, " workers"), c, r.Pace, workers)
-		if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-			t.Fatal(err)
-		}
-		last = r
+		c.Resume, last = latest(t, c.Dir), r
 	}
 	return took, began, last
 }

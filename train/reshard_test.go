@@ -154,11 +154,7 @@ func saved(t *testing.T, c train.Config, ks []*keeper) (string, *train.Report) {
 	if r.BytesSent != r.BytesExpected {
 		t.Errorf("%d workers: %d bytes sent, %d expected\n%+v", len(ks), r.BytesSent, r.BytesExpected, r.Ops)
 	}
-	path, _, err := ckpt.Latest(c.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path, r
+	return latest(t, c.Dir), r
 }
 
 // What n workers saved, m load: each kind of tensor as its Shard says. With 6 microshards 7 and 8 workers have spares.
@@ -395,9 +391,7 @@ func TestCheckpointsWithoutStateOfAWorkersOwn(t *testing.T) {
 	if i := slices.IndexFunc(r.Ops, func(o train.OpSum) bool { return o.Op == comm.OpAllToAll.String() }); i >= 0 {
 		t.Errorf("there is nothing to bring to rank 0, and %+v were sent", r.Ops[i])
 	}
-	if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-		t.Fatal(err)
-	}
+	c.Resume = latest(t, c.Dir)
 	m, err := ckpt.Verify(c.Resume)
 	if err != nil {
 		t.Fatal(err)

@@ -72,17 +72,7 @@ func TestTablesLearn(t *testing.T) {
 		if rows != 2*60 || updates < 40*60 || r.Serving[0].Resident == 0 { // two tables of 60 rows, all of them soon there
 			t.Errorf("%s: servers say %+v", mode, r.Serving)
 		}
-		var weights []string
-		for range 2 {
-			r, err := train.Simulate(t.Context(), worldFor(t, "home", 4+p.Servers, nil), c)
-			if err != nil {
-				t.Fatalf("%s, simulated: %v", mode, err)
-			}
-			weights = append(weights, r.Weights)
-		}
-		if weights[0] != weights[1] || p.Held() && weights[0] != r.Weights {
-			t.Errorf("%s: simulated twice, weights %.12s; as goroutines %.12s", mode, weights, r.Weights)
-		}
+		simulatedTwice(t, c, p, r)
 	}
 }
 
@@ -102,15 +92,7 @@ func TestTablesAreResumed(t *testing.T) {
 		for at := 1; at < calm.Steps; at += 6 {
 			c := c
 			c.Dir = t.TempDir()
-			step := 0
-			c.Stop = func() bool { step++; return step == at }
-			if _, err := train.Local(t.Context(), 1+p.Servers, timeout, c); !errors.Is(err, train.ErrStopped) {
-				t.Fatalf("%+v, stopped at step %d: error %v", of, at, err)
-			}
-			c.Stop = nil
-			if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-				t.Fatal(err)
-			}
+			c.Resume = stoppedAt(t, c, 1+p.Servers, at)
 			workers, servers := 1, 3
 			if of.mode == "bsp" {
 				workers = 3

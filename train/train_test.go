@@ -90,6 +90,27 @@ func TestWorkersDoNotChangeTheBits(t *testing.T) {
 	}
 }
 
+// latest is the newest checkpoint of a run folder.
+func latest(t *testing.T, dir string) string {
+	t.Helper()
+	path, _, err := ckpt.Latest(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// stoppedAt runs c on so many ranks, asks rank 0's worker in a step to stop, and returns the checkpoint that this leaves in c.Dir.
+func stoppedAt(t *testing.T, c train.Config, ranks, at int) string {
+	t.Helper()
+	step := 0
+	c.Stop = func() bool { step++; return step == at }
+	if _, err := train.Local(t.Context(), ranks, timeout, c); !errors.Is(err, train.ErrStopped) {
+		t.Fatalf("%s, %s: asked to stop at step %d: %v", c.Optimizer, c.Compress, at, err)
+	}
+	return latest(t, c.Dir)
+}
+
 // A run that was stopped and resumed, with as many workers or others, ends with the weights of the calm one.
 func TestStopAndResumeAnywhere(t *testing.T) {
 	c := config(t, "mlp:24") // its first layer is large enough to be updated in parts
@@ -100,19 +121,8 @@ func TestStopAndResumeAnywhere(t *testing.T) {
 	for at := 1; at < calm.Steps; at++ {
 		c := c
 		c.Dir, c.Ahead = t.TempDir(), at%2 == 1
-		step := 0
-		c.Stop = func() bool { step++; return step == at }
-		part, err := train.Local(t.Context(), 1+at%3, timeout, c)
-		if !errors.Is(err, train.ErrStopped) {
-			t.Fatalf("stopped at step %d: error %v", at, err)
-		}
-		if part.Steps != at {
-			t.Fatalf("asked to stop at step %d, stopped at %d", at, part.Steps)
-		}
-		c.Stop = nil
-		c.Resume, _, err = ckpt.Latest(c.Dir)
-		if err != nil {
-			t.Fatal(err)
+		if c.Resume = stoppedAt(t, c, 1+at%3, at); c.Resume != ckpt.StepDir(c.Dir, at) {
+			t.Fatalf("asked to stop at step %d, it left %s", at, c.Resume)
 		}
 		r, err := train.Local(t.Context(), 1+at%4, timeout, c)
 		if err != nil {
@@ -133,10 +143,7 @@ func TestResumeRefusesAnotherRun(t *testing.T) {
 	if _, err := train.Local(t.Context(), 2, timeout, c); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if c.Resume, _, err = ckpt.Latest(c.Dir); err != nil {
-		t.Fatal(err)
-	}
+	c.Resume = latest(t, c.Dir)
 	for want, change := range map[string]func(*train.Config){
 		"batch: the checkpoint was made with 64":               func(c *train.Config) { c.Batch = 60 },
 		"microshards: the checkpoint was made with 12":         func(c *train.Config) { c.Microshards = 6 },
