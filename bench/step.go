@@ -45,7 +45,7 @@ const checkSteps = 3
 // which every bit must be equal.
 func (s Step) Run(ctx context.Context, g comm.Group) (*StepRow, error) {
 	c := s.Config
-	c.Test, c.Dir, c.Resume, c.Events, c.Stop, c.SaveEvery = nil, "", "", train.Events{}, nil, 1<<40
+	c.Test, c.Dir, c.Resume, c.Events, c.Stop, c.SaveEvery = nil, "", "", train.Events{}, nil, 1<<30
 	if c.Steps == 1 {
 		return nil, &train.ConfigError{Key: "steps", Err: errors.New("the first one warms up: at least 2")}
 	}

@@ -180,7 +180,7 @@ func (p *Probe) check() error {
 		return fmt.Errorf("version is %d, expected %d: measure again with covey probe", p.Version, ProbeVersion)
 	case p.Cores < 1 || p.Cores > 1<<16:
 		return fmt.Errorf("cores is %d, expected 1 to %d", p.Cores, 1<<16)
-	case p.Cache < 0 || p.Cache > 1<<40 || p.RAM < 0 || p.RAM > 1<<50:
+	case p.Cache < 0 || int64(p.Cache) > 1<<40 || p.RAM < 0 || p.RAM > 1<<50:
 		return fmt.Errorf("cache is %d and ram %d, expected bytes", p.Cache, p.RAM)
 	case p.Batch < 1 || p.Batch > 1<<30:
 		return fmt.Errorf("batch is %d, expected at least 1", p.Batch)

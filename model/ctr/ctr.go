@@ -68,8 +68,8 @@ func NewWideDeep(c Config) (*Model, error) {
 }
 
 func build(wide string, c Config) (*Model, error) {
-	if c.Dim < 1 || c.Dim > maxDim {
-		return nil, fmt.Errorf("samples of %d features: 1 to %d are possible", c.Dim, maxDim)
+	if c.Dim < 1 || int64(c.Dim) > maxDim {
+		return nil, fmt.Errorf("samples of %d features: 1 to %d are possible", c.Dim, int64(maxDim))
 	}
 	m := &Model{dim: c.Dim, fields: c.Fields}
 	if len(m.fields) == 0 {

@@ -105,7 +105,7 @@ func Parse(name string, text []byte) (*Profile, error) {
 			return nil, fmt.Errorf("%s: segment %d (%q): %w", name, i+1, e.Name, err)
 		}
 		p.layout = p.layout.Add(e.Name, shape...)
-		if p.layout.Len() > maxParameters {
+		if int64(p.layout.Len()) > maxParameters {
 			return nil, fmt.Errorf("%s: segment %d (%q): over %d parameters in all", name, i+1, e.Name, int64(maxParameters))
 		}
 		back := 2 * e.Forward
