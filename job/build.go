@@ -180,7 +180,7 @@ func (j *Job) fillStrategy() error {
 	}
 	rates, err := j.Schedule.Spec()
 	if err == nil {
-		_, err = optim.NewSchedule(rates, j.LR, 1<<40, 1) // the length is not known yet, and is checked again when it is
+		_, err = optim.NewSchedule(rates, j.LR, 1<<30, 1) // the length is not known yet, and is checked again when it is
 	}
 	if err != nil {
 		return j.Errorf("schedule", "%w", err)
@@ -290,8 +290,10 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	}
 	n := tr.Len()
 	if j.Strategy == Direct {
-		return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: min(n, max(directShards, j.Workers)), Epochs: 1,
-			Seed: j.Seed, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether), Extra: j.extra(tr), Strategy: func() strategy.Strategy { return direct.New() }}, nil
+		c := j.config(m, tr, test)
+		c.Optimizer, c.Batch, c.Microshards, c.Epochs = "sgd", n, min(n, max(directShards, j.Workers)), 1
+		c.Strategy = func() strategy.Strategy { return direct.New() }
+		return c, nil
 	}
 	if j.Solves() {
 		return j.solverConfig(m, tr, test)
@@ -329,11 +331,11 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 	if err != nil {
 		return train.Config{}, err
 	}
-	c := train.Config{Model: m, Train: tr, Test: test, Optimizer: string(j.Optimizer), Rate: j.LR, Schedule: string(j.Schedule),
-		Batch: j.Batch, Microshards: j.Microshards, Epochs: j.Epochs, Steps: j.Steps, Seed: j.Seed,
-		Compress: string(j.Compress), Adapt: j.Adapt, Algorithm: alg, Costs: j.Costs, Bucket: int(j.Bucket), Replicate: j.Shard == "no", SaveEvery: j.Save, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether),
-		Strategy: made, Extra: j.extra(tr),
-	}
+	c := j.config(m, tr, test)
+	c.Optimizer, c.Rate, c.Schedule = string(j.Optimizer), j.LR, string(j.Schedule)
+	c.Batch, c.Microshards, c.Epochs, c.Steps, c.SaveEvery = j.Batch, j.Microshards, j.Epochs, j.Steps, j.Save
+	c.Compress, c.Adapt, c.Algorithm, c.Costs, c.Bucket, c.Replicate = string(j.Compress), j.Adapt, alg, j.Costs, int(j.Bucket), j.Shard == "no"
+	c.Strategy = made
 	if j.Rescales() {
 		c.Rescale, c.Workers = j.Rescale, j.Workers
 	}
@@ -370,6 +372,11 @@ var memory = func() float64 {
 		return 0
 	}
 	return kib * 1024
+}
+
+// config is what is alike of whatever j trains.
+func (j *Job) config(m model.Model, tr, test data.Dataset) train.Config {
+	return train.Config{Model: m, Train: tr, Test: test, Seed: j.Seed, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether), Extra: j.extra(tr)}
 }
 
 // extra is what inference needs to know beside the tensors.

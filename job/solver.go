@@ -99,13 +99,14 @@ func (j *Job) solverConfig(m model.Model, tr, test data.Dataset) (train.Config, 
 	if save == 0 { // an iteration costs more than saving it only when it takes many passes
 		save = map[convex.Method]int{convex.Newton: 10, convex.LBFGS: 100}[o.Method]
 	}
-	return train.Config{Model: m, Train: tr, Test: test, Optimizer: "sgd", Batch: n, Microshards: j.Microshards, Epochs: j.Epochs,
-		Steps: j.Steps, Seed: j.Seed, SaveEvery: save, TestAtSaves: true, Keep: j.Keep, Checkpoints: j.Checkpoints, SaveTogether: int(j.SaveTogether), Extra: j.extra(tr),
-		Strategy: func() strategy.Strategy {
-			s, err := convex.New(o, parameters)
-			if err != nil {
-				panic(err) // it was made before
-			}
-			return s
-		}}, nil
+	c := j.config(m, tr, test)
+	c.Optimizer, c.Batch, c.Microshards, c.Epochs, c.Steps, c.SaveEvery, c.TestAtSaves = "sgd", n, j.Microshards, j.Epochs, j.Steps, save, true
+	c.Strategy = func() strategy.Strategy {
+		s, err := convex.New(o, parameters)
+		if err != nil {
+			panic(err) // it was made before
+		}
+		return s
+	}
+	return c, nil
 }

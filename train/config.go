@@ -135,9 +135,10 @@ func (c *Config) fill(ranks int) error {
 	if c.Strategy == nil {
 		c.Strategy = func() strategy.Strategy { return allreduce.New() }
 	}
-	workers := ranks - c.servers()
+	servers := c.servers()
+	workers := ranks - servers
 	if workers < 1 {
-		return bad("strategy", "%d servers in a group of %d leave no worker", c.servers(), ranks)
+		return bad("strategy", "%d servers in a group of %d leave no worker", servers, ranks)
 	}
 	if c.Microshards == 0 {
 		c.Microshards = workers

@@ -171,7 +171,7 @@ func (r *run) report(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	p := &Report{Loss: r.loss, Objective: objective, First: r.first, Steps: r.step, Rounds: r.rounds, Epochs: float64(r.epoch) + float64(r.used)/float64(r.c.Train.Len()), Samples: r.samples,
-		Workers: r.workers, Servers: r.c.servers(), Pace: r.paceInForce(), Microshards: r.c.Microshards, Parameters: r.size, own: me}
+		Workers: r.workers, Servers: r.g.Size() - r.workers, Pace: r.paceInForce(), Microshards: r.c.Microshards, Parameters: r.size, own: me}
 	if p.Weights, err = r.weights(ctx); err != nil {
 		return nil, err
 	}

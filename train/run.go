@@ -166,9 +166,10 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	if r.schedule, err = c.schedule(r.total); err != nil {
 		return nil, err
 	}
-	r.workers = g.Size() - c.servers()
+	servers := c.servers()
+	r.workers = g.Size() - servers
 	r.pace = c.pace(r.workers)
-	tree := comm.NewTree(c.Microshards, r.workers).Spare(c.servers()).On(c.Hosts)
+	tree := comm.NewTree(c.Microshards, r.workers).Spare(servers).On(c.Hosts)
 	r.books = newSampleBooks(c.Train.Len())
 	if err := r.equip(tree); err != nil {
 		return nil, err
