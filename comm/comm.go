@@ -40,11 +40,12 @@ const (
 	OpGather
 	OpPush    // what a worker brings to a parameter server
 	OpPull    // what it gets from there
+	OpCopy    // what a parameter server tells those who keep copies
 	OpControl // what the system says to itself: not payload
 	numOps
 )
 
-var opNames = [numOps]string{"send", "all-reduce", "reduce-scatter", "all-gather", "broadcast", "all-to-all", "barrier", "gather", "push", "pull", "control"}
+var opNames = [numOps]string{"send", "all-reduce", "reduce-scatter", "all-gather", "broadcast", "all-to-all", "barrier", "gather", "push", "pull", "copy", "control"}
 
 // String returns the name that reports and errors use.
 func (o Op) String() string {

@@ -5,6 +5,7 @@ package strategy
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/covey-ml/covey/ckpt"
@@ -87,12 +88,39 @@ type Keeper interface {
 	Close() error
 }
 
+// Survivor is asked for at run time: a Strategy whose ranks have the parameters and the optimizer's state in parts, each on more
+// ranks than one, so that a run can go on when some are lost. Of others train keeps what is needed itself.
+type Survivor interface {
+	Strategy
+	// Standing is what this rank knows of the run, for Revive on other ranks. It is asked once the rank's group has ended.
+	Standing() any
+	// Revive takes up a run whose group has ended, on a new one, after Prepare: w.Frame becomes the parameters, where this rank uses
+	// them, and its part of the optimizer's state comes to it. all are the standings, as JSON, of each rank's strategies of earlier
+	// groups, the newest first, and before those strategies of this rank. It is a collective. It returns nil when there is no whole
+	// state; the run then begins from a checkpoint or afresh.
+	Revive(ctx context.Context, w *Worker, before []Strategy, all [][]json.RawMessage) (*Revived, error)
+}
+
+// Revived is what a run goes on from.
+type Revived struct {
+	// Done is by microshard how many steps are in the parameters. The run goes on after the least of them; the strategy leaves out of
+	// the steps that follow what is there already.
+	Done []int
+	// Regular is the step, from 0, from which on this is nothing: all microshards are asked for, in their order.
+	Regular int
+	Notes   []string
+}
+
 // Served is what a server did.
 type Served struct {
 	Rank     int `json:"rank"`
 	Elements int `json:"elements"` // of the parameters
 	Pushes   int `json:"pushes"`   // taken
-	Dropped  int `json:"dropped,omitempty"`
+	// Microsteps is how many steps of microshards are in its parameters, in all the run, where that is known: their product, if each was
+	// added once.
+	Microsteps int `json:"microsteps,omitempty"`
+	Copies     int `json:"copies,omitempty"` // of other servers' ranges, that it keeps
+	Dropped    int `json:"dropped,omitempty"`
 	// Staleness counts the pushes by the number of updates that they knew nothing of, where they are applied one by one.
 	Staleness []int   `json:"staleness,omitempty"`
 	Busy      float64 `json:"busy_s"` // seconds in which it summed and updated

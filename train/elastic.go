@@ -56,7 +56,7 @@ func Elastic(ctx context.Context, gens Generations, c Config) (*Report, error) {
 			return nil, err
 		}
 		if !gen.Kept {
-			c.kept.shots = nil
+			c.kept.shots, c.kept.pasts = nil, nil
 		}
 		c.kept.generation = gen
 		c.Hosts = gen.Hosts

@@ -64,13 +64,16 @@ func (m *mortal) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte)
 	return m.Group.Send(ctx, to, tag, p)
 }
 
+func (d *dancer) dead() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sends == 0
+}
+
 // Next implements train.Generations.
 func (d *dancer) Next(ctx context.Context, ended error) (train.Generation, error) {
 	f := d.floor
-	d.mu.Lock()
-	dead := d.sends == 0
-	d.mu.Unlock()
-	if dead {
+	if d.dead() {
 		return train.Generation{}, errDead
 	}
 	f.mu.Lock()
@@ -156,6 +159,13 @@ func (f *floor) ends() {
 	f.mu.Unlock()
 }
 
+// leads tells whether a worker has rank 0.
+func (f *floor) leads(d *dancer) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.before[0] == d
+}
+
 // enters lets a worker on the floor: the others are to regroup.
 func (f *floor) enters() {
 	f.mu.Lock()
@@ -235,13 +245,16 @@ func elastic(t *testing.T, c train.Config, what changes) (*train.Report, []train
 			switch {
 			case err == nil:
 				mu.Lock()
-				report = r
+				if f.leads(d) { // servers do not have all parameters
+					report = r
+				}
 				mu.Unlock()
 				f.ends()
-			case errors.Is(err, errDead):
+			case errors.Is(err, errDead), errors.Is(err, comm.ErrClosed) && d.dead():
 				f.dies()
 			case errors.Is(err, errLeft):
 			default:
+				fmt.Printf("%v: worker %d: %v\n", what, n, err)
 				t.Errorf("%v: worker %d: %v", what, n, err)
 				f.dies()
 			}

@@ -24,6 +24,7 @@ type feed struct {
 	last    int // the run's last step, not included
 	ahead   bool
 	clock   comm.Clock
+	regular int  // steps before this one ask for any microshards
 	loose   bool // steps ask for any microshards, and nothing can be made ahead
 	hollow  bool // batches hold no samples but their number
 	dim     int  // features a sample
@@ -48,7 +49,8 @@ func (f *feed) begin(ctx context.Context, step int) {
 	if f.step == step {
 		return // the first
 	}
-	f.step, f.next, f.known = step, 0, true
+	f.known = f.known || !f.any()
+	f.step, f.next = step, 0
 	if f.ahead && f.cancel == nil && len(f.order) > 0 {
 		f.more, f.room, f.ended = f.clock.Event(), f.clock.Event(), f.clock.Event()
 		ctx, f.cancel = context.WithCancel(ctx)
@@ -58,6 +60,9 @@ func (f *feed) begin(ctx context.Context, step int) {
 		})
 	}
 }
+
+// any tells whether any microshards may be asked for, in any order: nothing can be made ahead.
+func (f *feed) any() bool { return f.loose || f.step < f.regular }
 
 // stop ends the preparing, when there is any.
 func (f *feed) stop() {
@@ -70,7 +75,7 @@ func (f *feed) stop() {
 // take hands out the microshard of a leaf. The batch is valid until the next call.
 func (f *feed) take(leaf int) (*data.Batch, error) {
 	switch {
-	case f.loose: // in any order
+	case f.any():
 	case !f.known:
 		f.order = append(f.order, leaf)
 	case f.next == len(f.order) || f.order[f.next] != leaf:

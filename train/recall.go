@@ -17,6 +17,7 @@ type kept struct {
 	// step is done in this one: only then is it sure that all have come as far as this worker.
 	shots      []*shot
 	generation Generation
+	pasts      []*past // of a strategy that survives, in place of shots
 	ledger     *comm.Ledger
 	wire       wire // of the groups before
 	began      time.Duration
@@ -103,7 +104,7 @@ func (r *run) shoot() *shot {
 // snapshot keeps a copy of the state after a step in which workers talked, unless a step that fails undoes itself. Two are
 // kept: workers are at most one exchange apart.
 func (r *run) snapshot(ctx context.Context, quiet bool) error {
-	if r.kept == nil {
+	if _, survives := r.strategy.(strategy.Survivor); r.kept == nil || survives {
 		return nil
 	}
 	if r.undo {
@@ -150,6 +151,10 @@ func (r *run) remember() {
 		return
 	}
 	k.began, k.first, k.samples, k.times, k.joined = r.began, r.first, r.samples, r.times, true
+	if s, ok := r.strategy.(strategy.Survivor); ok {
+		r.bury(s)
+		return
+	}
 	if r.undo {
 		k.shots = append([]*shot{r.shoot()}, k.shots...)
 		return
@@ -168,6 +173,14 @@ func (r *run) recall(ctx context.Context) error {
 	if k == nil {
 		return r.restore(ctx)
 	}
+	s, survives := r.strategy.(strategy.Survivor)
+	if survives {
+		if err := r.revive(ctx, s); err != nil {
+			return err
+		}
+		r.taken()
+		return nil
+	}
 	r.undo = r.undoable()
 	me := standing{}
 	for _, s := range k.shots {
@@ -185,12 +198,17 @@ func (r *run) recall(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if k.joined {
-		r.began, r.first, r.samples, r.times = k.began, k.first, k.samples, k.times
-	}
-	r.held, r.since = true, r.step
+	r.taken()
 	if !r.undo {
 		return r.snapshot(ctx, false)
 	}
 	return nil
+}
+
+// taken notes that the state is what the run has come to.
+func (r *run) taken() {
+	if k := r.kept; k.joined {
+		r.began, r.first, r.samples, r.times = k.began, k.first, k.samples, k.times
+	}
+	r.held, r.since = true, r.step
 }

@@ -136,6 +136,7 @@ type run struct {
 	kept    *kept // what outlives this group; nil: nothing does
 	undo    bool  // a step that fails leaves everything as it was
 	since   int   // the group's first step
+	regular int   // and the one from which on all microshards are asked for; see strategy.Revived
 }
 
 // start checks the configuration, meets the other workers and makes or loads the state.
@@ -346,7 +347,7 @@ func (o idle) Bytes() int { return optim.BytesOf(o.Optimizer) }
 func (r *run) handOut(tree comm.Tree) {
 	lo, hi := tree.Run(r.g.Rank())
 	r.feed = &feed{ds: r.c.Train, sampler: r.sampler, seed: r.c.Seed, step: r.step, last: r.total,
-		ahead: r.c.Ahead, clock: r.g.Clock(), hollow: comm.IsHollow(r.g), dim: data.Shape(r.c.Train).Dim}
+		ahead: r.c.Ahead, regular: r.regular, clock: r.g.Clock(), hollow: comm.IsHollow(r.g), dim: data.Shape(r.c.Train).Dim}
 	r.w.Counts = func(leaf int) int { return r.sampler.Count(r.step, leaf) }
 	if s, ok := r.strategy.(strategy.Serving); ok && s.Loose() {
 		r.feed.loose, r.feed.ahead = true, false

@@ -14,6 +14,7 @@ import (
 type sampleBooks struct {
 	epoch int        // of what is booked
 	base  *sampleSet // used before this group was formed, the same on every worker; nil: nothing was
+	ahead *sampleSet // the same of the epoch to come; nil: nothing was
 	own   *sampleSet // by this worker since
 	all   *sampleSet // on rank 0, what all had used when they last told each other; nil elsewhere
 	ids   []int      // handed out in the step under way
@@ -48,7 +49,7 @@ func (b *sampleBooks) drop() { b.ids, b.runs = b.ids[:0], b.runs[:0] }
 
 // begin opens the books of an epoch.
 func (b *sampleBooks) begin(epoch int) {
-	b.epoch, b.base = epoch, nil
+	b.epoch, b.base, b.ahead = epoch, b.ahead, nil
 	b.own.clear()
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -18,6 +19,7 @@ const head = strategy.Head
 const (
 	headNext    = 2 // of backup and deal=dynamic: the step to go on with, as bits
 	headDropped = 3 // of backup: the push came too late
+	headFirst   = 5 // the same: the mean loss of the first pushes, once the guard has it
 	headShare   = 4 // where pushes are applied one by one: each is its share of a step of all, and not a step
 )
 
@@ -35,13 +37,20 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 	for _, p := range v.peers {
 		parts = append(parts, p.parts...)
 	}
-	v.sumAll(parts, r.step, r.rate, r.total)
-	if err := v.updateRows(r); err != nil {
-		return err
+	if v.tally.Done[0] < r.step { // else this server has the step, and others have lost it
+		if err := v.sumAll(ctx, parts, change{update: r.step, rate: r.rate, mean: 1 / float32(r.total), step: r.step, steps: 1, hi: v.w.Tree.Leaves()}); err != nil {
+			return err
+		}
+		if err := v.updateRows(r); err != nil {
+			return err
+		}
+		p.passed = v.passed
+		if err := v.kept(ctx, p); err != nil {
+			return err
+		}
 	}
 	v.mu.Lock()
 	v.held = 0
-	v.version++
 	v.served.Pushes += len(v.peers)
 	for w := range v.prog.Done {
 		v.prog.Done[w]++
@@ -51,8 +60,8 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 	return nil
 }
 
-// sumAll adds the parts of so many samples, of which nil ones count as none, in tree order, and makes update t.
-func (v *server) sumAll(parts [][]float32, t int, rate float32, samples int) {
+// sumAll adds parts, of which nil ones count as none, in tree order, and makes the change by what they come to.
+func (v *server) sumAll(ctx context.Context, parts [][]float32, c change) error {
 	at := make([]int, len(parts)) // by part, which one holds what it has come to; -1: none
 	for i := range at {
 		if at[i] = i; parts[i] == nil {
@@ -76,20 +85,75 @@ func (v *server) sumAll(parts [][]float32, t int, rate float32, samples int) {
 		}
 		copy(v.sum[lo:hi], parts[at[0]][lo-v.lo:hi-v.lo])
 	}
-	v.w.Optimizer.Begin(t, rate)
-	v.update(rate, 1/float32(samples), sum)
+	return v.update(ctx, c, sum)
 }
 
-// update moves the range's parameters along mean times the gradient that sum leaves in v.sum, piece by piece.
-func (v *server) update(rate, mean float32, sum func(lo, hi int)) {
+// change is what becomes of a range by one update.
+type change struct {
+	update int     // its number, from 1
+	rate   float32 // of the optimizer
+	mean   float32 // times the sum is the gradient
+	step   int     // microshards lo to hi-1 have then done so many steps
+	steps  int     // of which the change has so many
+	lo, hi int
+}
+
+// tally is what of the steps is in a range's parameters.
+type tally struct {
+	Done    []int // by microshard, how many
+	Applied int   // steps of microshards that were added: the sum of Done, unless one was lost or added twice
+}
+
+func newTally(microshards int) tally { return tally{Done: make([]int, microshards)} }
+
+// add books a change.
+func (t *tally) add(c *change) {
+	t.Applied += (c.hi - c.lo) * c.steps
+	for leaf := c.lo; leaf < c.hi; leaf++ {
+		t.Done[leaf] = max(t.Done[leaf], c.step)
+	}
+}
+
+// reach books that microshards lo to hi-1 have come as far as a step, with nothing to add.
+func (t *tally) reach(step, lo, hi int) {
+	for leaf := lo; leaf < hi; leaf++ {
+		t.Applied += max(0, step-t.Done[leaf])
+		t.Done[leaf] = max(t.Done[leaf], step)
+	}
+}
+
+// update moves the range's parameters by the gradient that sum leaves in v.sum, piece by piece. Who keeps a copy hears of it first,
+// after the addition: one vector, however many workers have pushed (Li et al., OSDI 2014, section 4.3).
+func (v *server) update(ctx context.Context, c change, sum func(lo, hi int)) error {
 	defer v.working()()
 	lo, hi := max(v.lo, head), max(v.hi, head)
-	if v.lo < lo && !comm.IsHollow(v.w.Group) {
+	hollow := comm.IsHollow(v.w.Group)
+	if v.lo < lo && !hollow {
 		sum(v.lo, lo)
 		copy(v.w.Frame[v.lo:lo], v.sum[v.lo:lo])
 	}
-	v.w.Rate = rate
-	v.w.Update(v.sum[head:], lo-head, hi-head, mean, func(lo, hi int) { sum(lo+head, hi+head) })
+	ready := func(lo, hi int) { sum(lo+head, hi+head) }
+	if v.below != nobody {
+		if !hollow {
+			sum(lo, hi)
+		}
+		if err := v.pass(ctx, c); err != nil {
+			return err
+		}
+		ready = nil
+	}
+	c.apply(&v.w, v.sum[head:], lo-head, hi-head, ready)
+	v.mu.Lock()
+	v.tally.add(&c)
+	v.mu.Unlock()
+	return nil
+}
+
+// apply makes the change to elements lo to hi-1 of w's parameters; see strategy.Worker.Update.
+func (c *change) apply(w *strategy.Worker, g []float32, lo, hi int, ready func(lo, hi int)) {
+	w.Rate = c.rate
+	w.Optimizer.Begin(c.update, c.rate)
+	w.Update(g, lo, hi, c.mean, ready)
 }
 
 // working books as busy the time until what it returns is called.
@@ -105,23 +169,31 @@ func (v *server) apply(ctx context.Context, who int, r *request) error {
 	if err := v.turn.take(ctx, p.turned); err != nil {
 		return err
 	}
-	if err := v.sumOne(p, r); err != nil {
+	leaf := r.flags&flagLeaf != 0
+	if leaf && v.tally.Done[r.leaf] >= r.step { // it was applied here before others were lost
+		v.turn.give()
+		return nil
+	}
+	if err := v.sumOne(ctx, who, r); err != nil {
 		return err
 	}
 	v.mu.Lock()
 	v.version++
-	v.prog.Done[who] = r.step
-	v.prog.Took[who] = smooth(v.prog.Took[who], took/time.Duration(r.steps))
+	if !leaf {
+		v.prog.Done[who] = r.step
+		v.prog.Took[who] = smooth(v.prog.Took[who], took/time.Duration(r.steps))
+	}
 	v.note(who, r)
 	may := v.may(who)
 	v.mu.Unlock()
-	may = may && r.flags&flagSilent == 0
+	silent := r.flags&(flagSilent|flagLeaf) != 0
+	may = may && !silent
 	if may {
 		v.give(p, who)
 	}
 	v.turn.give()
 	v.wake(p)
-	if may || r.flags&flagSilent != 0 {
+	if may || silent {
 		return nil
 	}
 	return v.letGo(ctx, who)
@@ -142,8 +214,16 @@ func (v *server) letGo(ctx context.Context, who int) error {
 }
 
 // sumOne updates by a worker's own parts, in order.
-func (v *server) sumOne(p *peer, r *request) error {
+func (v *server) sumOne(ctx context.Context, who int, r *request) error {
+	p := v.peers[who]
+	c := change{update: v.version + 1, step: r.step, steps: r.steps}
+	if c.lo, c.hi = v.w.Tree.Run(p.rank); r.flags&flagLeaf != 0 {
+		c.lo, c.hi = r.leaf, r.leaf+1
+	}
 	if r.samples == 0 {
+		v.mu.Lock()
+		v.tally.reach(r.step, c.lo, c.hi)
+		v.mu.Unlock()
 		return nil
 	}
 	mean := 1 / float32(r.samples)
@@ -162,11 +242,11 @@ func (v *server) sumOne(p *peer, r *request) error {
 		mean = 1
 	}
 	v.w.Pass(v.hi-v.lo, 3*(r.parts-1)+2, func() {})
-	v.w.Optimizer.Begin(v.version+1, rate)
-	v.update(rate, mean, func(lo, hi int) {
+	c.rate, c.mean = rate, mean
+	err := v.update(ctx, c, func(lo, hi int) {
 		g := v.sum[lo:hi]
 		copy(g, p.parts[0][lo-v.lo:hi-v.lo])
-		for _, part := range p.parts[1:] {
+		for _, part := range p.parts[1:r.parts] {
 			vec.Add(g, part[lo-v.lo:hi-v.lo])
 		}
 		if v.cfg.Mode == DC && lo >= head {
@@ -174,7 +254,8 @@ func (v *server) sumOne(p *peer, r *request) error {
 			compensate(float32(v.cfg.Lambda), g, v.w.Frame[lo:hi], p.out[lo-v.lo:hi-v.lo])
 		}
 	})
-	return nil
+	p.passed = v.passed
+	return err
 }
 
 // compensate adds to a mean gradient what it lacks since it was computed at old and the parameters have become x: lambda g g
@@ -205,9 +286,11 @@ func (v *server) note(who int, r *request) {
 	if v.lo > 0 || comm.IsHollow(v.w.Group) {
 		return
 	}
-	p.loss, p.samples = 0, r.samples
-	defer v.judge(p)
-	for _, part := range p.parts {
+	if r.samples > 0 {
+		p.loss, p.samples = 0, r.samples
+		defer v.judge(p)
+	}
+	for _, part := range p.parts[:r.parts] {
 		p.loss += float64(part[strategy.HeadLoss])
 		if part[strategy.HeadStop] > 0 && v.stopAt < 0 {
 			for _, p := range v.peers {
@@ -266,6 +349,9 @@ func (v *server) give(p *peer, who int) {
 		v.loss = v.recent()
 	}
 	p.out[strategy.HeadLoss], p.out[strategy.HeadStop] = float32(v.loss), 0
+	if v.guard != nil && v.guard.seen >= v.guard.workers {
+		p.out[headFirst] = float32(v.guard.first)
+	}
 	if p.out[headShare] = 0; v.pace.Mode == SSP || v.pace.Mode == GSSP {
 		p.out[headShare] = 1
 	}
@@ -288,3 +374,5 @@ func (v *server) recent() float64 {
 	}
 	return loss / float64(n)
 }
+
+func (t tally) clone() tally { return tally{slices.Clone(t.Done), t.Applied} }

@@ -79,7 +79,10 @@ func (v *server) shut(ctx context.Context, step int, set []bool, turned comm.Eve
 		}
 	}
 	if n > 0 {
-		v.sumAll(parts, step, rate, n)
+		c := change{update: step, rate: rate, mean: 1 / float32(n), step: step, steps: 1, hi: v.w.Tree.Leaves()}
+		if err := v.sumAll(ctx, parts, c); err != nil {
+			return err
+		}
 	}
 	v.mu.Lock()
 	v.over = step
@@ -128,8 +131,8 @@ func (v *server) tellServers(ctx context.Context, b []byte) error {
 	return nil
 }
 
-// follow does what server 0 decides, until all meet.
-func (v *server) follow(ctx context.Context) error {
+// obey does what server 0 decides, until all meet.
+func (v *server) obey(ctx context.Context) error {
 	b := make([]byte, headBytes+4*((len(v.peers)+31)/32))
 	turned := v.clock.Event()
 	for {

@@ -29,7 +29,7 @@ func (c *Calls) Push(ctx context.Context, rows []uint64, x []float32) error {
 		t.parts = [][]sparse{{{rows, x}}}
 	}
 	c.k.steps = 1
-	err := c.k.pushAll(ctx, c.w)
+	err := c.k.pushAll(ctx, c.w, flagSilent)
 	c.w.Step++
 	return err
 }

@@ -42,6 +42,10 @@ type Config struct {
 	Guard     string  // of the same modes: what is done about a loss that does not fall but rises
 	Damp      bool    // of modes that apply pushes one by one: the rate is divided by 1 and the push's staleness
 
+	// Copies is on how many servers each range is, so that all but one of these may be lost; 0: on two where there are as many and a run
+	// may lose ranks, else on one.
+	Copies int
+
 	// Budget is how much memory a server may take for rows of tables, and Spill the folder for what is over that; see
 	// table.Config.
 	Budget spec.Bytes
@@ -73,6 +77,7 @@ func Parse(s *spec.Spec) (Config, error) {
 		c.Damp = s.Bool("damp", false)
 		c.Guard = s.Word("guard", GuardStop, GuardStop, GuardTighten, GuardOff)
 	}
+	c.Copies = s.Int("copies", 0)
 	c.Budget, c.Spill = s.Bytes("budget", 0), s.Text("spill", "")
 	if err := s.Done(); err != nil {
 		return c, err
@@ -82,6 +87,9 @@ func Parse(s *spec.Spec) (Config, error) {
 
 // Held tells whether pushes are held until all of a step are there, and then applied as one canonical sum.
 func (c Config) Held() bool { return c.Mode == BSP || c.Mode == SSP && c.Staleness == 0 }
+
+// survives tells whether a run goes on when ranks are lost: whether what was added is known, and who was to add what.
+func (c Config) survives() bool { return !c.Deal && c.Mode != Backup }
 
 func (c Config) check() error {
 	bad := func(format string, args ...any) error { return fmt.Errorf("ps: "+format, args...) }
@@ -94,6 +102,10 @@ func (c Config) check() error {
 		return bad("spare is %d, expected 1 or more pushes that a step can do without", c.Spare)
 	case c.Mode == Downpour && (c.Fetch < 1 || c.Push < 1 || max(c.Fetch, c.Push) > most):
 		return bad("fetch is %d and push %d, expected 1 to %d steps", c.Fetch, c.Push, most)
+	case c.Copies < 0 || c.Copies > c.Servers:
+		return bad("copies is %d, expected 1 to %d: each is on a server of its own, of %d", c.Copies, c.Servers, c.Servers)
+	case c.Copies > 1 && !c.survives():
+		return bad("copies go with modes %s, without deal=dynamic", strings.Join([]string{BSP, SSP, GSSP, Async, Downpour, DC}, ", "))
 	case !(c.Lambda >= 0 && c.Lambda <= 1e6):
 		return bad("lambda is %v, expected 0 to 1e6", c.Lambda)
 	case c.Spill != "" && c.Budget == 0:
@@ -135,6 +147,9 @@ func (c Config) String() string {
 	}
 	if c.Guard != "" && c.Guard != GuardStop {
 		put("guard", c.Guard)
+	}
+	if c.Copies > 0 {
+		put("copies", c.Copies)
 	}
 	if c.Budget > 0 {
 		put("budget", c.Budget)

@@ -61,7 +61,9 @@ func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error)
 	whole := v.fold(p, r)
 	v.served.Pushes++
 	if whole != nil {
-		v.updateBy(whole[headFloats:], r)
+		if err := v.updateBy(ctx, whole[headFloats:], r); err != nil {
+			return nil, err
+		}
 		d.room = append(d.room, whole)
 		clear(d.came)
 		v.mu.Lock()
@@ -117,10 +119,10 @@ func (v *server) fold(p *peer, r *request) []float32 {
 }
 
 // updateBy makes the update of a step by its whole sum.
-func (v *server) updateBy(sum []float32, r *request) {
+func (v *server) updateBy(ctx context.Context, sum []float32, r *request) error {
 	v.w.Pass(v.hi-v.lo, 2, func() {})
-	v.w.Optimizer.Begin(r.step, r.rate)
-	v.update(r.rate, 1/float32(r.total), func(lo, hi int) { copy(v.sum[lo:hi], sum[lo-v.lo:hi-v.lo]) })
+	c := change{update: r.step, rate: r.rate, mean: 1 / float32(r.total), step: r.step, steps: 1, hi: v.w.Tree.Leaves()}
+	return v.update(ctx, c, func(lo, hi int) { copy(v.sum[lo:hi], sum[lo-v.lo:hi-v.lo]) })
 }
 
 // refusesDealt is refuses where microshards are dealt.
@@ -163,7 +165,7 @@ func (k *worker) dealtStep(ctx context.Context, w *strategy.Worker) (rep strateg
 			return rep, err
 		}
 		rep.Compute += clock.Now() - t
-		if err := k.pushAll(ctx, w); err != nil {
+		if err := k.pushAll(ctx, w, flagSilent); err != nil {
 			return rep, lost(w, err)
 		}
 		k.dealt, k.steps, k.samples = nil, 0, 0

@@ -17,6 +17,8 @@ import (
 //	                        36  uint32  microshard
 //	12 uint32  step         40  uint64  first element of the range, in the frame
 //	16 uint32  steps        48  uint64  its end
+//	                        56  float32 factor of the sum, of a copy
+//	                        60  uint32  number of the update, of a copy
 const (
 	headBytes  = 64
 	headFloats = headBytes / 4
@@ -25,12 +27,13 @@ const (
 
 // The kinds of request.
 const (
-	push  uint8 = iota + 1 // the gradient of a step, or of the last few; the reply says that the next step may start, and with which parameters
-	fetch                  // no gradient, and the same reply
-	meet                   // the worker has come to a step at whose end all meet; no reply where pushes are held
-	ask                    // of server 0: which microshard comes next; the reply is its step and number, two uint32
-	shut                   // a server tells another whose pushes of a step count: a bit for each worker follows; no reply
-	read                   // of a server's rows of tables: rows follow, table after table; the reply is their numbers, by themselves
+	push   uint8 = iota + 1 // the gradient of a step, or of the last few; the reply says that the next step may start, and with which parameters
+	fetch                   // no gradient, and the same reply
+	meet                    // the worker has come to a step at whose end all meet; no reply where pushes are held
+	ask                     // of server 0: which microshard comes next; the reply is its step and number, two uint32
+	shut                    // a server tells another whose pushes of a step count: a bit for each worker follows; no reply
+	copied                  // a server tells who keeps a copy of its range what it adds to it: a sum, of the microshards from leaf on, as many as parts says
+	read                    // of a server's rows of tables: rows follow, table after table; the reply is their numbers, by themselves
 )
 
 // The flags of a request.
@@ -38,6 +41,7 @@ const (
 	flagStop   = 1 << iota // of meet: this is the end
 	flagSilent             // of push: no reply
 	flagShare              // of push: it is its share of a step of all, and not a step
+	flagLeaf               // of push: it is of one microshard alone, and others of the same step follow; no reply
 )
 
 type request struct {
@@ -46,12 +50,14 @@ type request struct {
 	generation uint32
 	step       int // the sender has finished so many
 	steps      int // of push: it has the gradient of the last so many; of others 0
-	leaf       int // of push, where microshards are dealt: whose gradient it is
+	leaf       int // of push, where it is of one microshard: which
 	parts      int
 	rate       float32
 	samples    int
 	total      int
 	lo, hi     int
+	mean       float32
+	update     int
 	length     int // of all of it, in bytes
 }
 
@@ -70,6 +76,8 @@ func (r *request) encode(b []byte) {
 	le.PutUint32(b[36:], uint32(r.leaf))
 	le.PutUint64(b[40:], uint64(r.lo))
 	le.PutUint64(b[48:], uint64(r.hi))
+	le.PutUint32(b[56:], math.Float32bits(r.mean))
+	le.PutUint32(b[60:], uint32(r.update))
 }
 
 // decode reads the header of a request. What that says is not checked.
@@ -85,7 +93,8 @@ func (r *request) decode(b []byte) error {
 	}
 	*r = request{kind: b[4], flags: b[5], generation: le.Uint32(b[8:]), step: int(le.Uint32(b[12:])), steps: int(le.Uint32(b[16:])), parts: int(le.Uint32(b[20:])),
 		rate: math.Float32frombits(le.Uint32(b[24:])), samples: int(le.Uint32(b[28:])), total: int(le.Uint32(b[32:])), leaf: int(le.Uint32(b[36:])),
-		lo: int(le.Uint64(b[40:])), hi: int(le.Uint64(b[48:])), length: len(b)}
+		lo: int(le.Uint64(b[40:])), hi: int(le.Uint64(b[48:])),
+		mean: math.Float32frombits(le.Uint32(b[56:])), update: int(le.Uint32(b[60:])), length: len(b)}
 	return nil
 }
 

@@ -33,13 +33,15 @@ type Strategy struct {
 	ranges []span
 	server *server // nil on workers
 	worker *worker // nil on servers
+	origin uint64  // the generation that began from a checkpoint or afresh, and from which all that there is has come
+	whole  int     // where pushes are held, on workers: the step that the parameters here are of; -1: none, or not known
 	kept   *kept   // nil where the model has no tables
 
 	updates [1]int64 // of the parameters so far, as all know it at a checkpoint, where pushes are applied one by one
 }
 
 // New returns a rank's strategy. c is one that Parse returned.
-func New(c Config) *Strategy { return &Strategy{cfg: c} }
+func New(c Config) *Strategy { return &Strategy{cfg: c, whole: -1} }
 
 var (
 	_ strategy.Strategy = (*Strategy)(nil)
@@ -49,6 +51,7 @@ var (
 	_ strategy.Teller   = (*Strategy)(nil)
 	_ strategy.Serving  = (*Strategy)(nil)
 	_ strategy.Keeper   = (*Strategy)(nil)
+	_ strategy.Survivor = (*Strategy)(nil)
 )
 
 // Servers implements strategy.Serving.
@@ -65,11 +68,11 @@ func (s *Strategy) Served() *strategy.Served {
 	return s.server.report()
 }
 
-// String implements strategy.Strategy. How many servers there are, and how much memory they have, does not matter to a
-// checkpoint.
+// String implements strategy.Strategy. How many servers there are, how many copies and how much memory, does not matter to
+// a checkpoint.
 func (s *Strategy) String() string {
 	c := s.cfg
-	c.Servers, c.Budget, c.Spill = 0, 0, ""
+	c.Servers, c.Copies, c.Budget, c.Spill = 0, 0, 0, ""
 	return c.String()
 }
 
@@ -106,12 +109,18 @@ func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
 	if err := s.cfg.Fits(workers); err != nil {
 		return err
 	}
+	if w.Undo && !s.cfg.survives() {
+		return fmt.Errorf("ps: with mode=%s or deal=%s a run cannot go on when workers are lost: take another mode, or leave out what makes it elastic", Backup, Dynamic)
+	}
 	s.w = w
 	if s.ranges, err = divide(w.Model.Layout(), w.Optimizer, s.cfg.Servers, s.kept != nil); err != nil {
 		return err
 	}
 	if i := int(w.Group.Rank()) - workers; i >= 0 {
 		s.server = newServer(s.cfg, w, s.ranges[i].lo, s.ranges[i].hi)
+		if err := s.server.keepCopies(s.ranges, s.cfg.copies(w.Undo)); err != nil {
+			return err
+		}
 	} else {
 		s.worker = newWorker(s.cfg, w, s.ranges)
 	}
@@ -174,7 +183,15 @@ func (s *Strategy) Step(ctx context.Context, w *strategy.Worker) (strategy.Repor
 	if s.server != nil {
 		return s.server.step(ctx, w, int(s.updates[0]))
 	}
-	return s.worker.step(ctx, w)
+	if !s.cfg.Held() {
+		return s.worker.step(ctx, w)
+	}
+	s.whole = w.Step
+	rep, err := s.worker.step(ctx, w)
+	if err == nil {
+		s.whole++
+	}
+	return rep, err
 }
 
 // Settle implements strategy.Settler: all meet.

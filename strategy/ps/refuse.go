@@ -38,14 +38,16 @@ func (v *server) refuses(who int, r *request) string {
 	switch {
 	case r.lo != v.lo || r.hi != v.hi:
 		return fmt.Sprintf("elements %d to %d: this server has %d to %d", r.lo, r.hi, v.lo, v.hi)
-	case r.parts != len(p.parts) || r.length != headBytes+r.parts*4*(r.hi-r.lo):
-		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, len(p.parts), v.hi-v.lo)
+	case r.flags&flagLeaf != 0 && v.refusesLeaf(who, r) != "":
+		return v.refusesLeaf(who, r)
+	case r.parts != v.partsOf(p, r) || r.length != headBytes+r.parts*4*(r.hi-r.lo):
+		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, v.partsOf(p, r), v.hi-v.lo)
 	case r.samples < 0 || r.total < 1 || r.samples > r.total:
 		return fmt.Sprintf("%d of %d samples", r.samples, r.total)
 	case !(r.rate > 0 && r.rate <= math.MaxFloat32):
 		return fmt.Sprintf("a rate of %v", r.rate)
 	}
-	for _, part := range p.parts {
+	for _, part := range p.parts[:r.parts] {
 		if !vec.Finite(part) {
 			return fmt.Sprintf("the gradient of step %d is not finite", r.step+1)
 		}
@@ -54,4 +56,12 @@ func (v *server) refuses(who int, r *request) string {
 		return v.shelf.take(&p.rows, len(p.parts))
 	}
 	return ""
+}
+
+// partsOf is how many parts a push has.
+func (v *server) partsOf(p *peer, r *request) int {
+	if r.flags&flagLeaf != 0 {
+		return 1
+	}
+	return len(p.parts)
 }

@@ -24,32 +24,40 @@ type server struct {
 	w      strategy.Worker // its own copy: the goroutines set the rate
 	clock  comm.Clock
 	lo, hi int       // its range of the frame
-	sum    []float32 // a frame: the gradient
+	room   []float32 // a frame with a header's room in front
+	sum    []float32 // the frame: the gradient
 	peers  []*peer   // by worker
 	cancel context.CancelCauseFunc
 	turn   turn // to change parameters, and to read them where they change while others read
 
-	mu      sync.Mutex
-	serving bool // goroutines are at work
-	live    int  // how many
-	err     error
-	held    int // pushes of the step that came, where they are held
-	meeting int // workers that wait for all to meet
-	version int // updates so far
-	stopAt  int // the last step, once some worker has asked to stop; -1
-	ends    int // steps after which all stop, as meeting workers say; 0: not yet
-	prog    Progress
-	loss    float64 // a mean over samples, of the last step or so that had some; NaN: none had yet
-	over    int     // of backup: steps that are over
-	asked   bool    // of backup: to stop
-	guard   *guard  // on server 0, where pushes are applied one by one; else nil
-	bad     string  // why the run diverges; empty: it does not
-	served  strategy.Served
-	busy    time.Duration // of one goroutine at a time, that sums and updates
-	deal    *deal         // nil where microshards are not dealt
-	shelf   *shelf        // nil where the model has no tables
-	told    comm.Event    // of backup, on servers that do as server 0 decides; else nil
-	moved   comm.Event    // for whoever waits in Step or Settle
+	mu         sync.Mutex
+	begun      bool // it has served, or has taken up what others did
+	serving    bool // goroutines are at work
+	live       int  // how many
+	err        error
+	held       int // pushes of the step that came, where they are held
+	meeting    int // workers that wait for all to meet
+	version    int // updates so far
+	tally      tally
+	passed     int // updates that who keeps a copy was told of
+	acked      int // and that all of them have
+	stopAt     int // the last step, once some worker has asked to stop; -1
+	ends       int // steps after which all stop, as meeting workers say; 0: not yet
+	prog       Progress
+	loss       float64 // a mean over samples, of the last step or so that had some; NaN: none had yet
+	over       int     // of backup: steps that are over
+	asked      bool    // of backup: to stop
+	guard      *guard  // on server 0, where pushes are applied one by one; else nil
+	bad        string  // why the run diverges; empty: it does not
+	served     strategy.Served
+	busy       time.Duration // of one goroutine at a time, that sums and updates
+	deal       *deal         // nil where microshards are not dealt
+	shelf      *shelf        // nil where the model has no tables
+	below      comm.Rank     // who has a copy of this range next; nobody: none is kept
+	duplicates []*duplicate  // of other servers' ranges
+	first      []int         // by worker: steps that it had done when ranks were lost; nil: none were
+	told       comm.Event    // of backup, on servers that do as server 0 decides; else nil
+	moved      comm.Event    // for whoever waits in Step or Settle
 }
 
 // peer is what the server keeps of a worker.
@@ -67,6 +75,7 @@ type peer struct {
 	loss    float64 // sum over the samples of its newest push
 	samples int     // of that
 	rate    float32 // of that
+	passed  int     // of v.passed, with its newest push
 	step    int     // of backup: steps that it had then finished
 	counted int     // of backup: and when one last had a part in a step
 	rows    rowsIn
@@ -86,11 +95,12 @@ func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 	if c.Mode == Backup && lo > 0 {
 		v.told = v.clock.Event()
 	}
-	v.sum = comm.Vector(w.Group, len(w.Frame))
+	v.room = comm.Vector(w.Group, headFloats+len(w.Frame))
+	v.sum, v.tally = v.room[headFloats:], newTally(w.Tree.Leaves())
 	v.prog = Progress{Done: make([]int, workers), Took: make([]time.Duration, workers)}
 	for r := range workers {
 		n := w.Tree.Vectors(comm.Rank(r))
-		if c.Deal {
+		if c.Deal || c.Mode == Downpour {
 			n = 1
 		}
 		p := &peer{rank: comm.Rank(r), in: comm.Vector(w.Group, headFloats+n*(hi-lo)), granted: v.clock.Event(), turned: v.clock.Event()}
@@ -143,15 +153,20 @@ func (v *server) begin(ctx context.Context, step, updates int) {
 	if v.serving {
 		return
 	}
-	v.serving, v.live, v.meeting = true, len(v.peers), 0
+	v.begun, v.serving, v.live, v.meeting = true, true, len(v.peers), 0
 	if v.deal != nil {
 		v.deal.begin(step)
 	}
 	v.version, v.over = max(v.version, updates), step
+	v.tally.reach(step, 0, len(v.tally.Done))
 	ctx, v.cancel = context.WithCancelCause(ctx)
 	for who, p := range v.peers {
-		p.at, p.since, p.base, p.started, p.step = step, v.clock.Now(), v.version, step, step
-		v.prog.Done[who] = step
+		at := step
+		if v.first != nil {
+			at = max(at, v.first[who])
+		}
+		p.at, p.since, p.base, p.started, p.step = at, v.clock.Now(), v.version, at, at
+		v.prog.Done[who] = at
 		if p.out != nil {
 			copy(p.out, v.w.Frame[v.lo:v.hi])
 		}
@@ -159,8 +174,9 @@ func (v *server) begin(ctx context.Context, step, updates int) {
 	}
 	if v.told != nil {
 		v.live++
-		v.clock.Go(func() { v.end(v.follow(ctx)) })
+		v.clock.Go(func() { v.end(v.obey(ctx)) })
 	}
+	v.beginCopies(ctx, step)
 }
 
 // end notes that a goroutine has ended. The first that fails ends the others, here and on the other ranks.
@@ -208,7 +224,10 @@ func (v *server) report() *strategy.Served {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := v.served
-	s.Busy = v.busy.Seconds()
+	s.Busy, s.Copies = v.busy.Seconds(), len(v.duplicates)
+	if v.cfg.survives() {
+		s.Microsteps = v.tally.Applied
+	}
 	if v.shelf != nil {
 		v.shelf.report(&s, v.clock.Now()-v.shelf.began)
 	}
@@ -262,8 +281,11 @@ func (v *server) serve(ctx context.Context, who int) error {
 		default:
 			err = v.apply(ctx, who, &r)
 		}
-		if err == nil && r.flags&flagSilent != 0 {
+		if err == nil && r.flags&(flagSilent|flagLeaf) != 0 {
 			continue
+		}
+		if err == nil {
+			err = v.kept(ctx, p)
 		}
 		if err == nil {
 			err = v.reply(ctx, p, vec.Bytes(v.elements(p)))
@@ -348,7 +370,15 @@ func (v *server) meet(ctx context.Context, p *peer) error {
 			return err
 		}
 	}
+	if last {
+		if err := v.overBelow(ctx); err != nil {
+			return err
+		}
+	}
 	if err := v.await(ctx, p.granted, func() bool { return v.meeting == len(v.peers) }); err != nil || v.cfg.Held() {
+		return err
+	}
+	if err := v.kept(ctx, p); err != nil {
 		return err
 	}
 	return v.reply(ctx, p, vec.Bytes(v.w.Frame[v.lo:v.hi])) // which nobody changes any more

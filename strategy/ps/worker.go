@@ -25,12 +25,18 @@ type worker struct {
 	answers []answer    // by server: to a push or a fetch, in short or in the frame
 	tables  *apart      // nil where the model has none
 
+	next    []float32 // a frame where what servers give comes together, while ranks may be lost and the step has to be done again; or nil
+	done    []int     // by microshard: steps that are in the parameters, of a run that goes on after ranks were lost; else nil
+	regular int       // the step from which on that is nothing
+	first   float32   // the mean loss of the first pushes, for a guard; 0: not known
+	acked   int       // steps whose pushes were acknowledged
+
 	steps   int    // since the last push
 	samples int    // in these
 	dealt   *piece // of deal=dynamic: the microshard that comes next; nil: it has to ask
 	vote    bool   // it was asked to stop, and has not said so
 	share   bool   // how far workers may drift apart is bounded, and a push is its share of a step of all; else it is a step
-	next    int    // the step to go on with: those before are over
+	goOn    int    // the step to go on with: those before are over
 	dirty   bool   // it has been at work since all met
 	stop    bool   // server 0 said so
 }
@@ -41,8 +47,13 @@ type span struct{ lo, hi int }
 func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 	me := w.Group.Rank()
 	k := &worker{cfg: c, share: c.Mode == SSP || c.Mode == GSSP, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me), short: make([][]float32, len(ranges))}
+	frame := w.Frame
+	if w.Undo && c.Held() {
+		k.next = comm.Vector(w.Group, len(w.Frame))
+		frame = k.next
+	}
 	for s, r := range ranges {
-		a := w.Frame[r.lo:r.hi]
+		a := frame[r.lo:r.hi]
 		if len(a) < refusalBytes/4 {
 			k.short[s] = comm.Vector(w.Group, refusalBytes/4)
 			a = k.short[s]
@@ -75,13 +86,15 @@ func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Report, err error) {
 	k.vote = k.vote || w.Stop // until it is said
 	switch {
-	case k.cfg.Deal && w.Step < k.next-1: // it is over; the last one that is asks all servers again
+	case w.Step < k.regular && !k.cfg.Held():
+		return k.stepAgain(ctx, w)
+	case k.cfg.Deal && w.Step < k.goOn-1: // it is over; the last one that is asks all servers again
 		rep.Quiet = true
 		return rep, nil
 	case k.cfg.Deal:
 		return k.dealtStep(ctx, w)
-	case w.Step < k.next:
-		rep.Quiet, rep.Unused, rep.Stop = true, true, k.stop && w.Step == k.next-1
+	case w.Step < k.goOn:
+		rep.Quiet, rep.Unused, rep.Stop = true, true, k.stop && w.Step == k.goOn-1
 		return rep, nil
 	}
 	clock := w.Group.Clock()
@@ -112,13 +125,16 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 		k.pack()
 		err = k.pull(ctx, w, func(s int) error { return k.push(ctx, w, s, 0) })
 	case pushes:
-		err = k.pushAll(ctx, w)
+		err = k.pushAll(ctx, w, flagSilent)
 	case pulls:
 		h := request{kind: fetch, generation: w.Generation, step: w.Step + 1}
 		err = k.pullBare(ctx, w, h)
 	}
 	if pushes {
 		k.steps, k.samples = 0, 0
+	}
+	if pulls && err == nil {
+		k.acked = w.Step + 1 - k.steps
 	}
 	rep.Comm = clock.Now() - t1
 	rep.Wait = rep.Comm
@@ -142,12 +158,13 @@ func (k *worker) hear(w *strategy.Worker, rep *strategy.Report) {
 	}
 	rep.Stop = k.stop
 	if k.cfg.Mode == Backup || k.cfg.Deal {
-		k.next = int(math.Float32bits(w.Frame[headNext]))
-		rep.Stop = k.stop && w.Step == k.next-1
-		rep.Quiet = rep.Quiet || w.Step < k.next-1 // the loss is of a later step
+		k.goOn = int(math.Float32bits(w.Frame[headNext]))
+		rep.Stop = k.stop && w.Step == k.goOn-1
+		rep.Quiet = rep.Quiet || w.Step < k.goOn-1 // the loss is of a later step
 	}
 	if !k.cfg.Held() && k.cfg.Mode != Backup {
 		k.share = w.Frame[headShare] > 0
+		k.first = w.Frame[headFirst]
 	}
 	rep.Unused = k.cfg.Mode == Backup && w.Frame[headDropped] > 0
 }
@@ -181,6 +198,9 @@ func (k *worker) pull(ctx context.Context, w *strategy.Worker, ask func(s int) e
 	if err := exchange(ctx, w.Group, tagPull, k.answers, "'s push", ask); err != nil {
 		return err
 	}
+	if k.next != nil {
+		w.Pass(len(w.Frame), 2, func() { copy(w.Frame, k.next) })
+	}
 	for s, r := range k.ranges {
 		if k.short[s] != nil && !comm.IsHollow(w.Group) {
 			copy(w.Frame[r.lo:r.hi], k.short[s])
@@ -213,11 +233,11 @@ func (k *worker) rank(w *strategy.Worker, server int) comm.Rank {
 	return comm.Rank(w.Group.Size() - k.cfg.Servers + server)
 }
 
-// pushAll pushes to every server, and waits for nothing.
-func (k *worker) pushAll(ctx context.Context, w *strategy.Worker) error {
+// pushAll pushes to every server, and waits for nothing: flags say so.
+func (k *worker) pushAll(ctx context.Context, w *strategy.Worker, flags uint8) error {
 	k.pack()
 	for s := range k.ranges {
-		if err := k.push(ctx, w, s, flagSilent); err != nil {
+		if err := k.push(ctx, w, s, flags); err != nil {
 			return err
 		}
 	}
@@ -236,13 +256,19 @@ func (k *worker) push(ctx context.Context, w *strategy.Worker, server int, flags
 // pushRange sends the range of the frame.
 func (k *worker) pushRange(ctx context.Context, w *strategy.Worker, server int, flags uint8) error {
 	r := k.ranges[server]
+	parts, total := k.parts, max(w.Samples, k.samples)
+	if flags&flagLeaf != 0 {
+		if parts = 1; !k.share { // with the weight that it has in a push of all
+			flags, total = flags|flagShare, max(w.Own(), k.samples)
+		}
+	}
 	if k.share {
 		flags |= flagShare
 	}
-	h := request{kind: push, flags: flags, generation: w.Generation, step: w.Step + 1, steps: k.steps, parts: k.parts, rate: w.Rate, samples: k.samples, leaf: k.leaf(),
-		total: max(w.Samples, k.samples), lo: r.lo, hi: r.hi}
+	h := request{kind: push, flags: flags, generation: w.Generation, step: w.Step + 1, steps: k.steps, parts: parts, rate: w.Rate, samples: k.samples, leaf: k.leaf(),
+		total: total, lo: r.lo, hi: r.hi}
 	n := r.hi - r.lo
-	if k.parts > 1 {
+	if parts > 1 {
 		m := k.message[:headFloats+k.parts*n]
 		for i := range k.parts {
 			w.Pass(n, 2, func() { copy(m[headFloats+i*n:], k.frames[i][r.lo:r.hi]) })
@@ -280,7 +306,7 @@ func (k *worker) settle(ctx context.Context, w *strategy.Worker) error {
 	}
 	k.dirty, k.dealt = false, nil
 	if k.steps > 0 {
-		if err := k.pushAll(ctx, w); err != nil {
+		if err := k.pushAll(ctx, w, flagSilent); err != nil {
 			return lost(w, err)
 		}
 		k.steps, k.samples = 0, 0

@@ -1,0 +1,256 @@
+package ps
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/optim"
+	"github.com/covey-ml/covey/strategy"
+	"github.com/covey-ml/covey/vec"
+)
+
+// A range is on Copies servers: on the one that serves it and, in a chain (van Renesse and Schneider, OSDI 2004), on those that come
+// after it, the first server after the last. A server passes on what it is about to add to its range, and answers a worker once the
+// end of the chain has what the worker pushed: what was acknowledged outlives any Copies-1 servers. Copies are written alone; who
+// reads asks the server.
+
+// nobody is not a rank.
+const nobody comm.Rank = -1
+
+// duplicate is a copy of a range that another server serves.
+type duplicate struct {
+	span
+	of           int             // the range's number
+	at           int             // its place in the chain: 1 is the first after the server
+	above, below comm.Rank       // its neighbours there; below may be nobody
+	w            strategy.Worker // the server's, with an optimizer of its own
+	room         []float32       // a message, its elements where they are in a frame
+	version      int
+	tally        tally
+	seeded       bool // its optimizer has the state that the range begins with
+}
+
+func tagCopy(at int) comm.Tag { return comm.MakeTag(comm.OpCopy, uint32(2*at)) }
+func tagHas(at int) comm.Tag  { return comm.MakeTag(comm.OpCopy, uint32(2*at+1)) }
+
+// What comes back up a chain has no content: its length says that all from there on have one more update, or that all is over.
+const (
+	hasBytes  = 4
+	overBytes = 8
+)
+
+// copies is on how many servers a range is. elastic says that ranks may be lost.
+func (c Config) copies(elastic bool) int {
+	switch {
+	case c.Copies > 0:
+		return c.Copies
+	case elastic:
+		return min(2, c.Servers)
+	}
+	return 1
+}
+
+// keepers lists by number the servers that have a range, its own first.
+func (c Config) keepers(of, copies int) []int {
+	all := make([]int, copies)
+	for i := range all {
+		all[i] = (of + i) % c.Servers
+	}
+	return all
+}
+
+// keepCopies makes what a server needs to pass on its own range, and to keep others'.
+func (v *server) keepCopies(ranges []span, copies int) error {
+	workers := len(v.peers)
+	v.below = nobody
+	if copies == 1 {
+		return nil
+	}
+	me := int(v.w.Group.Rank()) - workers
+	rank := func(server int) comm.Rank { return comm.Rank(workers + (server+v.cfg.Servers)%v.cfg.Servers) }
+	v.below = rank(me + 1)
+	for at := 1; at < copies; at++ {
+		of := (me - at + v.cfg.Servers) % v.cfg.Servers
+		d := &duplicate{span: ranges[of], of: of, at: at, above: rank(me - 1), below: nobody, w: v.w, tally: newTally(v.w.Tree.Leaves())}
+		if at+1 < copies {
+			d.below = rank(me + 1)
+		}
+		var err error
+		if d.w.Optimizer, err = v.w.NewOptimizer(); err != nil {
+			return err
+		}
+		d.room = comm.Vector(v.w.Group, headFloats+len(v.w.Frame))
+		v.duplicates = append(v.duplicates, d)
+	}
+	return nil
+}
+
+// beginCopies starts what keeps copies up to date, from one meeting to the next.
+func (v *server) beginCopies(ctx context.Context, step int) {
+	if v.below == nobody {
+		return
+	}
+	v.live++
+	v.clock.Go(func() { v.end(v.listen(ctx)) })
+	for _, d := range v.duplicates {
+		if !d.seeded {
+			d.seeded = true
+			d.tally.reach(step, 0, len(d.tally.Done))
+			seed(d.w.Optimizer, v.w.Optimizer, len(d.w.X), d.span)
+		}
+		v.live++
+		v.clock.Go(func() { v.end(v.follow(ctx, d)) })
+		if d.below != nobody {
+			v.live++
+			v.clock.Go(func() { v.end(v.relay(ctx, d)) })
+		}
+	}
+}
+
+// seed gives an optimizer the state of a range that another one has.
+func seed(to, from optim.Optimizer, parameters int, r span) {
+	have := from.State()
+	for i, t := range to.State() {
+		copy(part(t, parameters, r), part(have[i], parameters, r))
+	}
+}
+
+// message is the range's elements of a frame that has a header's room in front, and the header.
+func (s span) message(room []float32) []float32 { return room[s.lo : headFloats+s.hi] }
+
+// pass sends the sum of a change, which is in v.sum, down the chain. Who calls has the turn.
+func (v *server) pass(ctx context.Context, c change) error {
+	m := span{v.lo, v.hi}.message(v.room)
+	if !comm.IsHollow(v.w.Group) {
+		h := request{kind: copied, generation: v.w.Generation, step: c.step, leaf: c.lo, steps: c.steps, parts: c.hi - c.lo, rate: c.rate, mean: c.mean, update: c.update, lo: v.lo, hi: v.hi}
+		h.encode(vec.Bytes(m))
+	}
+	v.mu.Lock()
+	v.passed++
+	v.mu.Unlock()
+	return send(ctx, v.w.Group, v.below, tagCopy(1), vec.Bytes(m))
+}
+
+// overBelow says down the chain that all have met.
+func (v *server) overBelow(ctx context.Context) error {
+	if v.below == nobody {
+		return nil
+	}
+	h := request{kind: meet, generation: v.w.Generation}
+	b := make([]byte, headBytes)
+	h.encode(b)
+	return send(ctx, v.w.Group, v.below, tagCopy(1), b)
+}
+
+// listen hears what all of the chain have, until all is over.
+func (v *server) listen(ctx context.Context) error {
+	var b [overBytes]byte
+	for {
+		_, n, err := v.w.Group.Recv(ctx, v.below, tagHas(1), b[:])
+		if err != nil || n == overBytes {
+			return err
+		}
+		v.mu.Lock()
+		v.acked++
+		v.mu.Unlock()
+		v.wake(nil)
+	}
+}
+
+// kept waits until all of the chain have what a worker has pushed so far.
+func (v *server) kept(ctx context.Context, p *peer) error {
+	if v.below == nobody {
+		return nil
+	}
+	return v.await(ctx, p.granted, func() bool { return v.acked >= p.passed })
+}
+
+// follow keeps a copy up to date, until all is over.
+func (v *server) follow(ctx context.Context, d *duplicate) error {
+	m := d.message(d.room)
+	for {
+		_, n, err := v.w.Group.Recv(ctx, d.above, tagCopy(d.at), vec.Bytes(m))
+		if err != nil {
+			return err
+		}
+		r := request{kind: copied, lo: d.lo, hi: d.hi, length: n}
+		if comm.IsHollow(v.w.Group) && n == headBytes {
+			r.kind = meet
+		} else if !comm.IsHollow(v.w.Group) {
+			if err := r.decode(vec.Bytes(m)[:n]); err != nil {
+				return fmt.Errorf("ps: from the server that is rank %d came %w", d.above, err)
+			}
+			if why := d.refuses(v.w.Generation, &r); why != "" {
+				return fmt.Errorf("ps: the server that is rank %d passes on what is not of its range: %s", d.above, why)
+			}
+		}
+		if d.below != nobody { // before it is used as scratch
+			if err := send(ctx, v.w.Group, d.below, tagCopy(d.at+1), vec.Bytes(m)[:n]); err != nil {
+				return err
+			}
+		}
+		if r.kind == copied {
+			d.add(&r)
+		}
+		if d.below == nobody {
+			if err := v.has(ctx, d, r.kind == meet); err != nil {
+				return err
+			}
+		}
+		if r.kind == meet {
+			return nil
+		}
+	}
+}
+
+// has says up the chain that all from here on have one more update, or that all is over.
+func (v *server) has(ctx context.Context, d *duplicate, over bool) error {
+	n := hasBytes
+	if over {
+		n = overBytes
+	}
+	return send(ctx, v.w.Group, d.above, tagHas(d.at), make([]byte, n))
+}
+
+// relay passes on up the chain what comes from below.
+func (v *server) relay(ctx context.Context, d *duplicate) error {
+	var b [overBytes]byte
+	for {
+		_, n, err := v.w.Group.Recv(ctx, d.below, tagHas(d.at+1), b[:])
+		if err == nil {
+			err = v.has(ctx, d, n == overBytes)
+		}
+		if err != nil || n == overBytes {
+			return err
+		}
+	}
+}
+
+// refuses says why a change is not one of the copy's range; empty: it is.
+func (d *duplicate) refuses(generation uint32, r *request) string {
+	switch {
+	case r.generation != generation:
+		return fmt.Sprintf("it is of generation %d, and this is %d", r.generation, generation)
+	case r.kind == meet:
+		return ""
+	case r.kind != copied:
+		return fmt.Sprintf("a request of kind %d", r.kind)
+	case r.lo != d.lo || r.hi != d.hi || r.length != headBytes+4*(d.hi-d.lo):
+		return fmt.Sprintf("elements %d to %d in %d bytes, and the copy has %d to %d", r.lo, r.hi, r.length, d.lo, d.hi)
+	case r.leaf > len(d.tally.Done) || r.parts > len(d.tally.Done)-r.leaf:
+		return fmt.Sprintf("%d microshards from %d on, of %d", r.parts, r.leaf, len(d.tally.Done))
+	case r.update <= d.version && !(r.update == 0 && d.version == 0):
+		return fmt.Sprintf("update %d after %d", r.update, d.version)
+	}
+	return ""
+}
+
+// add makes the change of a message, whose elements are in the copy's room.
+func (d *duplicate) add(r *request) {
+	c := change{update: r.update, rate: r.rate, mean: r.mean, step: r.step, steps: r.steps, lo: r.leaf, hi: r.leaf + r.parts}
+	g := d.room[headFloats:]
+	c.apply(&d.w, g[head:], max(d.lo, head)-head, max(d.hi, head)-head, nil)
+	d.version = c.update
+	d.tally.add(&c)
+}
