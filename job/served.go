@@ -62,3 +62,21 @@ func (j *Job) servedStrategy() (func() strategy.Strategy, error) {
 	}
 	return func() strategy.Strategy { return ps.New(c) }, nil
 }
+
+// Outlives says why a run of this job cannot go on when workers or servers are lost; nil: it can.
+func (j *Job) Outlives() error {
+	if !j.IsServed() {
+		return nil
+	}
+	c, err := j.served()
+	if err != nil {
+		return j.Errorf("strategy", "%w", err)
+	}
+	if err := c.Outlives(); err != nil {
+		return j.Errorf("strategy", "%w", err)
+	}
+	if j.Rescales() {
+		return j.Errorf("rescale", "servers that go on where others were lost know what each microshard of a batch has done, and the batch would change: leave it out, or use allreduce")
+	}
+	return nil
+}

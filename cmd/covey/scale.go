@@ -11,6 +11,7 @@ import (
 
 	"github.com/covey-ml/covey/cluster"
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/job"
 )
 
 func scaleCommand() *cobra.Command {
@@ -47,11 +48,15 @@ func (r *reach) scale(c *cobra.Command, folder string, n int) error {
 		return err
 	}
 	defer end()
-	if n < run.Limits.Min || n > run.Limits.Max {
-		return usagef("%s takes %d to %d workers, not %d", folder, run.Limits.Min, run.Limits.Max, n)
+	servers := 0
+	if j, err := job.Parse(jobFile, run.Job); err == nil { // it may be a program's own run
+		servers = j.Servers()
 	}
-	before := coord.Want()
-	if err := coord.Scale(c.Context(), n); err != nil {
+	if least, most := run.Limits.Min-servers, run.Limits.Max-servers; n < least || n > most {
+		return usagef("%s takes %d to %d workers, not %d", folder, least, most, n)
+	}
+	before := coord.Want() - servers
+	if err := coord.Scale(c.Context(), n+servers); err != nil {
 		return err
 	}
 	fmt.Fprintf(c.OutOrStdout(), "%s: %d workers are wanted, %d were\n", folder, n, before)

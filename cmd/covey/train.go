@@ -215,8 +215,8 @@ func (o *trainOptions) changing(j *job.Job) error {
 	switch {
 	case err != nil || !o.elastic:
 		return err
-	case j.IsServed():
-		return usagef("--min-workers or --max-workers with --strategy %s: its workers and servers stay; leave them out, or use allreduce or local", j.Strategy.Name())
+	case j.Outlives() != nil:
+		return usagef("--min-workers or --max-workers: %w", j.Outlives())
 	case o.faults != "":
 		return usagef("--faults with --min-workers or --max-workers: the ranks of a script are those of workers that stay; leave one of them out")
 	case j.Transport == job.TCP:

@@ -88,8 +88,16 @@ func Parse(s *spec.Spec) (Config, error) {
 // Held tells whether pushes are held until all of a step are there, and then applied as one canonical sum.
 func (c Config) Held() bool { return c.Mode == BSP || c.Mode == SSP && c.Staleness == 0 }
 
-// survives tells whether a run goes on when ranks are lost: whether what was added is known, and who was to add what.
+// survives tells whether a run goes on when ranks are lost: whether it is known by microshard what was added.
 func (c Config) survives() bool { return !c.Deal && c.Mode != Backup }
+
+// Outlives says why a run cannot go on when ranks are lost; nil: it can.
+func (c Config) Outlives() error {
+	if c.survives() {
+		return nil
+	}
+	return fmt.Errorf("ps: with mode=%s or deal=%s a run cannot go on when workers or servers are lost: take %s, %s or %s, or let none be lost", Backup, Dynamic, BSP, SSP, Async)
+}
 
 func (c Config) check() error {
 	bad := func(format string, args ...any) error { return fmt.Errorf("ps: "+format, args...) }

@@ -109,8 +109,8 @@ func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
 	if err := s.cfg.Fits(workers); err != nil {
 		return err
 	}
-	if w.Undo && !s.cfg.survives() {
-		return fmt.Errorf("ps: with mode=%s or deal=%s a run cannot go on when workers are lost: take another mode, or leave out what makes it elastic", Backup, Dynamic)
+	if err := s.cfg.Outlives(); err != nil && w.Undo {
+		return err
 	}
 	s.w = w
 	if s.ranges, err = divide(w.Model.Layout(), w.Optimizer, s.cfg.Servers, s.kept != nil); err != nil {
