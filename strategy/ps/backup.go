@@ -2,6 +2,7 @@ package ps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/covey-ml/covey/comm"
@@ -137,17 +138,21 @@ func (v *server) obey(ctx context.Context) error {
 	turned := v.clock.Event()
 	for {
 		_, n, err := v.w.Group.Recv(ctx, comm.Rank(len(v.peers)), tagPush, b)
-		if err != nil {
-			return err
-		}
 		var r request
-		if err := r.decode(b[:n]); err != nil {
-			return fmt.Errorf("ps: from server 0 came %w", err)
+		if err == nil {
+			err = r.decode(b[:n])
 		}
-		if r.kind == meet {
+		var peer *comm.PeerError
+		switch {
+		case errors.As(err, &peer):
+			return err
+		case err != nil:
+			return fmt.Errorf("ps: from server 0: %w", err)
+		case r.generation != v.w.Generation:
+			return fmt.Errorf("ps: server 0 speaks in generation %d, and this is %d", r.generation, v.w.Generation)
+		case r.kind == meet:
 			return nil
-		}
-		if r.kind != shut || n != len(b) || r.step != v.over+1 {
+		case r.kind != shut || n != len(b) || r.step != v.over+1:
 			return fmt.Errorf("ps: server 0 speaks of step %d, by a request of kind %d and %d bytes; %d are over", r.step, r.kind, n, v.over)
 		}
 		set := make([]bool, len(v.peers))

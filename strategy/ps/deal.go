@@ -21,15 +21,19 @@ type deal struct {
 	open       int                     // the step whose sums these are
 	sums       map[comm.Node][]float32 // requests, with what the elements of nodes have come to in them
 	came       []bool                  // by leaf
+	holds      []bool                  // by worker: it was handed one out, and has not pushed it
 	room       [][]float32             // requests that are done with
 }
 
-func newDeal(t comm.Tree) *deal {
-	return &deal{sums: map[comm.Node][]float32{}, came: make([]bool, t.Leaves())}
+func newDeal(t comm.Tree, workers int) *deal {
+	return &deal{sums: map[comm.Node][]float32{}, came: make([]bool, t.Leaves()), holds: make([]bool, workers)}
 }
 
 // begin starts with a step.
-func (d *deal) begin(step int) { d.step, d.leaf, d.open = step, 0, step }
+func (d *deal) begin(step int) {
+	d.step, d.leaf, d.open = step, 0, step
+	clear(d.holds)
+}
 
 // dealt answers a request; nil is no reply.
 func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error) {
@@ -40,6 +44,7 @@ func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error)
 		defer v.mu.Unlock()
 		b := binary.LittleEndian.AppendUint32(nil, uint32(d.step))
 		b = binary.LittleEndian.AppendUint32(b, uint32(d.leaf))
+		d.holds[who] = true
 		if d.leaf++; d.leaf == v.w.Tree.Leaves() {
 			d.step, d.leaf = d.step+1, 0
 		}
@@ -65,8 +70,8 @@ func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error)
 			return nil, err
 		}
 		d.room = append(d.room, whole)
-		clear(d.came)
 		v.mu.Lock()
+		clear(d.came)
 		d.open++
 		if v.lo == 0 {
 			v.w.Frame[headNext] = math.Float32frombits(uint32(d.open))
@@ -88,7 +93,6 @@ func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error)
 // and gives the worker memory for another.
 func (v *server) fold(p *peer, r *request) []float32 {
 	d, t := v.deal, v.w.Tree
-	d.came[r.leaf] = true
 	sum := p.in
 	if n := len(d.room); n > 0 {
 		p.in, d.room = d.room[n-1], d.room[:n-1]
@@ -125,22 +129,40 @@ func (v *server) updateBy(ctx context.Context, sum []float32, r *request) error 
 	return v.update(ctx, c, func(lo, hi int) { copy(v.sum[lo:hi], sum[lo-v.lo:hi-v.lo]) })
 }
 
-// refusesDealt is refuses where microshards are dealt.
-func (v *server) refusesDealt(r *request) string {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+// refusesDealt is outOfTurn where microshards are dealt. v.mu is locked.
+func (v *server) refusesDealt(who int, r *request) string {
 	d := v.deal
 	switch {
-	case r.kind != push && r.step > d.open+1:
-		return fmt.Sprintf("it is of step %d, and %d are finished", r.step+1, d.open)
-	case r.kind != push:
-		return ""
+	case r.kind == push:
+		return d.refuses(r)
+	case r.steps > 0 || r.kind == meet && r.step != d.open || r.kind == fetch && r.step > d.open+1 || r.kind == ask && r.step > d.open || r.step < v.peers[who].at:
+		return fmt.Sprintf("it ends %d steps before step %d, and %d are finished", r.steps, r.step+1, d.open)
+	case r.kind == ask && d.holds[who]:
+		return "it has not pushed the microshard that it was handed out last"
+	}
+	return ""
+}
+
+// refuses says why a push is not taken; empty: it is.
+func (d *deal) refuses(r *request) string {
+	switch {
 	case r.step != d.open+1 || r.steps != 1:
 		return fmt.Sprintf("it is of the %d steps before step %d, and %d are finished", r.steps, r.step+1, d.open)
 	case r.leaf >= len(d.came) || d.came[r.leaf]:
 		return fmt.Sprintf("microshard %d of %d: it is not there, or has come already", r.leaf, len(d.came))
 	}
 	return ""
+}
+
+// claim notes that a worker's push is taken, or says why it is not: another may have been meanwhile.
+func (v *server) claim(who int, r *request) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	why := v.deal.refuses(r)
+	if why == "" {
+		v.deal.came[r.leaf], v.deal.holds[who] = true, false
+	}
+	return why
 }
 
 // piece is a microshard that a worker was dealt.

@@ -80,7 +80,7 @@ func (r *request) encode(b []byte) {
 	le.PutUint32(b[60:], uint32(r.update))
 }
 
-// decode reads the header of a request. What that says is not checked.
+// decode reads the header of a request. Its numbers are none that an int does not hold; what they say is not checked.
 func (r *request) decode(b []byte) error {
 	le := binary.LittleEndian
 	switch {
@@ -90,6 +90,14 @@ func (r *request) decode(b []byte) error {
 		return fmt.Errorf("a request that begins with %#x and not %#x: it is of something else, or of another version", le.Uint32(b), uint32(magic))
 	case b[4] < push || b[4] > read:
 		return fmt.Errorf("a request of kind %d: there are %d to %d", b[4], push, read)
+	}
+	for _, at := range []int{12, 16, 20, 28, 32, 36, 60} {
+		if n := le.Uint32(b[at:]); n > math.MaxInt32 {
+			return fmt.Errorf("a request with %d at byte %d of its header: at most %d", n, at, math.MaxInt32)
+		}
+	}
+	if lo, hi := le.Uint64(b[40:]), le.Uint64(b[48:]); lo > hi || hi > math.MaxInt {
+		return fmt.Errorf("a request of elements %d to %d", lo, hi)
 	}
 	*r = request{kind: b[4], flags: b[5], generation: le.Uint32(b[8:]), step: int(le.Uint32(b[12:])), steps: int(le.Uint32(b[16:])), parts: int(le.Uint32(b[20:])),
 		rate: math.Float32frombits(le.Uint32(b[24:])), samples: int(le.Uint32(b[28:])), total: int(le.Uint32(b[32:])), leaf: int(le.Uint32(b[36:])),

@@ -8,33 +8,18 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// refuses says why a request is not taken; empty: it is.
+// refuses says why a request is not taken; empty: it is. Until it is, nothing that others see has changed.
 func (v *server) refuses(who int, r *request) string {
-	p := v.peers[who]
+	if comm.IsHollow(v.w.Group) {
+		return ""
+	}
 	v.mu.Lock()
-	bad, done := v.bad, v.prog.Done[who]
+	why := v.outOfTurn(who, r)
 	v.mu.Unlock()
-	if v.cfg.Mode == Backup {
-		done = p.step // steps may be over that it has not heard of
+	if why != "" || r.kind != push {
+		return why
 	}
-	switch {
-	case comm.IsHollow(v.w.Group):
-		return ""
-	case bad != "":
-		return bad
-	case r.generation != v.w.Generation:
-		return fmt.Sprintf("it is of generation %d, and this is %d", r.generation, v.w.Generation)
-	case r.kind == shut || r.kind == ask && (v.deal == nil || v.lo > 0):
-		return "this server is not to be asked that by a worker"
-	case v.deal != nil:
-		if why := v.refusesDealt(r); why != "" || r.kind != push {
-			return why
-		}
-	case (r.kind == push) != (r.steps > 0) || r.step-r.steps < done || r.step-r.steps > done && v.cfg.Mode != Backup && (r.kind != fetch || v.cfg.Mode != Downpour):
-		return fmt.Sprintf("it ends %d steps before step %d, and %d are finished", r.steps, r.step+1, done)
-	case r.kind != push:
-		return ""
-	}
+	p := v.peers[who]
 	switch {
 	case r.lo != v.lo || r.hi != v.hi:
 		return fmt.Sprintf("elements %d to %d: this server has %d to %d", r.lo, r.hi, v.lo, v.hi)
@@ -42,7 +27,7 @@ func (v *server) refuses(who int, r *request) string {
 		return v.refusesLeaf(who, r)
 	case r.parts != v.partsOf(p, r) || r.length != headBytes+r.parts*4*(r.hi-r.lo):
 		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, v.partsOf(p, r), v.hi-v.lo)
-	case r.samples < 0 || r.total < 1 || r.samples > r.total:
+	case r.total < 1 || r.samples > r.total:
 		return fmt.Sprintf("%d of %d samples", r.samples, r.total)
 	case !(r.rate > 0 && r.rate <= math.MaxFloat32):
 		return fmt.Sprintf("a rate of %v", r.rate)
@@ -55,6 +40,9 @@ func (v *server) refuses(who int, r *request) string {
 	if v.shelf != nil {
 		return v.shelf.take(&p.rows, len(p.parts))
 	}
+	if v.deal != nil {
+		return v.claim(who, r)
+	}
 	return ""
 }
 
@@ -64,4 +52,63 @@ func (v *server) partsOf(p *peer, r *request) int {
 		return 1
 	}
 	return len(p.parts)
+}
+
+// outOfTurn says why a request of this kind is not for now, or not for this server. v.mu is locked.
+func (v *server) outOfTurn(who int, r *request) string {
+	every, _ := v.cfg.periods()
+	least, most := v.window(who, r.kind)
+	switch {
+	case v.bad != "":
+		return v.bad
+	case r.generation != v.w.Generation:
+		return fmt.Sprintf("it is of generation %d, and this is %d", r.generation, v.w.Generation)
+	case !v.knows(r.kind):
+		return fmt.Sprintf("kind %d: this server is not to be asked that by a worker", r.kind)
+	case r.flags&^flagsOf(r.kind) != 0:
+		return fmt.Sprintf("flags %#x, of which kind %d knows %#x", r.flags, r.kind, flagsOf(r.kind))
+	case v.deal != nil:
+		return v.refusesDealt(who, r)
+	case r.kind == push && (r.steps < 1 || r.steps > every) || r.kind != push && r.steps > 0 || r.step-r.steps < least || r.step-r.steps > most:
+		return fmt.Sprintf("it ends %d steps before step %d, and %d are finished", r.steps, r.step+1, v.prog.Done[who])
+	}
+	return ""
+}
+
+// window is how many steps a worker may have pushed before it sends a request. v.mu is locked.
+func (v *server) window(who int, kind uint8) (least, most int) {
+	done := v.prog.Done[who]
+	switch {
+	case v.cfg.Mode == Downpour && kind == fetch: // what it has not pushed yet is less than a push
+		return done, done + v.cfg.Push - 1
+	case v.cfg.Mode == Backup && v.lo > 0:
+		// Server 0 told it where to go on. That one is ahead of this by a step for each worker at most: whose push
+		// counts there waits for this server's answer before it makes another.
+		return v.peers[who].step, v.over + len(v.peers)
+	}
+	return done, done
+}
+
+// knows tells whether a worker may ask this server that.
+func (v *server) knows(kind uint8) bool {
+	switch kind {
+	case push, meet:
+		return true
+	case fetch:
+		return v.deal != nil || !v.cfg.Held() && v.cfg.Mode != Backup
+	case ask:
+		return v.deal != nil && v.lo == 0
+	}
+	return false
+}
+
+// flagsOf is the flags that a kind of request may have.
+func flagsOf(kind uint8) uint8 {
+	switch kind {
+	case push:
+		return flagSilent | flagShare | flagLeaf
+	case meet:
+		return flagStop
+	}
+	return 0
 }

@@ -90,7 +90,7 @@ func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 		v.guard = newGuard(workers)
 	}
 	if c.Deal {
-		v.deal = newDeal(w.Tree)
+		v.deal = newDeal(w.Tree, workers)
 	}
 	if c.Mode == Backup && lo > 0 {
 		v.told = v.clock.Event()
@@ -238,9 +238,15 @@ func (v *server) report() *strategy.Served {
 func (v *server) serve(ctx context.Context, who int) error {
 	p := v.peers[who]
 	for {
-		r, err := v.receive(ctx, who)
+		r, why, err := v.receive(ctx, who)
 		if err != nil {
 			return err
+		}
+		if why != "" {
+			if err := v.reply(ctx, p, refusal(why, refusalBytes)); err != nil {
+				return err
+			}
+			continue
 		}
 		if r.kind == read {
 			if err := v.read(ctx, p, &r); err != nil {
@@ -307,8 +313,8 @@ func (v *server) elements(p *peer) []float32 {
 	return v.w.Frame[v.lo:v.hi]
 }
 
-// receive takes a worker's next request, whose length is right.
-func (v *server) receive(ctx context.Context, who int) (r request, err error) {
+// receive takes a worker's next request, of which only the header's form is known to be right, or says why it is refused.
+func (v *server) receive(ctx context.Context, who int) (r request, why string, err error) {
 	p := v.peers[who]
 	b := vec.Bytes(p.in)
 	_, n, err := v.w.Group.Recv(ctx, p.rank, tagPush, b)
@@ -319,7 +325,7 @@ func (v *server) receive(ctx context.Context, who int) (r request, err error) {
 	}
 	switch {
 	case err != nil:
-		return r, err
+		return r, "", err
 	case comm.IsHollow(v.w.Group):
 		v.mu.Lock()
 		defer v.mu.Unlock()
@@ -327,13 +333,13 @@ func (v *server) receive(ctx context.Context, who int) (r request, err error) {
 		if n == headBytes {
 			r.kind = meet
 		}
-		return r, nil
+		return r, "", nil
 	}
 	if err := r.decode(b[:n]); err != nil {
-		return r, fmt.Errorf("ps: from worker %d came %w", who, err)
+		return r, err.Error(), nil
 	}
 	p.rows.ids = b[headBytes:n]
-	return r, nil
+	return r, "", nil
 }
 
 // began notes how far a worker has come, as its request tells: whether it goes on after the step that a push or a fetch ends is

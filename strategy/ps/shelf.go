@@ -170,10 +170,16 @@ func (s *shelf) report(to *strategy.Served, since time.Duration) {
 	}
 }
 
-// receiveLong takes a request that has no room where pushes have: one for rows may be as long.
+// receiveLong takes a request that has no room where pushes have: one for rows may be as long. Another is not taken, which
+// leaves it where it is: the server cannot go on.
 func (v *server) receiveLong(ctx context.Context, p *peer, need int) ([]byte, error) {
-	if need > mostBytes {
-		return nil, fmt.Errorf("ps: from worker %d came a request of %d bytes: at most %d are taken", p.rank, need, mostBytes)
+	most := 4 * len(p.in)
+	if v.shelf != nil {
+		most = max(most, mostBytes)
+	}
+	if need > most {
+		why := fmt.Sprintf("a request of %d bytes: at most %d are taken", need, most)
+		return nil, errors.Join(fmt.Errorf("ps: from worker %d came %s", p.rank, why), v.reply(ctx, p, refusal(why, refusalBytes)))
 	}
 	if cap(p.rows.more) < need {
 		p.rows.more = make([]byte, need+need/4)
@@ -184,12 +190,13 @@ func (v *server) receiveLong(ctx context.Context, p *peer, need int) ([]byte, er
 
 // read answers a request for rows.
 func (v *server) read(ctx context.Context, p *peer, r *request) error {
-	why := ""
+	v.mu.Lock()
+	why := v.bad
+	v.mu.Unlock()
 	switch {
+	case why != "":
 	case v.shelf == nil:
 		why = "this model has no tables"
-	case v.bad != "":
-		why = v.bad
 	case r.generation != v.w.Generation:
 		why = fmt.Sprintf("they are asked for in generation %d, and this is %d", r.generation, v.w.Generation)
 	}
