@@ -59,7 +59,10 @@ func (b *builder) around() {
 func (b *builder) results(phase Phase, what, when string, times, blocks int) {
 	said := make([]int, b.scene.Workers)
 	for r := range said {
-		lo, hi := data.Slice(r, len(said), blocks)
+		lo, hi := 0, 0
+		if workers := b.o.Tree.Ranks() - b.o.Servers; r < workers {
+			lo, hi = data.Slice(r, workers, blocks)
+		}
 		said[r] = framed(2 + textMetrics*(hi-lo))
 	}
 	b.agree(phase, what, when, times, said, false, textMetrics+textWrap, whyText)

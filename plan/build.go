@@ -27,6 +27,9 @@ func (b *builder) put(phase Phase, what, when string, times int, lines ...Line) 
 			continue
 		}
 		l.Phase, l.When, l.Times, l.Op, l.Counted = phase, when, times, l.op.String(), true
+		if l.received != nil && !l.Exact { // by servers, as time has it
+			l.Counted = false
+		}
 		if l.What == "" {
 			l.What = what
 		} else {

@@ -19,16 +19,18 @@ import (
 	"github.com/covey-ml/covey/train"
 )
 
+const digits = "digits:train=120,test=10"
+
 // samples are made once.
 var samples = sync.OnceValues(func() (data.Dataset, error) {
-	tr, _, err := data.Open(context.Background(), "digits:train=120,test=10", data.Options{})
+	tr, _, err := data.Open(context.Background(), digits, data.Options{})
 	return tr, err
 })
 
-// conf is a job of keys such as "workers=3 strategy=local:K=4".
+// conf is a job of keys such as "workers=3 strategy=local:K=4", and how many ranks it has.
 func conf(t *testing.T, keys string) (train.Config, int) {
 	t.Helper()
-	j := &job.Job{Data: "digits:train=120,test=10", Model: "mlp:20", Transport: job.TCP, Batch: 20, Test: "none"}
+	j := &job.Job{Data: digits, Model: "mlp:20", Transport: job.TCP, Batch: 20, Test: "none"}
 	for _, k := range strings.Fields(keys) {
 		key, value, _ := strings.Cut(k, "=")
 		if err := j.Set(key, value, "here"); err != nil {
@@ -39,6 +41,9 @@ func conf(t *testing.T, keys string) (train.Config, int) {
 		t.Fatal(err)
 	}
 	tr, err := samples()
+	if j.Data != digits {
+		tr, _, err = j.Open(t.Context())
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +51,7 @@ func conf(t *testing.T, keys string) (train.Config, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, j.Workers
+	return c, j.Ranks()
 }
 
 // bare is a group that sends messages, framed as TCP's: what else it can do is hidden.

@@ -14,6 +14,7 @@ import (
 	"github.com/covey-ml/covey/strategy/allreduce"
 	"github.com/covey-ml/covey/strategy/direct"
 	"github.com/covey-ml/covey/strategy/local"
+	"github.com/covey-ml/covey/strategy/ps"
 	"github.com/covey-ml/covey/train"
 )
 
@@ -42,16 +43,15 @@ func (b *builder) exchanges() error {
 			return err
 		}
 		return b.local(conf)
+	case *ps.Strategy:
+		return b.served(s.Config())
 	case *direct.Strategy:
 		if m, ok := c.Model.(model.Direct); ok {
 			b.direct(m.StatLen())
 			return nil
 		}
 	}
-	if _, ok := b.o.Strategy.(strategy.Serving); ok {
-		return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("what workers and servers send each other is not planned yet: covey sim --timing --strategy %v says what it takes on a network, and covey train what it sent", b.o.Strategy)}
-	}
-	return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("how often %v talks depends on the data: covey train prints what it sent; allreduce, direct and the local methods have a closed form", b.o.Strategy)}
+	return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("how often %v talks depends on the data: covey train prints what it sent; allreduce, ps, direct and the local methods have a closed form", b.o.Strategy)}
 }
 
 // vector is what a strategy sums: n elements, of which the first head come before element off of the parameters.
@@ -156,15 +156,22 @@ func (b *builder) between(off, head, n int) ([]Line, error) {
 
 // broadcast sends n bytes from the first of some workers to the others.
 func (b *builder) broadcast(what string, m members, n int) Line {
+	return b.broadcastFrom(0, what, m, n)
+}
+
+// broadcastFrom sends n bytes from a rank of some workers to the others.
+func (b *builder) broadcastFrom(root comm.Rank, what string, m members, n int) Line {
 	l := Line{What: what, op: comm.OpBroadcast, How: "binomial tree", Formula: "ceil(log2 P) rounds, P-1 messages, (P-1) S bytes in all", Exact: true, sent: make([]Sent, b.scene.Workers)}
 	ranks := len(m)
 	if m == nil {
 		ranks = b.scene.Workers
 	}
 	for r := range ranks {
-		s := b.sentOf(comm.BroadcastBill(ranks, 0, comm.Rank(r), n), false)
+		s := b.sentOf(comm.BroadcastBill(ranks, root, comm.Rank(r), n), false)
 		if m == nil && b.scene.Costs.Board.Meeting > 0 { // read in place
-			s = Sent{min(1, int64(r)), int64(min(1, r) * n), 0}
+			if s = (Sent{1, int64(n), 0}); r == int(root) {
+				s = Sent{}
+			}
 		}
 		l.sent[m.of(r)] = s
 		l.Busiest = max(l.Busiest, s.Payload)

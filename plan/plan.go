@@ -17,7 +17,7 @@
 //	doubling             log2 P            log2 P      log2 P S          log2 P (alpha + S beta + S gamma)
 //	tree                 2 ceil(log2 P)    at most log2 P down and 1 up   the root: 2 ceil(log2 P)(alpha + S beta) + additions
 //	gather               1                 P-1         (P-1) S           alpha + (P-1) S beta + (P-1) S gamma
-//	a parameter server   2                 its P       its 2 P S         2 alpha + 2 P S beta: what all-reduce is compared with
+//	n servers            2                 its 2P      its 2 P S/n       2 alpha + 2 P S/n beta + (P-1) S/n gamma: a server's, the busiest
 //
 // The bytes of direct and ring are the least that an all-reduce can do with (Patarasuk and Yuan, Bandwidth optimal all-reduce
 // algorithms for clusters of workstations, 2009, theorem 1). Ring's, doubling's and the binomial tree's times are those of
@@ -45,7 +45,7 @@ import (
 // Scene is where a job runs: how many workers there are, and what messages between them cost.
 type Scene struct {
 	Name    string // of the transport or network, for people
-	Workers int
+	Workers int    // and servers
 	// Costs are what algorithms are chosen and priced by. With a board in them, workers sum in shared memory.
 	Costs  comm.Costs
 	Hosts  comm.Hosts  // nil: one host
@@ -114,8 +114,9 @@ type Line struct {
 	Counted   bool    `json:"counted"`     // the number of messages is, if not the bytes
 	Why       string  `json:"why,omitempty"`
 
-	op   comm.Op
-	sent []Sent // by worker, each time
+	op       comm.Op
+	sent     []Sent // by rank, each time
+	received []Sent // the same, where there are servers
 }
 
 // Time is the seconds that the operation takes each time, when nothing else goes on.
@@ -139,6 +140,7 @@ var phases = []Phase{Start, Exchanges, EpochEnds, Saves, End}
 type Cost struct {
 	Scene       string  `json:"scene"`
 	Workers     int     `json:"workers"`
+	Servers     int     `json:"servers,omitempty"`
 	Hosts       int     `json:"hosts"`
 	Microshards int     `json:"microshards"`
 	Parameters  int     `json:"parameters"`
@@ -149,7 +151,9 @@ type Cost struct {
 	Beta        float64 `json:"beta_s"`  // of a byte
 	Lines       []Line  `json:"operations"`
 	Exchange    Total   `json:"exchange"` // of all steps
-	Other       Total   `json:"other"`    // of meeting, testing and saving
+	// Each is what a worker and a server send and get in all steps, the busiest of their kind; nil without servers.
+	Each  *Each `json:"each,omitempty"`
+	Other Total `json:"other"` // of meeting, testing and saving
 	// Exactly is what exact all-reduces of all parameters in every step would send as payload: what is saved by talking less,
 	// or in codes.
 	Exactly int64  `json:"bytes_exactly"`
@@ -175,7 +179,7 @@ func Of(c train.Config, s Scene) (*Cost, error) {
 		return nil, err
 	}
 	s.Costs = o.Costs
-	k := &Cost{Scene: s.Name, Workers: s.Workers, Hosts: max(1, len(s.Hosts)), Microshards: o.Config.Microshards, Parameters: o.Config.Model.Layout().Len(),
+	k := &Cost{Scene: s.Name, Workers: s.Workers - o.Servers, Servers: o.Servers, Hosts: max(1, len(s.Hosts)), Microshards: o.Config.Microshards, Parameters: o.Config.Model.Layout().Len(),
 		Steps: o.Steps, Strategy: fmt.Sprint(o.Strategy), Compress: o.Config.Compress, Alpha: s.Costs.Alpha, Beta: s.Costs.Beta, outline: o, scene: s}
 	if len(s.Hosts) > 1 {
 		k.Alpha, k.Beta = s.Costs.Far.Alpha, s.Costs.Beta+s.Costs.Far.Beta
@@ -193,8 +197,46 @@ func Of(c train.Config, s Scene) (*Cost, error) {
 		}
 	}
 	k.Exchange, k.Other = k.total(true), k.total(false)
-	k.Exactly = 2 * int64(s.Workers-1) * 4 * int64(k.Parameters) * int64(o.Steps)
+	k.Each = k.each()
+	k.Exactly = 2 * int64(k.Workers-1) * 4 * int64(k.Parameters) * int64(o.Steps)
 	return k, nil
+}
+
+// Each is what one of a kind says in all steps.
+type Each struct {
+	Worker Said `json:"worker"`
+	Server Said `json:"server"`
+}
+
+// Said is what a rank sends, and what comes to it.
+type Said struct {
+	Sent     Sent `json:"sent"`
+	Received Sent `json:"received"`
+}
+
+// each is that of the busiest worker and the busiest server.
+func (k *Cost) each() *Each {
+	if k.Servers == 0 {
+		return nil
+	}
+	e := &Each{}
+	for r := range k.Workers + k.Servers {
+		var s Said
+		for _, l := range k.Lines {
+			if l.Phase == Exchanges {
+				s.Sent.add(l.sent[r], l.Times)
+				s.Received.add(l.received[r], l.Times)
+			}
+		}
+		most := &e.Worker
+		if r >= k.Workers {
+			most = &e.Server
+		}
+		if s.Sent.Bytes()+s.Received.Bytes() > most.Sent.Bytes()+most.Received.Bytes() {
+			*most = s
+		}
+	}
+	return e
 }
 
 func (k *Cost) total(exchanges bool) (t Total) {

@@ -19,10 +19,14 @@ func (k *Cost) Print(out io.Writer) error {
 	if k.Hosts > 1 {
 		on = fmt.Sprintf(" on %s hosts", number(int64(k.Hosts)))
 	}
-	fmt.Fprintf(out, "%s steps by %s%s: %s parameters (%s), %s workers%s over %s\n", number(int64(k.Steps)), k.Strategy, compressed,
-		number(int64(k.Parameters)), size(4*int64(k.Parameters)), number(int64(k.Workers)), on, k.Scene)
+	who := number(int64(k.Workers)) + " workers"
+	if k.Servers > 0 {
+		who += " and " + plural(k.Servers, "server")
+	}
+	fmt.Fprintf(out, "%s steps by %s%s: %s parameters (%s), %s%s over %s\n", number(int64(k.Steps)), k.Strategy, compressed,
+		number(int64(k.Parameters)), size(4*int64(k.Parameters)), who, on, k.Scene)
 	fmt.Fprintf(out, "alpha %s a round, beta %s a MiB\n", short(k.Alpha), short(k.Beta*(1<<20)))
-	if k.Workers == 1 {
+	if k.Workers+k.Servers == 1 {
 		_, err := fmt.Fprintf(out, "\none worker sends nothing\n")
 		return err
 	}
@@ -42,7 +46,12 @@ func (k *Cost) Print(out io.Writer) error {
 	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "whole run\t%s messages, %s and %s of headers, %s of messages one after the other\n", number(k.Exchange.Messages),
 		about(k.Exchange.Exact, size(k.Exchange.Payload)), size(k.Exchange.Header), short(k.Exchange.Seconds))
-	if k.Steps > 0 {
+	switch {
+	case k.Each != nil && k.Steps > 0:
+		fmt.Fprintf(w, "a step\t%s\n", short(k.Exchange.Seconds/float64(k.Steps)))
+		k.Each.Worker.print(w, "a worker", k.Steps, k.Exchange.Exact)
+		k.Each.Server.print(w, "a server", k.Steps, k.Exchange.Exact)
+	case k.Steps > 0:
 		fmt.Fprintf(w, "a step\t%s a worker, %s\n", size(k.Exchange.Bytes()/int64(k.Steps)/int64(k.Workers)), short(k.Exchange.Seconds/float64(k.Steps)))
 	}
 	if k.Exchange.Payload > 0 {
@@ -50,7 +59,11 @@ func (k *Cost) Print(out io.Writer) error {
 		case r > 1.05:
 			fmt.Fprintf(w, "\t%.3g times fewer bytes than exact sums in every step\n", r)
 		case r < 0.95:
-			fmt.Fprintf(w, "\t%.3g times the bytes that exact sums could do with, for fewer rounds\n", 1/r)
+			what := ", for fewer rounds"
+			if k.Servers > 0 {
+				what = ""
+			}
+			fmt.Fprintf(w, "\t%.3g times the bytes that exact sums could do with%s\n", 1/r, what)
 		}
 	}
 	if k.Other.Messages > 0 {
@@ -61,6 +74,21 @@ func (k *Cost) Print(out io.Writer) error {
 		k.Check.print(out)
 	}
 	return nil
+}
+
+// print writes what a rank of a kind says in a step, on average over so many.
+func (s *Said) print(w io.Writer, who string, steps int, exact bool) {
+	n := int64(steps)
+	fmt.Fprintf(w, "%s, a step\t%s messages and %s sent, %s and %s received\n", who, mean(s.Sent.Messages, n), about(exact, size(s.Sent.Bytes()/n)),
+		mean(s.Received.Messages, n), about(exact, size(s.Received.Bytes()/n)))
+}
+
+// mean is a number a step.
+func mean(all, steps int64) string {
+	if all%steps == 0 {
+		return number(all / steps)
+	}
+	return strconv.FormatFloat(float64(all)/float64(steps), 'g', 3, 64)
 }
 
 // print writes what the ledger says.

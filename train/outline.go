@@ -14,6 +14,7 @@ import (
 type Outline struct {
 	Config        Config // with its defaults written down
 	Tree          comm.Tree
+	Servers       int        // of the ranks, the last ones
 	Costs         comm.Costs // by which algorithms are chosen
 	Steps         int        // in all
 	StepsPerEpoch int
@@ -30,9 +31,10 @@ type Outline struct {
 	Strategy  strategy.Strategy
 }
 
-// Outline says what a run of c by so many workers comes to, when messages cost what costs says. Errors are Run's.
-func (c Config) Outline(workers int, costs comm.Costs) (*Outline, error) {
-	if err := c.fill(workers); err != nil {
+// Outline says what a run of c by so many ranks, servers among them, comes to, when messages cost what costs says. Errors are
+// Run's.
+func (c Config) Outline(ranks int, costs comm.Costs) (*Outline, error) {
+	if err := c.fill(ranks); err != nil {
 		return nil, err
 	}
 	costs, err := c.costs(costs)
@@ -43,7 +45,7 @@ func (c Config) Outline(workers int, costs comm.Costs) (*Outline, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Outline{Costs: costs, StepsPerEpoch: sampler.Steps(1), Steps: c.Steps, Tree: comm.NewTree(c.Microshards, workers).On(c.Hosts)}
+	o := &Outline{Servers: c.servers(), Costs: costs, StepsPerEpoch: sampler.Steps(1), Steps: c.Steps, Tree: comm.NewTree(c.Microshards, ranks-c.servers()).Spare(c.servers()).On(c.Hosts)}
 	if o.Steps == 0 {
 		o.Steps = sampler.Steps(c.Epochs)
 	}

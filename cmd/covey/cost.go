@@ -143,21 +143,21 @@ func (o *costOptions) run(c *cobra.Command, args []string) error {
 func (o *costOptions) scene(ctx context.Context, j *job.Job) (plan.Scene, plan.Run, error) {
 	switch {
 	case o.network != "":
-		n, err := newNetwork(o.network, o.probe, j.Workers)
+		n, err := newNetwork(o.network, o.probe, j.Ranks())
 		if err != nil {
 			return plan.Scene{}, nil, err
 		}
-		s, err := plan.On(ctx, n, j.Workers)
+		s, err := plan.On(ctx, n, j.Ranks())
 		if err != nil {
 			return s, nil, usagef("--network: %w", err)
 		}
 		return s, plan.Simulated(n), nil
 	case j.Transport == job.TCP:
-		return plan.TCP(j.Workers), plan.Loopback(j.Timeout), nil
+		return plan.TCP(j.Ranks()), plan.Loopback(j.Timeout), nil
 	case j.Transport == job.Shm && shm.Available() == nil: // goroutines sum as processes with shared memory do
-		return plan.Scene{Name: job.Shm, Workers: j.Workers, Costs: comm.ShmCosts, Framer: plan.ShmFrames{}}, plan.Goroutines(j.Timeout), nil
+		return plan.Scene{Name: job.Shm, Workers: j.Ranks(), Costs: comm.ShmCosts, Framer: plan.ShmFrames{}}, plan.Goroutines(j.Timeout), nil
 	}
-	return plan.Scene{Name: job.Inproc, Workers: j.Workers, Costs: comm.InprocCosts}, plan.Goroutines(j.Timeout), nil
+	return plan.Scene{Name: job.Inproc, Workers: j.Ranks(), Costs: comm.InprocCosts}, plan.Goroutines(j.Timeout), nil
 }
 
 // count runs some steps and compares.

@@ -50,7 +50,7 @@ func (w *World) costs() comm.Costs {
 		if near.host == n.host {
 			costs.Far = comm.Wires{Alpha: alpha, Beta: beta}
 		} else {
-			costs.Alpha, costs.Beta = alpha, beta
+			costs.Alpha, costs.Beta = alpha, 0 // a byte crosses one link, and that is Far's
 			costs.Far = comm.Wires{Alpha: alpha, Beta: beta}
 		}
 	}

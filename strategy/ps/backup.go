@@ -110,7 +110,7 @@ func (v *server) shut(ctx context.Context, step int, set []bool, turned comm.Eve
 
 // tellShut tells the other servers.
 func (v *server) tellShut(ctx context.Context, step int, set []bool) error {
-	m := comm.Vector(v.w.Group, headFloats+(len(set)+31)/32)
+	m := comm.Vector(v.w.Group, ShutBytes(len(set))/4)
 	b := vec.Bytes(m)
 	h := request{kind: shut, generation: v.w.Generation, step: step}
 	h.encode(b)
@@ -134,7 +134,7 @@ func (v *server) tellServers(ctx context.Context, b []byte) error {
 
 // obey does what server 0 decides, until all meet.
 func (v *server) obey(ctx context.Context) error {
-	b := make([]byte, headBytes+4*((len(v.peers)+31)/32))
+	b := make([]byte, ShutBytes(len(v.peers)))
 	turned := v.clock.Event()
 	for {
 		_, n, err := v.w.Group.Recv(ctx, comm.Rank(len(v.peers)), tagPush, b)

@@ -54,6 +54,9 @@ var (
 	_ strategy.Survivor = (*Strategy)(nil)
 )
 
+// Config is what New was given.
+func (s *Strategy) Config() Config { return s.cfg }
+
 // Servers implements strategy.Serving.
 func (s *Strategy) Servers() int { return s.cfg.Servers }
 
