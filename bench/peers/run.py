@@ -15,7 +15,7 @@ import time
 import common
 import report
 
-COMPARISONS = ["products", "allreduce-shm", "allreduce-tcp", "link", "step", "logistic", "accuracy", "scaling", "compress", "tradeoff", "noniid", "flower", "fidelity", "shapes", "elastic", "ps", "stragglers"]
+COMPARISONS = ["products", "allreduce-shm", "allreduce-tcp", "link", "step", "logistic", "accuracy", "scaling", "compress", "tradeoff", "noniid", "flower", "fidelity", "shapes", "knee", "elastic", "ps", "stragglers"]
 
 
 def main():
