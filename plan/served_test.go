@@ -21,14 +21,12 @@ func TestFormulaOfServersIsTheLedger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, mode := range []string{"bsp", "ssp", "ssp,staleness=0", "gssp", "async", "dc", "downpour", "downpour,push=2,fetch=3", "downpour,push=3,fetch=1", "backup", "bsp,deal=dynamic"} {
+	for _, mode := range []string{"bsp", "ssp,guard=off", "ssp,staleness=0", "gssp,guard=off", "async,guard=off", "dc,guard=off", "downpour,guard=off", "downpour,push=2,fetch=3,guard=off",
+		"downpour,push=3,fetch=1,guard=off", "backup", "bsp,deal=dynamic"} {
 		exact := mode != "backup" && mode != "bsp,deal=dynamic"
 		for _, of := range []struct{ workers, servers, shards int }{{1, 1, 1}, {2, 1, 2}, {3, 2, 7}, {4, 3, 3}, {5, 2, 20}} {
 			if mode == "backup" && of.workers == 1 {
 				continue
-			}
-			if strings.HasPrefix(mode, "downpour") {
-				of.shards = max(of.shards, of.workers)
 			}
 			keys := fmt.Sprintf("workers=%d microshards=%d steps=5 strategy=ps:servers=%d,mode=%s optimizer=momentum", of.workers, of.shards, of.servers, mode)
 			if exact {
