@@ -18,12 +18,13 @@ func norm(x []float32) float64 { return math.Sqrt(vec.SumSquares(x)) }
 // layerwise is the Optimizer of a rule that gives each segment its own rate, from norms.
 type layerwise struct {
 	rule
+	m    Moments
 	runs []run
 	n    int
 }
 
 func newLayerwise(l model.Layout, r rule, runs []run) Optimizer {
-	return &layerwise{rule: r, runs: runs, n: l.Len()}
+	return &layerwise{rule: r, m: momentsOf(r), runs: runs, n: l.Len()}
 }
 
 func (o *layerwise) Begin(t int, rate float32) {
@@ -40,7 +41,7 @@ func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
 		if r.lo < lo || r.hi > hi {
 			panic(fmt.Sprintf("optim: Apply to elements %d to %d: this rule needs norms of the whole segment from %d to %d", lo, hi, r.lo, r.hi))
 		}
-		o.update(x[r.lo:r.hi], g[r.lo:r.hi], r.lo, scale)
+		o.update(x[r.lo:r.hi], g[r.lo:r.hi], o.m.cut(r.lo, r.hi), scale)
 	}
 }
 
@@ -85,7 +86,7 @@ func newLARS(p *params, l model.Layout) Optimizer {
 
 func (r *lars) begin(_ int, rate float32) { r.rate = rate }
 
-func (r *lars) update(w, g []float32, off int, scale float32) {
+func (r *lars) update(w, g []float32, m Moments, scale float32) {
 	if scale != 1 {
 		vec.Scale(scale, g)
 	}
@@ -97,7 +98,7 @@ func (r *lars) update(w, g []float32, off int, scale float32) {
 	if r.decay != 0 {
 		vec.Axpy(float32(r.decay), w, g)
 	}
-	vec.Momentum(w, g, r.v[off:off+len(w)], float32(float64(r.rate)*local), 1, float32(r.mu), 0, false)
+	vec.Momentum(w, g, m[0], float32(float64(r.rate)*local), 1, float32(r.mu), 0, false)
 }
 
 // bytes: g is scaled, both norms are taken, decay joins g, and then it is momentum.
@@ -135,9 +136,8 @@ func (r *lamb) begin(t int, rate float32) {
 	r.rate = rate
 }
 
-func (r *lamb) update(w, g []float32, off int, scale float32) {
-	end := off + len(w)
-	vec.AdamDirection(g, g, r.m[off:end], r.v[off:end], scale, r.b1, r.b2, r.eps, r.bias1, r.bias2)
+func (r *lamb) update(w, g []float32, m Moments, scale float32) {
+	vec.AdamDirection(g, g, m[0], m[1], scale, r.b1, r.b2, r.eps, r.bias1, r.bias2)
 	if r.decay != 0 {
 		vec.Axpy(r.decay, w, g)
 	}

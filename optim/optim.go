@@ -44,6 +44,33 @@ type Optimizer interface {
 // each run of them.
 type Segmented interface{ Segmented() }
 
+// Placed is asked for at run time, and every Local rule is it: the moments may lie anywhere.
+type Placed interface {
+	// ApplyAt updates x along scale*g, as Apply does, with moments m of the same elements, in the order of State. g is used as
+	// scratch. Calls may overlap where their elements do not.
+	ApplyAt(x, g []float32, m Moments, scale float32)
+}
+
+// Moments are the vectors that a rule keeps beside the parameters, as many as it has.
+type Moments [3][]float32
+
+func momentsOf(r rule) (m Moments) {
+	for i, t := range r.state() {
+		m[i] = vec.Floats(t.Data)
+	}
+	return m
+}
+
+// cut is elements lo to hi of each.
+func (m Moments) cut(lo, hi int) Moments {
+	for i, v := range m {
+		if v != nil {
+			m[i] = v[lo:hi]
+		}
+	}
+	return m
+}
+
 // Costed is asked for at run time: a rule that knows what it costs.
 type Costed interface {
 	// Bytes is how many bytes of memory the update of one parameter reads and writes: four for each vector read and each
@@ -65,9 +92,9 @@ type Choice struct{ Name, Help string }
 // A rule updates runs of neighbouring elements.
 type rule interface {
 	begin(t int, rate float32)
-	// update works on x and scale*g, elements off and on of the flat vectors.
-	update(x, g []float32, off int, scale float32)
-	// state names the moments.
+	// update works on x and scale*g, and on the same elements of the moments.
+	update(x, g []float32, m Moments, scale float32)
+	// state names the moments, in the order of Moments.
 	state() []ckpt.Tensor
 	// bytes is Bytes.
 	bytes() int
@@ -217,6 +244,7 @@ func merged(l model.Layout) []run {
 // elementwise is the Optimizer of a rule that treats each element alone.
 type elementwise struct {
 	rule
+	m         Moments
 	runs      []run
 	n         int
 	decay     float64 // weight decay
@@ -226,7 +254,7 @@ type elementwise struct {
 }
 
 func newElementwise(p *params, l model.Layout, r rule, decay float64, decoupled bool) Optimizer {
-	e := &elementwise{rule: r, runs: merged(l), n: l.Len(), keep: 1}
+	e := &elementwise{rule: r, m: momentsOf(r), runs: merged(l), n: l.Len(), keep: 1}
 	e.decay = p.notNegative("weight_decay", decay)
 	e.decoupled = p.Bool("decoupled", decoupled)
 	if !e.decoupled {
@@ -250,14 +278,7 @@ func (e *elementwise) Apply(x, g []float32, lo, hi int, scale float32) {
 		if a >= b {
 			continue
 		}
-		if e.keep == 1 && e.join == 0 {
-			e.update(x[a:b], g[a:b], a, scale)
-			continue
-		}
-		for ; a < b; a += block {
-			end := min(a+block, b)
-			e.decayed(x[a:end], g[a:end], a, scale)
-		}
+		e.ApplyAt(x[a:b], g[a:b], e.m.cut(a, b), scale)
 	}
 }
 
@@ -265,8 +286,20 @@ func (e *elementwise) Apply(x, g []float32, lo, hi int, scale float32) {
 // cache between the two and memory is passed over once.
 const block = 1024
 
+// ApplyAt implements Placed.
+func (e *elementwise) ApplyAt(x, g []float32, m Moments, scale float32) {
+	if e.keep == 1 && e.join == 0 {
+		e.update(x, g, m, scale)
+		return
+	}
+	for a := 0; a < len(x); a += block {
+		end := min(a+block, len(x))
+		e.decayed(x[a:end], g[a:end], m.cut(a, end), scale)
+	}
+}
+
 // decayed is update with weight decay.
-func (e *elementwise) decayed(x, g []float32, off int, scale float32) {
+func (e *elementwise) decayed(x, g []float32, m Moments, scale float32) {
 	if e.keep != 1 {
 		vec.Scale(e.keep, x)
 	}
@@ -277,7 +310,7 @@ func (e *elementwise) decayed(x, g []float32, off int, scale float32) {
 		}
 		vec.Axpy(e.join, x, g)
 	}
-	e.update(x, g, off, scale)
+	e.update(x, g, m, scale)
 }
 
 // Bytes implements Costed. Weight decay finds x and g in cache.

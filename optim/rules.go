@@ -30,7 +30,7 @@ func newSGD(p *params, l model.Layout, mu float64, nesterov bool) Optimizer {
 
 func (r *sgd) begin(t int, rate float32) { r.t, r.rate = t, rate }
 
-func (r *sgd) update(x, g []float32, off int, scale float32) {
+func (r *sgd) update(x, g []float32, m Moments, scale float32) {
 	if r.v == nil {
 		vec.SGD(x, g, scale, r.rate)
 		return
@@ -39,7 +39,7 @@ func (r *sgd) update(x, g []float32, off int, scale float32) {
 	if r.t == 1 { // v is 0: this makes it g
 		damp = 0
 	}
-	vec.Momentum(x, g, r.v[off:off+len(x)], scale, r.rate, r.mu, damp, r.nesterov)
+	vec.Momentum(x, g, m[0], scale, r.rate, r.mu, damp, r.nesterov)
 }
 
 func (r *sgd) bytes() int {
@@ -81,8 +81,8 @@ func (r *adagrad) begin(t int, rate float32) {
 	r.rate = float32(float64(rate) / (1 + float64(float64(t-1)*r.lrDecay)))
 }
 
-func (r *adagrad) update(x, g []float32, off int, scale float32) {
-	vec.Adagrad(x, g, r.s[off:off+len(x)], scale, r.rate, r.eps)
+func (r *adagrad) update(x, g []float32, m Moments, scale float32) {
+	vec.Adagrad(x, g, m[0], scale, r.rate, r.eps)
 }
 
 func (r *adagrad) bytes() int { return 5 * touch }
@@ -122,8 +122,11 @@ func newRMSProp(p *params, l model.Layout) Optimizer {
 
 func (r *rmsprop) begin(_ int, rate float32) { r.rate = rate }
 
-func (r *rmsprop) update(x, g []float32, off int, scale float32) {
-	s := r.s[off : off+len(x)]
+func (r *rmsprop) update(x, g []float32, m Moments, scale float32) {
+	s, mean, v := m[0], m[1], m[2]
+	if r.a == nil {
+		mean, v = nil, m[1]
+	}
 	if r.a == nil && r.v == nil {
 		vec.RMSProp(x, g, s, scale, r.rate, r.alpha, r.eps)
 		return
@@ -134,15 +137,15 @@ func (r *rmsprop) update(x, g []float32, off int, scale float32) {
 		gi := float32(scale * g[i])
 		s[i] = float32(r.alpha*s[i]) + float32(rest*float32(gi*gi))
 		d := s[i]
-		if r.a != nil {
-			a := float32(r.alpha*r.a[off+i]) + float32(rest*gi)
-			r.a[off+i] = a
+		if mean != nil {
+			a := float32(r.alpha*mean[i]) + float32(rest*gi)
+			mean[i] = a
 			d = max(d-float32(a*a), 0)
 		}
 		u := float32(gi / (root(d) + r.eps))
 		if r.v != nil {
-			u += float32(r.mu * r.v[off+i])
-			r.v[off+i] = u
+			u += float32(r.mu * v[i])
+			v[i] = u
 		}
 		x[i] -= float32(r.rate * u)
 	}
@@ -207,19 +210,18 @@ func (r *adam) begin(t int, rate float32) {
 	r.rate = rate
 }
 
-func (r *adam) update(x, g []float32, off int, scale float32) {
+func (r *adam) update(x, g []float32, m Moments, scale float32) {
+	mean, v, top := m[0], m[1], m[2]
 	if r.top == nil {
-		end := off + len(x)
-		vec.Adam(x, g, r.m[off:end], r.v[off:end], scale, r.rate, r.b1, r.b2, r.eps, r.bias1, r.bias2)
+		vec.Adam(x, g, mean, v, scale, r.rate, r.b1, r.b2, r.eps, r.bias1, r.bias2)
 		return
 	}
 	for i, gi := range g[:len(x)] {
-		k := off + i
 		gi = float32(scale * gi)
-		r.m[k] = float32(r.b1*r.m[k]) + float32((1-r.b1)*gi)
-		r.v[k] = float32(r.b2*r.v[k]) + float32((1-r.b2)*float32(gi*gi))
-		r.top[k] = max(r.top[k], r.v[k])
-		x[i] -= float32(r.rate * float32(float32(r.m[k]/r.bias1)/(root(float32(r.top[k]/r.bias2))+r.eps)))
+		mean[i] = float32(r.b1*mean[i]) + float32((1-r.b1)*gi)
+		v[i] = float32(r.b2*v[i]) + float32((1-r.b2)*float32(gi*gi))
+		top[i] = max(top[i], v[i])
+		x[i] -= float32(r.rate * float32(float32(mean[i]/r.bias1)/(root(float32(top[i]/r.bias2))+r.eps)))
 	}
 }
 
@@ -249,14 +251,13 @@ type ftrl struct {
 func newFTRL(p *params, l model.Layout) Optimizer {
 	r := &ftrl{beta: float32(p.positive("beta", 1)), l1: float32(p.notNegative("l1", 0)), l2: float32(p.notNegative("l2", 0)),
 		z: make([]float32, l.Len()), n: make([]float32, l.Len())}
-	return &elementwise{rule: r, runs: merged(l), n: l.Len(), keep: 1}
+	return &elementwise{rule: r, m: momentsOf(r), runs: merged(l), n: l.Len(), keep: 1}
 }
 
 func (r *ftrl) begin(_ int, rate float32) { r.rate = rate }
 
-func (r *ftrl) update(x, g []float32, off int, scale float32) {
-	end := off + len(x)
-	vec.FTRL(x, g, r.z[off:end], r.n[off:end], scale, r.rate, r.beta, r.l1, r.l2)
+func (r *ftrl) update(x, g []float32, m Moments, scale float32) {
+	vec.FTRL(x, g, m[0], m[1], scale, r.rate, r.beta, r.l1, r.l2)
 }
 
 func (r *ftrl) bytes() int { return 7 * touch }
