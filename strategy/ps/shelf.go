@@ -45,7 +45,7 @@ func newShelf(c Config, me int, tables []model.Table, rule *spec.Spec, seed uint
 		wide += t.Width
 	}
 	for _, t := range tables {
-		m, err := table.New(table.Config{Name: t.Name, Width: t.Width, Seed: seed, Init: t.Bound, Rule: rule, Spill: c.Spill,
+		m, err := table.New(table.Config{Name: t.Name, Rows: t.Rows, Width: t.Width, Seed: seed, Init: t.Bound, Rule: rule, Spill: c.Spill,
 			Budget: spec.Bytes(int64(c.Budget) / int64(wide) * int64(t.Width))})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("ps: %w", err), s.close())

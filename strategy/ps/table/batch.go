@@ -8,17 +8,19 @@ import (
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/rng"
-	"github.com/covey-ml/covey/vec"
 )
 
-// batch is what one call works with. The rule is package optim's for a short dense vector: rows and their state are copied
-// into it and its state, and back, so that there is one set of formulas.
+// batch is what one call works with. The rule is package optim's, whose moments are given to it row by row, so that there is
+// one set of formulas.
 type batch struct {
-	rule    optim.Optimizer
-	x, g    []float32   // some rows
-	moments [][]float32 // the rule's own memory
-	order   []uint64    // positions of the call's rows, stripe by stripe
-	ends    []int       // where each stripe's end
+	rule  localRule
+	order []uint64 // positions of the call's rows, stripe by stripe
+	ends  []int    // where each stripe's end
+}
+
+type localRule interface {
+	optim.Optimizer
+	optim.Placed
 }
 
 // take returns a batch that no other call uses.
@@ -40,49 +42,23 @@ func (t *Table) give(b *batch) {
 	t.idle = append(t.idle, b)
 }
 
-// newBatch also returns the names of the rule's moments.
-func newBatch(c *Config, parts int) (*batch, []string, error) {
-	l := model.Layout(nil).Add("rows", max(1, perBlock/c.Width), c.Width)
-	rule, err := optim.New(c.Rule, l)
+// newBatch also returns the rule's moments of one row, as they begin.
+func newBatch(c *Config, parts int) (*batch, []ckpt.Tensor, error) {
+	l := model.Layout(nil).Add("row", c.Width)
+	o, err := optim.New(c.Rule, l)
 	if err != nil {
 		return nil, nil, err
 	}
-	if !rule.Local() {
+	rule, ok := o.(localRule)
+	if !ok || !rule.Local() {
 		return nil, nil, fmt.Errorf("the rule %v needs norms of all parameters, and a table updates some rows at a time: take a rule such as adagrad or adam, without clip=", c.Rule)
 	}
-	b := &batch{rule: rule, x: make([]float32, l.Len()), g: make([]float32, l.Len()), ends: make([]int, parts)}
-	var names []string
 	for _, m := range rule.State() {
 		if m.Type != ckpt.F32 || m.Len() != l.Len() {
 			return nil, nil, fmt.Errorf("the rule %v keeps %s, %s %v: a table has room for one float32 for each element", c.Rule, m.Name, m.Type, m.Shape)
 		}
-		names = append(names, m.Name)
-		b.moments = append(b.moments, vec.Floats(m.Data))
 	}
-	return b, names, nil
-}
-
-// rows is how many rows go through the rule at a time.
-func (b *batch) rows(width int) int { return len(b.x) / width }
-
-// load takes a row with its state, and its gradient, as number i.
-func (b *batch) load(i int, row, g []float32) {
-	w := len(g)
-	at := i * w
-	copy(b.x[at:at+w], row)
-	copy(b.g[at:at+w], g)
-	for k, m := range b.moments {
-		copy(m[at:at+w], row[(k+1)*w:])
-	}
-}
-
-// store gives row i back.
-func (b *batch) store(i int, row []float32, w int) {
-	at := i * w
-	copy(row, b.x[at:at+w])
-	for k, m := range b.moments {
-		copy(row[(k+1)*w:], m[at:at+w])
-	}
+	return &batch{rule: rule, ends: make([]int, parts)}, rule.State(), nil
 }
 
 // group sorts the positions of rows by their stripes.

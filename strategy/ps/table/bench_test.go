@@ -22,7 +22,7 @@ func randomRows(r interface{ Uint64N(uint64) uint64 }, rows []uint64, n int) []u
 func BenchmarkRows(b *testing.B) {
 	const n, width, some = 1_000_000, 16, 4096
 	for _, budget := range []spec.Bytes{0, 80 << 20} {
-		tab := open(b, Config{Name: "t", Width: width, Init: 0.1, Rule: rule(b, "adagrad"), Budget: budget, Spill: b.TempDir()}, stripes)
+		tab := open(b, Config{Name: "t", Rows: n, Width: width, Init: 0.1, Rule: rule(b, "adagrad"), Budget: budget, Spill: b.TempDir()}, stripes)
 		if err := sweep(tab, n, 1); err != nil {
 			b.Fatal(err)
 		}

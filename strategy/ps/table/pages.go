@@ -47,7 +47,7 @@ func (t *Table) least() int64 { return 2*diskPage + 2*t.frameBytes() + 8 }
 
 // row is the memory of a row with its state, until the next call; write says that the caller will change it.
 func (s *stripe) row(slot int, write bool) ([]float32, error) {
-	page := slot / s.t.perPage
+	page := int(uint32(slot) / uint32(s.t.perPage)) // which divides in half the time of 64 bits
 	if s.where[page] == onDisk {
 		if err := s.fetch(page); err != nil {
 			return nil, err
@@ -58,14 +58,14 @@ func (s *stripe) row(slot int, write bool) ([]float32, error) {
 	if write {
 		s.frames[f].dirty = true
 	}
-	at := slot % s.t.perPage * s.t.stride
+	at := (slot - page*s.t.perPage) * s.t.stride
 	return s.content(f)[at : at+s.t.stride : at+s.t.stride], nil
 }
 
 // content is a frame's memory.
 func (s *stripe) content(f int) []float32 {
-	at := f % s.t.perChunk * s.t.pageLen
-	return s.memory[f/s.t.perChunk][at : at+s.t.pageLen]
+	at := f & (s.t.perChunk - 1) * s.t.pageLen
+	return s.memory[f>>s.t.chunkBits][at : at+s.t.pageLen]
 }
 
 // newPage adds a page, in memory.

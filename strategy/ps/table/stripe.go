@@ -3,13 +3,17 @@ package table
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
+
+	"github.com/covey-ml/covey/optim"
 )
 
 // A stripe is the rows whose hash ends in its number. Its rows are numbered as they come: that is a row's slot. Slots lie in
-// pages (pages.go), the rows' names in ids, and index finds a row's slot by open addressing: an entry has the slot plus 1
-// in its lower 24 bits and 8 other bits of the row's hash above them, so that ids is seldom looked at in vain. 0 is no entry.
+// pages (pages.go), the rows' names in ids. Where the table has no array of all possible rows (Table.direct), index finds a
+// row's slot by open addressing: an entry has the slot plus 1 in its lower 24 bits and 8 other bits of the row's hash above
+// them, so that ids is seldom looked at in vain. 0 is no entry.
 type stripe struct {
 	t      *Table
 	number int
@@ -17,9 +21,10 @@ type stripe struct {
 	mu      sync.Mutex // guards what follows
 	closed  bool
 	n       int        // rows
-	index   []uint32   // a power of two long
+	index   []uint32   // a power of two long; nil where the table's array does
 	ids     [][]uint64 // perIDs rows each
 	updates uint64
+	seen    uint32 // by touch, which has to look for it
 	pages
 }
 
@@ -33,12 +38,26 @@ const (
 	posMask = 1<<posBits - 1
 
 	perIDs = 1 << 16
+	// ahead is how many rows touch has at a time: their lines fit the first-level cache.
+	ahead = 128
 )
 
 var errClosed = errors.New("the table is closed")
 
-// find returns row's slot, or -1, and where in the index its entry is or would be. The index must not be empty.
-func (s *stripe) find(row, h uint64) (slot, at int) {
+// find returns row's slot, or -1.
+func (s *stripe) find(row uint64) int {
+	if s.t.few {
+		return int(s.t.direct[row]) - 1
+	}
+	slot, _ := s.search(row, hash(row))
+	return slot
+}
+
+// search returns row's slot, or -1, and where in the index its entry is or would be.
+func (s *stripe) search(row, h uint64) (slot, at int) {
+	if len(s.index) == 0 {
+		return -1, 0
+	}
 	mask := len(s.index) - 1
 	tag := uint32(h>>(64-32+slotBits)) << slotBits
 	for at = int(h>>6) & mask; ; at = (at + 1) & mask {
@@ -58,16 +77,13 @@ func (s *stripe) id(slot int) uint64 { return s.ids[slot/perIDs][slot%perIDs] }
 
 // slot returns row's slot and makes one when there is none. When it fails nothing has changed that a caller sees.
 func (s *stripe) slot(row uint64) (int, error) {
-	h := hash(row)
-	if len(s.index) > 0 {
-		if slot, _ := s.find(row, h); slot >= 0 {
-			return slot, nil
-		}
+	if slot := s.find(row); slot >= 0 {
+		return slot, nil
 	}
 	if s.n == mostSlots {
 		return 0, fmt.Errorf("a row more than the about %d that a table has room for: more servers hold more", mostSlots*len(s.t.parts))
 	}
-	if 4*(s.n+1) > 3*len(s.index) {
+	if !s.t.few && 4*(s.n+1) > 3*len(s.index) {
 		if err := s.grow(); err != nil {
 			return 0, err
 		}
@@ -94,8 +110,13 @@ func (s *stripe) slot(row uint64) (int, error) {
 		return 0, err
 	}
 	s.t.fresh(row, x)
-	_, at := s.find(row, h)
-	s.index[at] = entry(slot, h)
+	if s.t.few {
+		s.t.direct[row] = uint32(slot + 1)
+	} else {
+		h := hash(row)
+		_, at := s.search(row, h)
+		s.index[at] = entry(slot, h)
+	}
 	s.n++
 	return slot, nil
 }
@@ -133,10 +154,7 @@ func (s *stripe) read(rows, order []uint64, out []float32, n int) error {
 	}
 	known := order[:0]
 	for _, p := range order {
-		slot := -1
-		if len(s.index) > 0 {
-			slot, _ = s.find(rows[p], hash(rows[p]))
-		}
+		slot := s.find(rows[p])
 		if slot < 0 {
 			s.t.fresh(rows[p], out[int(p)*n:][:n])
 			continue
@@ -144,12 +162,15 @@ func (s *stripe) read(rows, order []uint64, out []float32, n int) error {
 		known = append(known, uint64(slot)<<posBits|p)
 	}
 	s.arrange(known)
-	for _, o := range known {
-		x, err := s.row(int(o>>posBits), false)
-		if err != nil {
-			return err
+	for some := range slices.Chunk(known, ahead) {
+		s.touch(some)
+		for _, o := range some {
+			x, err := s.row(int(o>>posBits), false)
+			if err != nil {
+				return err
+			}
+			copy(out[int(o&posMask)*n:][:n], x)
 		}
-		copy(out[int(o&posMask)*n:][:n], x)
 	}
 	return nil
 }
@@ -177,30 +198,48 @@ func (s *stripe) arrange(order []uint64) {
 	}
 }
 
-func (s *stripe) apply(b *batch, rows, order []uint64, g []float32, scale float32) error {
+// touch reads something of each row, where all are in memory, before the rows are used one by one: these reads do not wait for
+// each other, as memory that is in no cache would otherwise have each row do. A long row's first lines suffice: others the
+// processor sees coming.
+func (s *stripe) touch(order []uint64) {
+	if s.spilled > 0 {
+		return
+	}
+	const line, most = 16, 64 // elements
+	n := min(s.t.stride, most)
+	var some uint32
+	for _, o := range order {
+		slot := int(o >> posBits)
+		page := int(uint32(slot) / uint32(s.t.perPage))
+		x := s.content(int(s.where[page]))[(slot-page*s.t.perPage)*s.t.stride:][:n]
+		for at := 0; at < n; at += line {
+			some |= math.Float32bits(x[at])
+		}
+	}
+	s.seen = some
+}
+
+func (s *stripe) apply(rule optim.Placed, rows, order []uint64, g []float32, scale float32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.slots(rows, order); err != nil {
 		return err
 	}
 	w := s.t.c.Width
-	for some := range slices.Chunk(order, b.rows(w)) {
-		for i, o := range some {
-			x, err := s.row(int(o>>posBits), false)
-			if err != nil {
-				return err
-			}
-			b.load(i, x, g[int(o&posMask)*w:][:w])
-		}
-		b.rule.Apply(b.x, b.g, 0, len(some)*w, scale)
-		for i, o := range some {
+	for some := range slices.Chunk(order, ahead) {
+		s.touch(some)
+		for _, o := range some {
 			x, err := s.row(int(o>>posBits), true)
 			if err != nil {
 				return err
 			}
-			b.store(i, x, w)
+			var m optim.Moments
+			for k := range s.t.moments {
+				m[k] = x[(k+1)*w : (k+2)*w]
+			}
+			rule.ApplyAt(x[:w], g[int(o&posMask)*w:][:w], m, scale)
+			s.updates++
 		}
-		s.updates += uint64(len(some))
 	}
 	return nil
 }

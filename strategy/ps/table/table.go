@@ -20,12 +20,14 @@ package table
 import (
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/vec"
 )
 
 // Config says what a table is.
@@ -38,6 +40,9 @@ type Config struct {
 	Seed uint64
 	// Init is the a of the initial values, which are uniform in [-a, a). 0 starts all rows at 0.
 	Init float32
+	// Rows is how many rows there can be, from 0 to Rows-1; 0 means that there is no bound. Where few are possible and there is
+	// no budget, finding one takes no search, and 4 bytes for each that is possible.
+	Rows uint64
 	// Rule is the update rule as optim.New takes it. It must treat each element alone: no lars, no lamb, no clip=.
 	Rule *spec.Spec
 	// Budget is how much memory the table may take; 0 means that there is no bound. The least is some MiB, for which New asks.
@@ -56,24 +61,27 @@ const (
 	longestName = 256
 	// diskPage is what file systems read and write at least.
 	diskPage = 4096
-	// perBlock is how many elements go through the rule at a time: they stay in the first-level cache.
-	perBlock = 1024
+	// mostDirect is how many possible rows are few.
+	mostDirect = 1 << 24
 )
 
 // Table is the rows. All methods may be called from several goroutines at a time. Two calls that touch the same row go one
 // after the other there, but a call over many rows is not one step for those who read them meanwhile.
 type Table struct {
-	c        Config
-	initial  func(x []float32, row uint64) // writes what a row's values begin with
-	start    []float32                     // the rule's state of a row that was never updated
-	moments  []string                      // what that state is, in order: Width elements each
-	stride   int                           // elements of a row with its state
-	perPage  int                           // rows of a page
-	pageLen  int                           // elements of a page: whole disk pages
-	perChunk int                           // pages that memory is asked for at a time
-	share    int64                         // bytes of the budget for each stripe, 0 without one
-	spill    *spill                        // nil without a folder
-	parts    []stripe
+	c         Config
+	initial   func(x []float32, row uint64) // writes what a row's values begin with
+	start     []float32                     // the rule's state of a row that was never updated
+	moments   []string                      // what that state is, in order: Width elements each
+	stride    int                           // elements of a row with its state
+	perPage   int                           // rows of a page
+	pageLen   int                           // elements of a page: whole disk pages
+	perChunk  int                           // pages that memory is asked for at a time: a power of two
+	chunkBits int                           // of which this is the logarithm
+	share     int64                         // bytes of the budget for each stripe, 0 without one
+	few       bool                          // there are few possible rows, and direct
+	direct    []uint32                      // by row: its slot plus 1, 0 where there is none; guarded by the row's stripe
+	spill     *spill                        // nil without a folder
+	parts     []stripe
 
 	mu   sync.Mutex
 	idle []*batch
@@ -100,15 +108,21 @@ func newTable(c Config, parts int) (*Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", c.Name, err)
 	}
-	for _, m := range b.moments {
-		t.start = append(t.start, m[:c.Width]...)
+	for _, m := range moments {
+		t.start, t.moments = append(t.start, vec.Floats(m.Data)...), append(t.moments, m.Name)
 	}
-	t.moments, t.idle = moments, []*batch{b}
+	t.idle = []*batch{b}
 	t.stride = c.Width + len(t.start)
 	t.perPage, t.pageLen = page(t.stride)
-	t.perChunk = max(1, chunk/(4*t.pageLen))
+	t.chunkBits = max(0, bits.Len(uint(chunk/(4*t.pageLen)))-1)
+	t.perChunk = 1 << t.chunkBits
 	if least := spec.Bytes(len(t.parts)) * spec.Bytes(t.least()); c.Budget != 0 && c.Budget < least {
 		return nil, fmt.Errorf("table %q: a budget of %v is too small for rows of %d elements: give at least %v, or 0 for no bound", c.Name, c.Budget, t.stride, least)
+	}
+	if t.few = c.Budget == 0 && c.Rows > 0 && c.Rows <= mostDirect; t.few {
+		if t.direct, err = alloc[uint32](int(c.Rows)); err != nil {
+			return nil, fmt.Errorf("table %q: %w", c.Name, err)
+		}
 	}
 	if c.Spill != "" {
 		if t.spill, err = newSpill(c.Spill); err != nil {
@@ -140,16 +154,16 @@ func (t *Table) Get(rows []uint64, out []float32) error {
 }
 
 // Apply updates each of rows, which must be sorted and distinct, once by the table's rule, with its row of scale*g as the
-// gradient. step is the number of the update, from 1 on, and rate its learning rate, as in optim.Optimizer. g is only read,
-// and taken as it is: who gets it from elsewhere looks for NaN before. When memory or disk are at their end, some of the
-// rows may be updated and some not.
+// gradient. step is the number of the update, from 1 on, and rate its learning rate, as in optim.Optimizer. g is used as
+// scratch, and taken as it is: who gets it from elsewhere looks for NaN before. When memory or disk are at their end, some of
+// the rows may be updated and some not.
 func (t *Table) Apply(rows []uint64, g []float32, step int, rate, scale float32) error {
 	if step < 1 {
 		return t.fail("Apply", fmt.Errorf("update %d: they count from 1", step))
 	}
 	return t.fail("Apply", t.call(rows, len(g), t.c.Width, func(b *batch, s *stripe, order []uint64) error {
 		b.rule.Begin(step, rate)
-		return s.apply(b, rows, order, g, scale)
+		return s.apply(b.rule, rows, order, g, scale)
 	}))
 }
 
@@ -218,6 +232,9 @@ func (t *Table) Stats() Stats {
 	for i := range t.parts {
 		t.parts[i].addTo(&all)
 	}
+	if t.few {
+		all.Resident += min(4*int64(t.c.Rows), diskPage*int64(all.Rows)) // the rest of direct was never touched
+	}
 	return all
 }
 
@@ -229,6 +246,8 @@ func (t *Table) Close() error {
 	for i := range t.parts {
 		t.parts[i].close()
 	}
+	free(t.direct) // all stripes are closed: nobody looks there
+	t.direct = nil
 	return t.spill.close()
 }
 
@@ -242,6 +261,9 @@ func (t *Table) call(rows []uint64, n, each int, f func(b *batch, s *stripe, ord
 		if rows[i-1] >= rows[i] {
 			return fmt.Errorf("row %d comes after row %d: rows must be sorted and distinct", rows[i], rows[i-1])
 		}
+	}
+	if n := len(rows); n > 0 && t.c.Rows > 0 && rows[n-1] >= t.c.Rows {
+		return fmt.Errorf("row %d, and there are %d", rows[n-1], t.c.Rows)
 	}
 	b, err := t.take()
 	if err != nil {

@@ -100,7 +100,7 @@ func TestBitsOfTheDenseRule(t *testing.T) {
 			}
 			for step := 1; step <= 5; step++ {
 				draw(g, r)
-				if err := tab.Apply(rows, g, step, 0.05, 0.25); err != nil {
+				if err := tab.Apply(rows, slices.Clone(g), step, 0.05, 0.25); err != nil {
 					t.Fatal(err)
 				}
 				dense.Begin(step, 0.05)
@@ -139,7 +139,7 @@ func TestBitsOfALateRow(t *testing.T) {
 			clear(g)
 			if step > 3 {
 				draw(g, rng.New(1, text, uint64(step)))
-				if err := tab.Apply([]uint64{9}, g, step, 0.1, 1); err != nil {
+				if err := tab.Apply([]uint64{9}, slices.Clone(g), step, 0.1, 1); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -254,12 +254,13 @@ func TestConcurrentCalls(t *testing.T) {
 }
 
 func TestBadCalls(t *testing.T) {
-	tab := open(t, Config{Name: "t", Width: 2, Rule: rule(t, "adagrad")}, 2)
+	tab := open(t, Config{Name: "t", Rows: 9, Width: 2, Rule: rule(t, "adagrad")}, 2)
 	out := make([]float32, 4)
 	for want, err := range map[string]error{
 		`table "t": Get: 2 rows with 3 elements, expected 2 for each row`:             tab.Get([]uint64{1, 2}, out[:3]),
 		`table "t": Get: row 2 comes after row 3: rows must be sorted and distinct`:   tab.Get([]uint64{3, 2}, out),
 		`table "t": Apply: row 2 comes after row 2: rows must be sorted and distinct`: tab.Apply([]uint64{2, 2}, out, 1, 1, 1),
+		`table "t": Get: row 9, and there are 9`:                                      tab.Get([]uint64{1, 9}, out),
 		`table "t": Apply: update 0: they count from 1`:                               tab.Apply([]uint64{1, 2}, out, 0, 1, 1),
 		`table "t": Put: 1 rows with 2 elements, expected 4 for each row`:             tab.Put([]uint64{1}, out[:2]),
 	} {
