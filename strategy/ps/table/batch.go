@@ -14,7 +14,7 @@ import (
 // one set of formulas.
 type batch struct {
 	rule  localRule
-	order []uint64 // positions of the call's rows, stripe by stripe
+	order []uint64 // of the call's rows, stripe by stripe: a position, and above that what Table.slotOf says
 	ends  []int    // where each stripe's end
 }
 
@@ -27,12 +27,19 @@ type localRule interface {
 func (t *Table) take() (*batch, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return nil, errClosed
+	}
 	if n := len(t.idle); n > 0 {
 		b := t.idle[n-1]
 		t.idle = t.idle[:n-1]
+		t.calls++
 		return b, nil
 	}
 	b, _, err := newBatch(&t.c, len(t.parts))
+	if err == nil {
+		t.calls++
+	}
 	return b, err
 }
 
@@ -40,6 +47,8 @@ func (t *Table) give(b *batch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idle = append(t.idle, b)
+	t.calls--
+	t.forget()
 }
 
 // newBatch also returns the rule's moments of one row, as they begin.
@@ -61,8 +70,8 @@ func newBatch(c *Config, parts int) (*batch, []ckpt.Tensor, error) {
 	return &batch{rule: rule, ends: make([]int, parts)}, rule.State(), nil
 }
 
-// group sorts the positions of rows by their stripes.
-func (b *batch) group(rows []uint64) {
+// group sorts the positions of rows by their stripes. Slots it finds in the order of rows, which is that of direct.
+func (b *batch) group(t *Table, rows []uint64) {
 	b.order = slices.Grow(b.order[:0], len(rows))[:len(rows)]
 	clear(b.ends)
 	mask := uint64(len(b.ends) - 1)
@@ -76,7 +85,7 @@ func (b *batch) group(rows []uint64) {
 	}
 	for i, r := range rows {
 		k := hash(r) & mask
-		b.order[b.ends[k]] = uint64(i)
+		b.order[b.ends[k]] = t.slotOf(r)<<posBits | uint64(i)
 		b.ends[k]++
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/covey-ml/covey/optim"
 )
@@ -47,7 +48,7 @@ var errClosed = errors.New("the table is closed")
 // find returns row's slot, or -1.
 func (s *stripe) find(row uint64) int {
 	if s.t.few {
-		return int(s.t.direct[row]) - 1
+		return int(s.t.slotOf(row)) - 1
 	}
 	slot, _ := s.search(row, hash(row))
 	return slot
@@ -111,7 +112,7 @@ func (s *stripe) slot(row uint64) (int, error) {
 	}
 	s.t.fresh(row, x)
 	if s.t.few {
-		s.t.direct[row] = uint32(slot + 1)
+		atomic.StoreUint32(&s.t.direct[row], uint32(slot+1))
 	} else {
 		h := hash(row)
 		_, at := s.search(row, h)
@@ -145,7 +146,7 @@ func (s *stripe) grow() error {
 	return nil
 }
 
-// read writes n elements of each of the rows at order's positions to out.
+// read writes n elements of each of the rows of order to out.
 func (s *stripe) read(rows, order []uint64, out []float32, n int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,8 +154,11 @@ func (s *stripe) read(rows, order []uint64, out []float32, n int) error {
 		return errClosed
 	}
 	known := order[:0]
-	for _, p := range order {
-		slot := s.find(rows[p])
+	for _, o := range order {
+		slot, p := int(o>>posBits)-1, o&posMask
+		if slot < 0 {
+			slot = s.find(rows[p])
+		}
 		if slot < 0 {
 			s.t.fresh(rows[p], out[int(p)*n:][:n])
 			continue
@@ -175,15 +179,18 @@ func (s *stripe) read(rows, order []uint64, out []float32, n int) error {
 	return nil
 }
 
-// slots finds or makes the slots of the rows at order's positions, and puts them in front of those.
+// slots finds or makes the slots of the rows of order, and puts them in front of the positions.
 func (s *stripe) slots(rows, order []uint64) error {
 	if s.closed {
 		return errClosed
 	}
-	for i, p := range order {
-		slot, err := s.slot(rows[p])
-		if err != nil {
-			return err
+	for i, o := range order {
+		slot, p := int(o>>posBits)-1, o&posMask
+		if slot < 0 {
+			var err error
+			if slot, err = s.slot(rows[p]); err != nil {
+				return err
+			}
 		}
 		order[i] = uint64(slot)<<posBits | p
 	}

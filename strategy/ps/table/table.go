@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/spec"
@@ -79,12 +80,14 @@ type Table struct {
 	chunkBits int                           // of which this is the logarithm
 	share     int64                         // bytes of the budget for each stripe, 0 without one
 	few       bool                          // there are few possible rows, and direct
-	direct    []uint32                      // by row: its slot plus 1, 0 where there is none; guarded by the row's stripe
+	direct    []uint32                      // by row: its slot plus 1, 0 where there is none; written by the row's stripe alone
 	spill     *spill                        // nil without a folder
 	parts     []stripe
 
-	mu   sync.Mutex
-	idle []*batch
+	mu     sync.Mutex
+	idle   []*batch
+	calls  int  // in progress
+	closed bool // and so are all stripes
 }
 
 // New makes an empty table. It fails when c cannot be, and when the folder to spill to cannot be written to.
@@ -246,12 +249,30 @@ func (t *Table) Close() error {
 	for i := range t.parts {
 		t.parts[i].close()
 	}
-	free(t.direct) // all stripes are closed: nobody looks there
-	t.direct = nil
+	t.mu.Lock()
+	t.closed = true
+	t.forget()
+	t.mu.Unlock()
 	return t.spill.close()
 }
 
-// call calls f for each stripe that has some of rows, with their positions, which f may use as scratch. It looks at the
+// forget gives direct back once no call is in progress, and none will be. t.mu is locked.
+func (t *Table) forget() {
+	if t.closed && t.calls == 0 {
+		free(t.direct)
+		t.direct = nil
+	}
+}
+
+// slotOf is a row's slot plus 1, as far as it is known without its stripe, else 0. A slot stays a row's.
+func (t *Table) slotOf(row uint64) uint64 {
+	if !t.few {
+		return 0
+	}
+	return uint64(atomic.LoadUint32(&t.direct[row]))
+}
+
+// call calls f for each stripe that has some of rows, with what batch.order says of them, which f may use as scratch. It looks at the
 // call's arguments before, which may come from another machine: n elements there are, and each that a row has.
 func (t *Table) call(rows []uint64, n, each int, f func(b *batch, s *stripe, order []uint64) error) error {
 	if n != len(rows)*each {
@@ -270,7 +291,7 @@ func (t *Table) call(rows []uint64, n, each int, f func(b *batch, s *stripe, ord
 		return err
 	}
 	defer t.give(b)
-	b.group(rows)
+	b.group(t, rows)
 	lo := 0
 	for i, hi := range b.ends {
 		if lo < hi {
