@@ -41,12 +41,14 @@ type ServedRow struct {
 	GBps   float64 `json:"gbps"`
 }
 
-// batchesOfRows is between how many sets of rows a worker alternates.
-const batchesOfRows = 8
+// batchesOfRows is between how many sets of rows a worker alternates, and pullsBegun how many pulls it has under way.
+const (
+	batchesOfRows = 8
+	pullsBegun    = 2
+)
 
 // Run measures on g. A push is done when the servers have applied it: each block of pushes ends with a pull of the dense vector,
-// which comes after them. Pushes and pulls take their turns without anything being computed in between. tell hears of each row on
-// rank 0.
+// which comes after them. Of pulls a worker has two under way. Nothing is computed in between. tell hears of each row on rank 0.
 func (s Served) Run(ctx context.Context, g comm.Group, tell func(ServedRow)) error {
 	if err := s.check(g.Size()); err != nil {
 		return err
@@ -235,14 +237,43 @@ func (c *servedCalls) run(ctx context.Context, g comm.Group, e Effort, tell func
 	if err := c.time(ctx, g, e, "push", pushes, tell); err != nil {
 		return err
 	}
-	return c.time(ctx, g, e, "pull", func(n int) error {
-		for range n {
-			if err := c.pull(ctx); err != nil {
+	var under []*ps.Begun
+	for range pullsBegun {
+		under = append(under, c.NewBegun())
+	}
+	return c.time(ctx, g, e, "pull", func(n int) error { return c.pullAll(ctx, under, n) }, tell)
+}
+
+// pullAll pulls n times, with as many under way as there is room for.
+func (c *servedCalls) pullAll(ctx context.Context, under []*ps.Begun, n int) error {
+	first := c.pulls
+	for i := range n + len(under) {
+		b := under[i%len(under)]
+		if i >= len(under) && i-len(under) < n {
+			if err := c.pulled(ctx, b); err != nil {
 				return err
 			}
 		}
-		return nil
-	}, tell)
+		if i >= n {
+			continue
+		}
+		if c.x == nil {
+			b.Pull(ctx)
+		} else {
+			b.Read(ctx, c.rows[c.me][(first+i)%batchesOfRows])
+		}
+	}
+	return nil
+}
+
+// pulled waits for a pull.
+func (c *servedCalls) pulled(ctx context.Context, b *ps.Begun) error {
+	if c.x == nil {
+		return b.Pulled(ctx)
+	}
+	of := c.pulls % batchesOfRows
+	c.pulls++
+	return b.ReadTo(ctx, c.out[of])
 }
 
 func (c *servedCalls) time(ctx context.Context, g comm.Group, e Effort, way string, calls func(int) error, tell func(ServedRow)) (err error) {

@@ -22,10 +22,9 @@ type apart struct {
 	w      *strategy.Worker // nil before Prepare
 	rank   func(server int) comm.Rank
 
-	picked  model.Picked
-	x, g    []float32 // the dense parameters and the picked rows, and their gradient
-	wants   []want    // by server
-	answers []answer  // to these
+	picked model.Picked
+	x, g   []float32 // the dense parameters and the picked rows, and their gradient
+	one    reading
 
 	found [][]sparse // by call of Grad in this step: the gradients of rows, by table
 	calls int
@@ -41,6 +40,13 @@ var (
 	_ model.Predictor = (*apart)(nil)
 )
 
+// reading is rows that are asked for: by one call at a time.
+type reading struct {
+	wants   []want   // by server
+	answers []answer // to these
+	asked   asked
+}
+
 // want is what is asked of a server.
 type want struct {
 	rows   [][]uint64 // by table
@@ -51,7 +57,7 @@ type want struct {
 }
 
 func newApart(m model.Sparse, servers int) *apart {
-	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), wants: make([]want, servers), answers: make([]answer, servers), out: make([]rowsMessage, servers), split: make([][]uint64, servers)}
+	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), out: make([]rowsMessage, servers), split: make([][]uint64, servers)}
 }
 
 // Layout implements model.Model.
@@ -120,39 +126,52 @@ func (a *apart) gather(ctx context.Context, x []float32, b *data.Batch) error {
 
 // read writes rows, table after table, to out: one message to each server that owns some, and one from it.
 func (a *apart) read(ctx context.Context, rows [][]uint64, out []float32) error {
-	for s := range a.wants {
-		w := &a.wants[s]
+	a.begin(ctx, &a.one, rows)
+	return a.end(ctx, &a.one, out)
+}
+
+// begin asks for rows.
+func (a *apart) begin(ctx context.Context, r *reading, rows [][]uint64) {
+	if servers := len(a.out); r.wants == nil {
+		r.wants, r.answers = make([]want, servers), make([]answer, servers)
+	}
+	for s := range r.wants {
+		w := &r.wants[s]
 		w.rows, w.at, w.n = slices.Grow(w.rows[:0], len(rows))[:len(rows)], w.at[:0], 0
 	}
 	at := 0
 	for t, all := range rows {
-		for s := range a.wants {
-			a.wants[s].rows[t] = a.wants[s].rows[t][:0]
+		for s := range r.wants {
+			r.wants[s].rows[t] = r.wants[s].rows[t][:0]
 		}
 		width := a.tables[t].Width
 		for _, row := range all {
-			w := &a.wants[a.owners.of(row)]
+			w := &r.wants[a.owners.of(row)]
 			w.rows[t], w.at, w.n = append(w.rows[t], row), append(w.at, at), w.n+width
 			at += width
 		}
 	}
-	for s := range a.wants {
-		a.answers[s] = answer{to: a.rank(s)}
-		if w := &a.wants[s]; w.n > 0 {
+	for s := range r.wants {
+		r.answers[s] = answer{to: a.rank(s)}
+		if w := &r.wants[s]; w.n > 0 {
 			w.answer = vec.Resized(w.answer, max(w.n, refusalBytes/4))
-			a.answers[s].b, a.answers[s].n = vec.Bytes(w.answer), 4*w.n
+			r.answers[s].b, r.answers[s].n = vec.Bytes(w.answer), 4*w.n
 		}
 	}
-	if err := exchange(ctx, a.w.Group, tagRowsPull, a.answers, " rows", func(s int) error { return a.ask(ctx, s) }); err != nil {
+	r.asked = begin(a.w.Group, tagRowsPull, r.answers, " rows", func(s int) error { return a.ask(ctx, s, &r.wants[s]) })
+}
+
+// end waits for the rows, and writes them to out.
+func (a *apart) end(ctx context.Context, r *reading, out []float32) error {
+	if err := r.asked.wait(ctx); err != nil {
 		return lost(a.w, err)
 	}
-	a.w.Pass(len(out), 2, func() { a.place(out) })
+	a.w.Pass(len(out), 2, func() { a.place(r.wants, out) })
 	return nil
 }
 
 // ask sends a server which rows are wanted of it.
-func (a *apart) ask(ctx context.Context, server int) error {
-	w := &a.wants[server]
+func (a *apart) ask(ctx context.Context, server int, w *want) error {
 	h := request{kind: read, generation: a.w.Generation, step: a.w.Step}
 	w.ask = slices.Grow(w.ask[:0], headBytes)[:headBytes]
 	h.encode(w.ask)
@@ -163,9 +182,9 @@ func (a *apart) ask(ctx context.Context, server int) error {
 }
 
 // place writes the servers' answers to where they belong.
-func (a *apart) place(out []float32) {
-	for s := range a.wants {
-		w := &a.wants[s]
+func (a *apart) place(wants []want, out []float32) {
+	for s := range wants {
+		w := &wants[s]
 		from, at := w.answer, w.at
 		for t, rows := range w.rows {
 			width := a.tables[t].Width

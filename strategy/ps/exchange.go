@@ -22,35 +22,56 @@ type answer struct {
 	n  int
 }
 
-// exchange asks servers, and waits for their answers. This worker begins with another one than its neighbours, so that not all
-// are at one. A refusal is an error: "server 1 refuses worker 2", what, and why.
+// asked is what servers have been asked, and have not all answered.
+type asked struct {
+	g        comm.Group
+	what     string
+	answers  []answer
+	receipts []comm.Receipt // by server; nil: it is not asked
+	err      error          // of asking: some were not
+}
+
+// exchange asks servers, and waits for their answers.
 func exchange(ctx context.Context, g comm.Group, tag comm.Tag, answers []answer, what string, ask func(server int) error) error {
-	receipts := make([]comm.Receipt, len(answers))
+	q := begin(g, tag, answers, what, ask)
+	return q.wait(ctx)
+}
+
+// begin asks servers. This worker begins with another one than its neighbours, so that not all are at one.
+func begin(g comm.Group, tag comm.Tag, answers []answer, what string, ask func(server int) error) asked {
+	q := asked{g: g, what: what, answers: answers, receipts: make([]comm.Receipt, len(answers))}
 	for s, a := range answers {
 		if a.b != nil {
-			receipts[s] = comm.Post(g, a.to, tag, a.b)
+			q.receipts[s] = comm.Post(g, a.to, tag, a.b)
 		}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var err error
 	for i := range answers {
 		s := (int(g.Rank()) + i) % len(answers)
-		if receipts[s] == nil {
+		if q.receipts[s] == nil {
 			continue
 		}
-		if err = ask(s); err != nil {
-			cancel(err)
+		if q.err = ask(s); q.err != nil {
 			break
 		}
 	}
-	for s, r := range receipts {
+	return q
+}
+
+// wait waits for the answers. A refusal is an error: "server 1 refuses worker 2", what, and why.
+func (q *asked) wait(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	err := q.err
+	if err != nil {
+		cancel(err)
+	}
+	for s, r := range q.receipts {
 		if r == nil {
 			continue
 		}
 		_, n, e := r.Wait(ctx)
-		if a := answers[s]; e == nil && n != a.n {
-			e = fmt.Errorf("ps: server %d refuses worker %d%s: %s", s, g.Rank(), what, a.b[:n])
+		if a := q.answers[s]; e == nil && n != a.n {
+			e = fmt.Errorf("ps: server %d refuses worker %d%s: %s", s, q.g.Rank(), q.what, a.b[:n])
 		}
 		if e != nil && err == nil {
 			err = e
