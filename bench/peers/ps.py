@@ -26,8 +26,8 @@ PAIRS = (("TCP", COVEY["tcp"], TCP), ("the host's own", COVEY["shm"], LOCAL))
 WINDOW = 2
 SETTINGS = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
 NOTE = (f"{WORKERS} workers and {SERVERS} servers, a process each; values are float32 and ids 64 bits. Dense: a vector of {common.size(SIZE)}. Sparse: {PATTERNS['sparse'][2]} of "
-        f"{ROWS} rows of {WIDTH}, drawn by lot, in order. Pushes are added as they come, and a push counts when the server says that it is done. The values of all workers, a second. "
-        "ps-lite pushes and pulls with its zero-copy calls, two of each worker under way, a key a row; its servers keep rows in one array, which was written for this "
+        f"{ROWS} rows of {WIDTH}, drawn by lot, in order. Pushes are added as they come. A worker has two pulls under way, and of ps-lite two pushes, each of which the server answers; those of Covey are counted when a pull that comes after a block of them has its answer. The values of all workers, a second. "
+        "ps-lite pushes and pulls with its zero-copy calls, a key a row; its servers keep rows in one array, which was written for this "
         "comparison, because ps-lite's own handler, a hash table with a key a value, is many times slower. Every value that is pulled must be the exact sum of all pushes. "
         "TCP is over 127.0.0.1; the host's own are Unix sockets for ps-lite and shared memory for Covey.")
 

@@ -6,7 +6,7 @@
 // stream of bytes; Close gives everything back.
 //
 // A row that was never updated has its initial value, which is a function of the table's seed, its name and the row: it
-// takes no room, and any server can make it.
+// takes no room but for what Config.Rows says, and any server can make it.
 //
 // # Lazy rules
 //
