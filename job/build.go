@@ -418,6 +418,9 @@ func (j *Job) Reproducible() string {
 	if c, err := j.served(); j.IsServed() && err == nil && !c.Held() {
 		return "not: what a push does depends on when it comes"
 	}
+	if c, err := j.served(); j.IsServed() && err == nil && (c.Pull != "" || j.compresses()) {
+		return fmt.Sprintf("at %d workers and %d servers only, with any transport: what is compressed is a worker's own sum, and a server's range", j.Workers, c.Servers)
+	}
 	if j.Rescales() {
 		return fmt.Sprintf("with as many workers at each step and any transport, at %d microshards: the batch follows them", j.Microshards)
 	}

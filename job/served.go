@@ -1,6 +1,7 @@
 package job
 
 import (
+	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/strategy/ps"
 )
@@ -33,7 +34,7 @@ func (j *Job) served() (ps.Config, error) {
 
 // fillServed checks what goes with servers.
 func (j *Job) fillServed() error {
-	_, err := j.served()
+	c, err := j.served()
 	switch {
 	case err != nil:
 		return j.Errorf("strategy", "%w", err)
@@ -43,10 +44,17 @@ func (j *Job) fillServed() error {
 		return j.Errorf("algorithm", "servers add up what workers push, no collective does: leave it out, or use allreduce")
 	case j.Given("shard"):
 		return j.Errorf("shard", "each server has its range of the optimizer's state: leave it out, or use allreduce")
-	case j.Compress != "":
-		return j.Errorf("compress", "pushes and pulls are exact: leave it out, or use allreduce")
 	case j.Adapt != "":
-		return j.Errorf("adapt", "pushes and pulls are exact and come in every step: leave it out, or use allreduce")
+		return j.Errorf("adapt", "it chooses how workers sum with each other, and here servers do: leave it out, or use allreduce")
+	case j.Compress == "":
+		return nil
+	}
+	r, err := reduce.ParseRules(string(j.Compress))
+	if err == nil {
+		err = c.CheckCodes(r)
+	}
+	if err != nil {
+		return j.Errorf("compress", "%w", err)
 	}
 	return nil
 }
@@ -74,6 +82,9 @@ func (j *Job) Outlives() error {
 	}
 	if err := c.Outlives(); err != nil {
 		return j.Errorf("strategy", "%w", err)
+	}
+	if j.Compress != "" && j.Compress != "none" {
+		return j.Errorf("compress", "with compressed pushes a run cannot go on when workers or servers are lost: leave it out, or use allreduce")
 	}
 	if j.Rescales() {
 		return j.Errorf("rescale", "servers that go on where others were lost know what each microshard of a batch has done, and the batch would change: leave it out, or use allreduce")

@@ -89,10 +89,7 @@ func (r *Compressed) input(pc piece, x []float32, v Vector) []float32 {
 	return pc.input(x, v)
 }
 
-// nothing is so many bytes of a message that nobody writes or reads: all workers of this process have the same.
-func (r *Compressed) nothing(n int) []byte {
-	return vec.Bytes(comm.Vector(r.c.Group, n/4+1))[:n]
-}
+func (r *Compressed) nothing(n int) []byte { return hollowBytes(r.c.Group, n) }
 
 // longest appends room for any code of n elements, which is on a hollow group the same for all.
 func (r *Compressed) longest(dst []byte, pc piece, n int) []byte {

@@ -122,6 +122,9 @@ func (r Rules) Momentum() string { return r.first(func(c *choice) bool { return 
 // Signs names the first choice whose sum is of signs alone, "" when none is.
 func (r Rules) Signs() string { return r.first(func(c *choice) bool { return c.way == vote }) }
 
+// Follows names the first choice by EF21, whose codes are of differences from what was sent before, "" when none is.
+func (r Rules) Follows() string { return r.first(func(c *choice) bool { return c.feedback == follow }) }
+
 // Varies names the first choice whose codes have no fixed length, "" when all have.
 func (r Rules) Varies() string {
 	return r.first(func(c *choice) bool {

@@ -44,24 +44,8 @@ func (r *Compressed) State() []ckpt.Tensor {
 // Load implements ckpt.Stateful.
 func (r *Compressed) Load(ts []ckpt.Tensor) error {
 	live := r.State()
-	if err := ckpt.Match(ts, live); err != nil {
-		return err
-	}
-	totals := make([]float64, len(r.segments))
-	for _, t := range ts {
-		if t.Name != "totals" {
-			continue
-		}
-		if err := t.CopyTo(totals); err != nil {
-			return err
-		}
-		for _, n := range totals {
-			if !(n >= 0 && n <= math.MaxInt64) {
-				return fmt.Errorf("tensor \"totals\" holds %v, expected counts of samples", n)
-			}
-		}
-	}
-	if err := ckpt.Restore(ts, live); err != nil || len(live) == 0 {
+	totals, err := loadTotals(ts, live, len(r.segments))
+	if err != nil || len(live) == 0 {
 		return err
 	}
 	for i, n := range totals {
@@ -69,6 +53,28 @@ func (r *Compressed) Load(ts []ckpt.Tensor) error {
 	}
 	r.disown()
 	return nil
+}
+
+// loadTotals restores live tensors by saved ones, and returns the totals among these. Nothing has changed after an error.
+func loadTotals(ts, live []ckpt.Tensor, n int) ([]float64, error) {
+	if err := ckpt.Match(ts, live); err != nil {
+		return nil, err
+	}
+	totals := make([]float64, n)
+	for _, t := range ts {
+		if t.Name != "totals" {
+			continue
+		}
+		if err := t.CopyTo(totals); err != nil {
+			return nil, err
+		}
+		for _, n := range totals {
+			if !(n >= 0 && n <= math.MaxInt64) {
+				return nil, fmt.Errorf("tensor \"totals\" holds %v, expected counts of samples", n)
+			}
+		}
+	}
+	return totals, ckpt.Restore(ts, live)
 }
 
 // disown moves the residuals of sums that this rank does not own to what it keeps for itself. When as many ranks load as

@@ -165,6 +165,10 @@ type Worker struct {
 	// NewOptimizer makes another one of the same kind, for a replica of its own.
 	NewOptimizer func() (optim.Optimizer, error)
 	Reducer      reduce.Reducer
+	// Rules say how what is sent is compressed, to a strategy that sums by itself (Serving); for others the Reducer does it. Seed
+	// is the job's, for what is drawn.
+	Rules reduce.Rules
+	Seed  uint64
 	// Another returns a second reducer of the same making, for a second vector whose state is its own; under one name the
 	// same one. Ask for it in a step, with the same names on every worker. What a checkpoint holds of it, it has then.
 	Another func(name string) (reduce.Reducer, error)

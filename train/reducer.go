@@ -26,6 +26,13 @@ func (r *run) reducer(tree comm.Tree, name string) (reduce.Reducer, error) {
 		return r.arms(name, compressed)
 	case r.c.Compress == "":
 		return exact, nil
+	case r.c.servers() > 0: // who take what workers send, and sum it
+		rules, err := reduce.ParseRules(r.c.Compress)
+		if err != nil {
+			return nil, &ConfigError{Key: "compress", Err: err}
+		}
+		r.w.Rules = rules
+		return exact, nil
 	}
 	red, err := compressed(r.c.Compress, name)
 	if err != nil {
@@ -59,6 +66,9 @@ func (r *run) arms(name string, compressed func(text, name string) (reduce.Reduc
 func (r *run) codec() (d time.Duration) {
 	if c, ok := r.w.Reducer.(reduce.Coder); ok {
 		d = c.Codec()
+	}
+	if c, ok := r.strategy.(reduce.Coder); ok {
+		d += c.Codec()
 	}
 	for _, o := range r.others {
 		if c, ok := o.Reducer.(reduce.Coder); ok {

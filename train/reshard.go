@@ -248,7 +248,15 @@ func deal(t ckpt.Tensor, workers int, tree comm.Tree, rank comm.Rank) (ckpt.Tens
 }
 
 // owners is how many ranks own microshards: those from 0 on.
-func owners(tree comm.Tree) int { return min(tree.Leaves(), tree.Ranks()) }
+func owners(tree comm.Tree) (n int) {
+	for n < tree.Ranks() {
+		if lo, hi := tree.Run(comm.Rank(n)); lo == hi {
+			break
+		}
+		n++
+	}
+	return n
+}
 
 // average writes the sum of t's rows divided by n to dst.
 func average(dst []byte, t ckpt.Tensor, rows, n int) {

@@ -213,6 +213,7 @@ func (r *run) equip(tree comm.Tree) (err error) {
 	r.w = &strategy.Worker{
 		Group: r.g, Tree: tree, Model: c.Model, Bucket: c.bucket(comm.CostsOf(r.g), tree), Total: c.Train.Len(), Shard: !c.Replicate, Undo: c.kept != nil,
 	}
+	r.w.Seed = c.Seed
 	if r.w.Reducer, err = r.reducer(tree, ""); err != nil {
 		return err
 	}

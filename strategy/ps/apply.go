@@ -38,7 +38,7 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 		parts = append(parts, p.parts...)
 	}
 	if v.tally.Done[0] < r.step { // else this server has the step, and others have lost it
-		if err := v.sumAll(ctx, parts, change{update: r.step, rate: r.rate, mean: 1 / float32(r.total), step: r.step, steps: 1, hi: v.w.Tree.Leaves()}); err != nil {
+		if err := v.sumAll(ctx, parts, r.total, change{update: r.step, rate: r.rate, step: r.step, steps: 1, hi: v.w.Tree.Leaves()}); err != nil {
 			return err
 		}
 		if err := v.updateRows(r); err != nil {
@@ -46,6 +46,12 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 		}
 		p.passed = v.passed
 		if err := v.kept(ctx, p); err != nil {
+			return err
+		}
+	}
+	if v.shadow != nil {
+		var err error
+		if v.out, err = v.code(v.out, v.shadow, v.w.Frame[v.lo:v.lo+span{v.lo, v.hi}.heading()], r.step); err != nil {
 			return err
 		}
 	}
@@ -60,8 +66,9 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 	return nil
 }
 
-// sumAll adds parts, of which nil ones count as none, in tree order, and makes the change by what they come to.
-func (v *server) sumAll(ctx context.Context, parts [][]float32, c change) error {
+// sumAll adds the parts of so many samples, of which nil ones count as none, in tree order, and makes the change by what they come to.
+func (v *server) sumAll(ctx context.Context, parts [][]float32, samples int, c change) error {
+	c.mean = 1 / float32(samples)
 	at := make([]int, len(parts)) // by part, which one holds what it has come to; -1: none
 	for i := range at {
 		if at[i] = i; parts[i] == nil {
@@ -69,7 +76,7 @@ func (v *server) sumAll(ctx context.Context, parts [][]float32, c change) error 
 		}
 	}
 	var adds []comm.Add
-	for _, a := range v.w.Tree.Merge() {
+	for _, a := range v.merge {
 		switch dst, src := at[a.Dst], at[a.Src]; {
 		case src < 0:
 		case dst < 0:
@@ -79,11 +86,18 @@ func (v *server) sumAll(ctx context.Context, parts [][]float32, c change) error 
 		}
 	}
 	v.w.Pass(v.hi-v.lo, 3*len(adds)+2, func() {})
+	follows := v.coded.pushes != nil && v.coded.pushes.Follows()
+	if follows {
+		v.coded.pushes.Rescale(float64(samples))
+	}
 	sum := func(lo, hi int) { // of the frame
 		for _, a := range adds {
 			vec.Add(parts[a.Dst][lo-v.lo:hi-v.lo], parts[a.Src][lo-v.lo:hi-v.lo])
 		}
 		copy(v.sum[lo:hi], parts[at[0]][lo-v.lo:hi-v.lo])
+		if follows && lo >= head {
+			v.coded.pushes.Took(v.sum[lo:hi], lo-head, hi-head)
+		}
 	}
 	return v.update(ctx, c, sum)
 }
@@ -174,7 +188,8 @@ func (v *server) apply(ctx context.Context, who int, r *request) error {
 		v.turn.give()
 		return nil
 	}
-	if err := v.sumOne(ctx, who, r); err != nil {
+	err := v.sumOne(ctx, who, r)
+	if err != nil {
 		return err
 	}
 	v.mu.Lock()
@@ -189,9 +204,12 @@ func (v *server) apply(ctx context.Context, who int, r *request) error {
 	silent := r.flags&(flagSilent|flagLeaf) != 0
 	may = may && !silent
 	if may {
-		v.give(p, who)
+		err = v.give(p, who)
 	}
 	v.turn.give()
+	if err != nil {
+		return err
+	}
 	v.wake(p)
 	if may || silent {
 		return nil
@@ -208,9 +226,8 @@ func (v *server) letGo(ctx context.Context, who int) error {
 	if err := v.turn.take(ctx, p.turned); err != nil {
 		return err
 	}
-	v.give(p, who)
-	v.turn.give()
-	return nil
+	defer v.turn.give()
+	return v.give(p, who)
 }
 
 // sumOne updates by a worker's own parts, in order.
@@ -334,10 +351,21 @@ func (v *server) may(who int) bool {
 	return ok
 }
 
-// give copies the parameters for a worker, which may go on. The caller has the turn.
-func (v *server) give(p *peer, who int) {
+// give copies the parameters for a worker, which may go on, or makes a code of them. The caller has the turn.
+func (v *server) give(p *peer, who int) (err error) {
+	if p.shadow == nil {
+		v.w.Pass(v.hi-v.lo, 2, func() { copy(p.out, v.w.Frame[v.lo:v.hi]) })
+		v.tell(p, who)
+		return nil
+	}
+	v.tell(p, who)
+	p.code, err = v.code(p.code, p.shadow, p.out[:span{v.lo, v.hi}.heading()], v.version)
+	return err
+}
+
+// tell notes what a worker is given, and writes the head of that.
+func (v *server) tell(p *peer, who int) {
 	hollow := comm.IsHollow(v.w.Group)
-	v.w.Pass(v.hi-v.lo, 2, func() { copy(p.out, v.w.Frame[v.lo:v.hi]) })
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	_, fetches := v.cfg.periods()

@@ -80,8 +80,8 @@ func (v *server) shut(ctx context.Context, step int, set []bool, turned comm.Eve
 		}
 	}
 	if n > 0 {
-		c := change{update: step, rate: rate, mean: 1 / float32(n), step: step, steps: 1, hi: v.w.Tree.Leaves()}
-		if err := v.sumAll(ctx, parts, c); err != nil {
+		c := change{update: step, rate: rate, step: step, steps: 1, hi: v.w.Tree.Leaves()}
+		if err := v.sumAll(ctx, parts, n, c); err != nil {
 			return err
 		}
 	}

@@ -135,7 +135,10 @@ func (f flatWorld) prepared(g comm.Group, c Config, server int) (*Strategy, erro
 	if err != nil {
 		return nil, err
 	}
-	s.server = newServer(c, w, ranges[server].lo, ranges[server].hi)
+	s.server = newServer(c, w, ranges[server].lo, ranges[server].hi, &s.coded)
+	if err := s.server.keepCopies(ranges, 1); err != nil {
+		return nil, err
+	}
 	if !f.tables {
 		return s, nil
 	}
@@ -165,7 +168,7 @@ func sayTo(ctx context.Context, g comm.Group, to comm.Rank, server, servers int,
 		size = 2 * 4
 	}
 	answers := make([]answer, servers)
-	answers[server] = answer{to, make([]byte, 1<<16), size}
+	answers[server] = answer{to: to, b: make([]byte, 1<<16), n: size}
 	return exchange(ctx, g, tag, answers, "'s push", func(int) error {
 		if err := g.Send(ctx, to, tagPush, b); err != nil || rows == nil {
 			return err

@@ -64,7 +64,7 @@ func (c *Calls) NewBegun() *Begun {
 	b := &Begun{c: c}
 	for s, a := range c.k.answers {
 		x := comm.Vector(c.w.Group, len(a.b)/4)
-		b.answers = append(b.answers, answer{c.k.rank(c.w, s), vec.Bytes(x), a.n})
+		b.answers = append(b.answers, answer{to: c.k.rank(c.w, s), b: vec.Bytes(x), n: a.n})
 	}
 	return b
 }

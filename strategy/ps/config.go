@@ -1,9 +1,11 @@
 package ps
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/spec"
 )
 
@@ -45,6 +47,7 @@ type Config struct {
 	// Copies is on how many servers each range is, so that all but one of these may be lost; 0: on two where there are as many and a run
 	// may lose ranks, else on one.
 	Copies int
+	Pull   string // by which compressor parameters are pulled, as reduce.ParseShadow reads it; empty: exactly
 
 	// Budget is how much memory a server may take for rows of tables, and Spill the folder for what is over that; see
 	// table.Config.
@@ -78,6 +81,7 @@ func Parse(s *spec.Spec) (Config, error) {
 		c.Guard = s.Word("guard", GuardStop, GuardStop, GuardTighten, GuardOff)
 	}
 	c.Copies = s.Int("copies", 0)
+	c.Pull = s.Text("pull", "")
 	c.Budget, c.Spill = s.Bytes("budget", 0), s.Text("spill", "")
 	if err := s.Done(); err != nil {
 		return c, err
@@ -93,14 +97,28 @@ func (c Config) survives() bool { return !c.Deal && c.Mode != Backup }
 
 // Outlives says why a run cannot go on when ranks are lost; nil: it can.
 func (c Config) Outlives() error {
-	if c.survives() {
-		return nil
+	switch {
+	case !c.survives():
+		return fmt.Errorf("ps: with mode=%s or deal=%s a run cannot go on when workers or servers are lost: take %s, %s or %s, or let none be lost", Backup, Dynamic, BSP, SSP, Async)
+	case c.Pull != "":
+		return errors.New("ps: with pull= a run cannot go on when workers or servers are lost, since of what workers have only their servers know: leave it out, or let none be lost")
 	}
-	return fmt.Errorf("ps: with mode=%s or deal=%s a run cannot go on when workers or servers are lost: take %s, %s or %s, or let none be lost", Backup, Dynamic, BSP, SSP, Async)
+	return nil
 }
+
+// renews tells whether workers that have met take the parameters, as they then are; else they have them.
+func (c Config) renews() bool { return !c.Held() || c.Pull != "" }
 
 func (c Config) check() error {
 	bad := func(format string, args ...any) error { return fmt.Errorf("ps: "+format, args...) }
+	if c.Pull != "" {
+		if c.Deal {
+			return bad("with deal=dynamic workers pull parameters exactly: leave out pull=%s", c.Pull)
+		}
+		if _, err := reduce.ParseShadow(c.Pull); err != nil {
+			return bad("pull=%s: %w", c.Pull, err)
+		}
+	}
 	switch {
 	case c.Servers < 1 || c.Servers > most:
 		return bad("%d servers, expected 1 or more", c.Servers)
@@ -158,6 +176,9 @@ func (c Config) String() string {
 	}
 	if c.Copies > 0 {
 		put("copies", c.Copies)
+	}
+	if c.Pull != "" {
+		put("pull", c.Pull)
 	}
 	if c.Budget > 0 {
 		put("budget", c.Budget)

@@ -224,7 +224,7 @@ func (k *worker) compute(ctx context.Context, w *strategy.Worker, leaf int) erro
 
 // ask takes the next microshard from server 0.
 func (k *worker) ask(ctx context.Context, w *strategy.Worker) (*piece, error) {
-	server := answer{k.rank(w, 0), make([]byte, refusalBytes), 2 * 4}
+	server := answer{to: k.rank(w, 0), b: make([]byte, refusalBytes), n: 2 * 4}
 	h := request{kind: ask, generation: w.Generation, step: w.Step}
 	err := exchange(ctx, w.Group, tagPull, []answer{server}, " the next microshard", func(s int) error { return k.bare(ctx, w, s, h) })
 	if err != nil {

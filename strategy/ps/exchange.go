@@ -15,11 +15,21 @@ func send(ctx context.Context, g comm.Group, to comm.Rank, tag comm.Tag, b []byt
 	return g.Send(ctx, to, tag, b)
 }
 
-// answer is what a worker expects of a server: so many bytes. Any other number is a refusal, for which there is room.
+// answer is what a worker expects of a server: so many bytes. Any other number is a refusal, for which there is room. Of codes any
+// even number is an answer, and n what has come.
 type answer struct {
-	to comm.Rank
-	b  []byte // nil: the server is not asked
-	n  int
+	to    comm.Rank
+	b     []byte // nil: the server is not asked
+	n     int
+	coded bool
+}
+
+// is tells whether so many bytes are an answer.
+func (a *answer) is(n int) bool {
+	if a.coded && n%2 == 0 {
+		a.n = n
+	}
+	return n == a.n
 }
 
 // asked is what servers have been asked, and have not all answered.
@@ -70,7 +80,7 @@ func (q *asked) wait(ctx context.Context) error {
 			continue
 		}
 		_, n, e := r.Wait(ctx)
-		if a := q.answers[s]; e == nil && n != a.n {
+		if a := &q.answers[s]; e == nil && !a.is(n) {
 			e = fmt.Errorf("ps: server %d refuses worker %d%s: %s", s, q.g.Rank(), q.what, a.b[:n])
 		}
 		if e != nil && err == nil {

@@ -11,7 +11,9 @@ package ps
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
@@ -36,6 +38,7 @@ type Strategy struct {
 	origin uint64  // the generation that began from a checkpoint or afresh, and from which all that there is has come
 	whole  int     // where pushes are held, on workers: the step that the parameters here are of; -1: none, or not known
 	kept   *kept   // nil where the model has no tables
+	coded  coded
 
 	updates [1]int64 // of the parameters so far, as all know it at a checkpoint, where pushes are applied one by one
 }
@@ -79,6 +82,20 @@ func (s *Strategy) String() string {
 	return c.String()
 }
 
+// pushesPrefix is what the names of what codes of pushes keep begin with.
+const pushesPrefix = "pushes/"
+
+// Codec implements reduce.Coder.
+func (s *Strategy) Codec() (d time.Duration) {
+	if s.coded.pushes != nil {
+		d = s.coded.pushes.Codec()
+	}
+	if s.worker != nil && s.worker.shadow != nil {
+		d += s.worker.shadow.Codec()
+	}
+	return d
+}
+
 // State implements ckpt.Stateful. On rank 0 it has the state of rows, too, as it was when Tables was called.
 func (s *Strategy) State() []ckpt.Tensor {
 	ts := s.own()
@@ -88,17 +105,27 @@ func (s *Strategy) State() []ckpt.Tensor {
 	return ts
 }
 
-func (s *Strategy) own() []ckpt.Tensor {
-	if s.cfg.Held() {
-		return nil
+func (s *Strategy) own() (ts []ckpt.Tensor) {
+	if !s.cfg.Held() {
+		ts = append(ts, ckpt.Int64s("updates", nil, s.updates[:]))
+	} else if s.coded.view != nil {
+		ts = append(ts, ckpt.Float32s("pulled", nil, s.coded.view), ckpt.Int64s("pulled_set", nil, s.coded.viewed[:]))
 	}
-	return []ckpt.Tensor{ckpt.Int64s("updates", nil, s.updates[:])}
+	if s.coded.pushes != nil {
+		ts = append(ts, ckpt.Prefixed(pushesPrefix, s.coded.pushes.State())...)
+	}
+	return ts
 }
 
 // Load implements ckpt.Stateful. The state of rows is put to use by SetTables.
 func (s *Strategy) Load(ts []ckpt.Tensor) error {
 	if s.kept != nil {
 		ts = s.kept.keepState(ts)
+	}
+	if s.coded.pushes != nil {
+		if err := s.coded.pushes.Load(ckpt.Under(pushesPrefix, ts)); err != nil {
+			return err
+		}
 	}
 	return ckpt.Restore(ts, s.own())
 }
@@ -115,17 +142,23 @@ func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
 	if err := s.cfg.Outlives(); err != nil && w.Undo {
 		return err
 	}
+	if w.Undo && w.Rules.Lossy() {
+		return errors.New("ps: with compressed pushes a run cannot go on when workers or servers are lost: leave out the compressor, or let none be lost")
+	}
 	s.w = w
 	if s.ranges, err = divide(w.Model.Layout(), w.Optimizer, s.cfg.Servers, s.kept != nil); err != nil {
 		return err
 	}
+	if s.coded, err = newCoded(s.cfg, w); err != nil {
+		return err
+	}
 	if i := int(w.Group.Rank()) - workers; i >= 0 {
-		s.server = newServer(s.cfg, w, s.ranges[i].lo, s.ranges[i].hi)
+		s.server = newServer(s.cfg, w, s.ranges[i].lo, s.ranges[i].hi, &s.coded)
 		if err := s.server.keepCopies(s.ranges, s.cfg.copies(w.Undo)); err != nil {
 			return err
 		}
 	} else {
-		s.worker = newWorker(s.cfg, w, s.ranges)
+		s.worker = newWorker(s.cfg, w, s.ranges, &s.coded)
 	}
 	if s.kept != nil {
 		return s.prepareTables(w, workers)
@@ -205,7 +238,7 @@ func (s *Strategy) Settle(ctx context.Context) error {
 	return s.worker.settle(ctx, s.w)
 }
 
-// Gather implements strategy.Gatherer: each server's part of the optimizer's state goes to all.
+// Gather implements strategy.Gatherer: each server's part of the optimizer's state, and of EF21's sums, goes to all.
 func (s *Strategy) Gather(ctx context.Context, w *strategy.Worker) error {
 	if !s.cfg.Held() {
 		if s.server != nil {
@@ -215,11 +248,16 @@ func (s *Strategy) Gather(ctx context.Context, w *strategy.Worker) error {
 			return err
 		}
 	}
+	var all [][]float32 // one number a parameter
+	if s.coded.pushes != nil && s.coded.pushes.Follows() {
+		all = append(all, s.coded.pushes.Sums())
+	}
 	for _, t := range w.Optimizer.State() {
-		if t.Type != ckpt.F32 || t.Len() != len(w.X) {
-			continue // not one number a parameter
+		if t.Type == ckpt.F32 && t.Len() == len(w.X) {
+			all = append(all, vec.Floats(t.Data))
 		}
-		state := vec.Floats(t.Data)
+	}
+	for _, state := range all {
 		for i, r := range s.ranges {
 			from := comm.Rank(w.Group.Size() - s.cfg.Servers + i)
 			if err := comm.Broadcast(ctx, w.Group, from, vec.Bytes(state[max(r.lo, head)-head:r.hi-head])); err != nil {

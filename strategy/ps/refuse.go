@@ -11,6 +11,9 @@ import (
 // refuses says why a request is not taken; empty: it is. Until it is, nothing that others see has changed.
 func (v *server) refuses(who int, r *request) string {
 	if comm.IsHollow(v.w.Group) {
+		if r.kind == push && v.coded.pushes != nil {
+			return v.decode(v.peers[who], r, nil)
+		}
 		return ""
 	}
 	v.mu.Lock()
@@ -25,12 +28,17 @@ func (v *server) refuses(who int, r *request) string {
 		return fmt.Sprintf("elements %d to %d: this server has %d to %d", r.lo, r.hi, v.lo, v.hi)
 	case r.flags&flagLeaf != 0 && v.refusesLeaf(who, r) != "":
 		return v.refusesLeaf(who, r)
-	case r.parts != v.partsOf(p, r) || r.length != headBytes+r.parts*4*(r.hi-r.lo):
+	case r.parts != v.partsOf(p, r) || v.coded.pushes == nil && r.length != headBytes+r.parts*4*(r.hi-r.lo):
 		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, v.partsOf(p, r), v.hi-v.lo)
 	case r.total < 1 || r.samples > r.total:
 		return fmt.Sprintf("%d of %d samples", r.samples, r.total)
 	case !(r.rate > 0 && r.rate <= math.MaxFloat32):
 		return fmt.Sprintf("a rate of %v", r.rate)
+	}
+	if v.coded.pushes != nil {
+		if why := v.decode(p, r, p.body); why != "" {
+			return why
+		}
 	}
 	for _, part := range p.parts[:r.parts] {
 		if !vec.Finite(part) {
@@ -38,7 +46,7 @@ func (v *server) refuses(who int, r *request) string {
 		}
 	}
 	if v.shelf != nil {
-		return v.shelf.take(&p.rows, len(p.parts))
+		return v.shelf.take(&p.rows, p.rows.sums)
 	}
 	if v.deal != nil {
 		return v.claim(who, r)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
 )
@@ -53,17 +54,22 @@ type server struct {
 	busy       time.Duration // of one goroutine at a time, that sums and updates
 	deal       *deal         // nil where microshards are not dealt
 	shelf      *shelf        // nil where the model has no tables
-	below      comm.Rank     // who has a copy of this range next; nobody: none is kept
-	duplicates []*duplicate  // of other servers' ranges
-	first      []int         // by worker: steps that it had done when ranks were lost; nil: none were
-	told       comm.Event    // of backup, on servers that do as server 0 decides; else nil
-	moved      comm.Event    // for whoever waits in Step or Settle
+	coded      *coded
+	shadow     *reduce.Shadow // where pulls are by codes, the same for all workers; else nil
+	out        []byte         // its last code
+	merge      []comm.Add     // of all workers' parts
+	below      comm.Rank      // who has a copy of this range next; nobody: none is kept
+	duplicates []*duplicate   // of other servers' ranges
+	first      []int          // by worker: steps that it had done when ranks were lost; nil: none were
+	told       comm.Event     // of backup, on servers that do as server 0 decides; else nil
+	moved      comm.Event     // for whoever waits in Step or Settle
 }
 
 // peer is what the server keeps of a worker.
 type peer struct {
 	rank    comm.Rank
 	in      []float32   // a request
+	body    []byte      // of it, what follows its header
 	parts   [][]float32 // of its push, the range's elements of each, in in
 	out     []float32   // where parameters change while others read: its own copy, as it got it last
 	base    int         // version of that
@@ -79,11 +85,16 @@ type peer struct {
 	step    int     // of backup: steps that it had then finished
 	counted int     // of backup: and when one last had a part in a step
 	rows    rowsIn
+	shadow  *reduce.Shadow // where pulls are by codes of this worker's own: of out; else nil
+	code    []byte         // its last code
 }
 
-func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
+func newServer(c Config, w *strategy.Worker, lo, hi int, coded *coded) *server {
 	workers := w.Group.Size() - c.Servers
-	v := &server{cfg: c, pace: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1, loss: math.NaN()}
+	v := &server{cfg: c, pace: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1, loss: math.NaN(), coded: coded, merge: w.Tree.Merge()}
+	if coded.pushes != nil { // a worker's is one
+		v.merge = comm.NewTree(min(workers, w.Tree.Leaves()), workers).Merge()
+	}
 	v.moved = v.clock.Event()
 	v.served = strategy.Served{Rank: int(w.Group.Rank()), Elements: hi - lo}
 	if c.Guard != "" && c.Guard != GuardOff && lo == 0 && !comm.IsHollow(w.Group) {
@@ -103,7 +114,12 @@ func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 		if c.Deal || c.Mode == Downpour {
 			n = 1
 		}
-		p := &peer{rank: comm.Rank(r), in: comm.Vector(w.Group, headFloats+n*(hi-lo)), granted: v.clock.Event(), turned: v.clock.Event()}
+		p := &peer{rank: comm.Rank(r), granted: v.clock.Event(), turned: v.clock.Event(), rows: rowsIn{sums: n}}
+		if coded.pushes != nil {
+			p.in, p.parts, n = comm.Vector(w.Group, headFloats+coded.roomFor(span{lo, hi})), [][]float32{comm.Vector(w.Group, hi-lo)}, 0
+		} else {
+			p.in = comm.Vector(w.Group, headFloats+n*(hi-lo))
+		}
 		for i := range n {
 			p.parts = append(p.parts, p.in[headFloats+i*(hi-lo):headFloats+(i+1)*(hi-lo)])
 		}
@@ -111,6 +127,9 @@ func newServer(c Config, w *strategy.Worker, lo, hi int) *server {
 			p.out = comm.Vector(w.Group, hi-lo)
 		}
 		v.peers = append(v.peers, p)
+	}
+	if coded.pulls != nil {
+		v.shadows()
 	}
 	return v
 }
@@ -156,6 +175,10 @@ func (v *server) begin(ctx context.Context, step, updates int) {
 	v.begun, v.serving, v.live, v.meeting = true, true, len(v.peers), 0
 	if v.deal != nil {
 		v.deal.begin(step)
+	}
+	if v.shadow != nil && v.coded.viewed[0] == 0 {
+		copy(v.coded.view[max(v.lo, head)-head:], v.w.Frame[max(v.lo, head):max(v.hi, head)])
+		v.coded.viewed[0] = 1
 	}
 	v.version, v.over = max(v.version, updates), step
 	v.tally.reach(step, 0, len(v.tally.Done))
@@ -294,7 +317,7 @@ func (v *server) serve(ctx context.Context, who int) error {
 			err = v.kept(ctx, p)
 		}
 		if err == nil {
-			err = v.reply(ctx, p, vec.Bytes(v.elements(p)))
+			err = v.reply(ctx, p, v.answer(p))
 		}
 		if err != nil {
 			return err
@@ -338,7 +361,7 @@ func (v *server) receive(ctx context.Context, who int) (r request, why string, e
 	if err := r.decode(b[:n]); err != nil {
 		return r, err.Error(), nil
 	}
-	p.rows.ids = b[headBytes:n]
+	p.rows.ids, p.body = b[headBytes:n], b[headBytes:n]
 	return r, "", nil
 }
 
@@ -381,7 +404,7 @@ func (v *server) meet(ctx context.Context, p *peer) error {
 			return err
 		}
 	}
-	if err := v.await(ctx, p.granted, func() bool { return v.meeting == len(v.peers) }); err != nil || v.cfg.Held() {
+	if err := v.await(ctx, p.granted, func() bool { return v.meeting == len(v.peers) }); err != nil || !v.cfg.renews() {
 		return err
 	}
 	if err := v.kept(ctx, p); err != nil {

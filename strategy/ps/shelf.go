@@ -29,6 +29,7 @@ type shelf struct {
 
 // rowsIn is what a server has of a worker's request beside what stands in its peer.
 type rowsIn struct {
+	sums  int        // parts of a push
 	more  []byte     // a request that is longer than a push
 	ids   []byte     // of a read: its rows
 	rows  []uint64   // of one table

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/covey-ml/covey/comm"
+	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/vec"
 )
@@ -24,6 +25,11 @@ type worker struct {
 	short   [][]float32 // by server: room for a reply or a refusal, where the range is shorter than that
 	answers []answer    // by server: to a push or a fetch, in short or in the frame
 	tables  *apart      // nil where the model has none
+	coded   *coded
+	code    []byte         // of a push by codes
+	shadow  *reduce.Shadow // where pulls are by codes: k.coded.view; else nil
+	codes   []answer       // by server: by codes
+	renewed bool           // w.X is not what shadow is
 
 	next    []float32 // a frame where what servers give comes together, while ranks may be lost and the step has to be done again; or nil
 	done    []int     // by microshard: steps that are in the parameters, of a run that goes on after ranks were lost; else nil
@@ -44,9 +50,9 @@ type worker struct {
 // span is a server's elements of the frame.
 type span struct{ lo, hi int }
 
-func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
+func newWorker(c Config, w *strategy.Worker, ranges []span, coded *coded) *worker {
 	me := w.Group.Rank()
-	k := &worker{cfg: c, share: c.Mode == SSP || c.Mode == GSSP, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me), short: make([][]float32, len(ranges))}
+	k := &worker{cfg: c, coded: coded, renewed: true, share: c.Mode == SSP || c.Mode == GSSP, ranges: ranges, folds: w.Tree.Folds(w.Tree.Run(me)), parts: w.Tree.Vectors(me), short: make([][]float32, len(ranges))}
 	frame := w.Frame
 	if w.Undo && c.Held() {
 		k.next = comm.Vector(w.Group, len(w.Frame))
@@ -58,7 +64,7 @@ func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 			k.short[s] = comm.Vector(w.Group, refusalBytes/4)
 			a = k.short[s]
 		}
-		k.answers = append(k.answers, answer{k.rank(w, s), vec.Bytes(a), 4 * (r.hi - r.lo)})
+		k.answers = append(k.answers, answer{to: k.rank(w, s), b: vec.Bytes(a), n: 4 * (r.hi - r.lo)})
 	}
 	for range max(1, comm.Buffers(k.folds)) {
 		b := comm.Vector(w.Group, headFloats+len(w.Frame))
@@ -70,8 +76,11 @@ func newWorker(c Config, w *strategy.Worker, ranges []span) *worker {
 		k.buffers, k.frames, k.sum = [][]float32{b}, [][]float32{b[headFloats:]}, b[headFloats:]
 		k.pieces, k.parts = k.parts, 1
 	}
-	if c.Deal {
+	if c.Deal || coded.pushes != nil {
 		k.parts = 1
+	}
+	if coded.pulls != nil {
+		k.listen(w)
 	}
 	if k.parts > 1 {
 		most := 0
@@ -99,6 +108,7 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 	}
 	clock := w.Group.Clock()
 	t0 := clock.Now()
+	k.resume(w)
 	frames := k.frames
 	if k.sum != nil {
 		frames = k.fresh
@@ -122,7 +132,7 @@ func (k *worker) step(ctx context.Context, w *strategy.Worker) (rep strategy.Rep
 	pushes, pulls := (w.Step+1)%every == 0, (w.Step+1)%fetches == 0
 	switch {
 	case pushes && pulls:
-		k.pack()
+		k.pack(w)
 		err = k.pull(ctx, w, func(s int) error { return k.push(ctx, w, s, 0) })
 	case pushes:
 		err = k.pushAll(ctx, w, flagSilent)
@@ -193,8 +203,16 @@ func (k *worker) collect(w *strategy.Worker, rep *strategy.Report) {
 	}
 }
 
-// pull asks each server, and writes what they give to the frame.
+// pull asks each server, and makes the frame of what they give.
 func (k *worker) pull(ctx context.Context, w *strategy.Worker, ask func(s int) error) error {
+	if k.shadow != nil {
+		return k.pullCodes(ctx, w, ask)
+	}
+	return k.pullWhole(ctx, w, ask)
+}
+
+// pullWhole is pull where servers give parameters.
+func (k *worker) pullWhole(ctx context.Context, w *strategy.Worker, ask func(s int) error) error {
 	if err := exchange(ctx, w.Group, tagPull, k.answers, "'s push", ask); err != nil {
 		return err
 	}
@@ -214,8 +232,11 @@ func (k *worker) pullBare(ctx context.Context, w *strategy.Worker, h request) er
 	return k.pull(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) })
 }
 
-// pack gets rows ready to go along with the next push.
-func (k *worker) pack() {
+// pack gets codes and rows ready for the next push.
+func (k *worker) pack(w *strategy.Worker) {
+	if k.coded.pushes != nil {
+		k.join(w)
+	}
 	if k.tables != nil {
 		k.tables.pack()
 	}
@@ -235,7 +256,7 @@ func (k *worker) rank(w *strategy.Worker, server int) comm.Rank {
 
 // pushAll pushes to every server, and waits for nothing: flags say so.
 func (k *worker) pushAll(ctx context.Context, w *strategy.Worker, flags uint8) error {
-	k.pack()
+	k.pack(w)
 	for s := range k.ranges {
 		if err := k.push(ctx, w, s, flags); err != nil {
 			return err
@@ -268,6 +289,9 @@ func (k *worker) pushRange(ctx context.Context, w *strategy.Worker, server int, 
 	h := request{kind: push, flags: flags, generation: w.Generation, step: w.Step + 1, steps: k.steps, parts: parts, rate: w.Rate, samples: k.samples, leaf: k.leaf(),
 		total: total, lo: r.lo, hi: r.hi}
 	n := r.hi - r.lo
+	if k.coded.pushes != nil {
+		return k.pushCoded(ctx, w, server, &h)
+	}
 	if parts > 1 {
 		m := k.message[:headFloats+k.parts*n]
 		for i := range k.parts {
@@ -315,8 +339,11 @@ func (k *worker) settle(ctx context.Context, w *strategy.Worker) error {
 	if k.stop {
 		h.flags = flagStop
 	}
-	if !k.cfg.Held() {
-		return lost(w, k.pullBare(ctx, w, h))
+	if k.cfg.renews() {
+		if k.renewed = true; !k.cfg.Held() {
+			k.coded.viewed[0] = 0
+		}
+		return lost(w, k.pullWhole(ctx, w, func(s int) error { return k.bare(ctx, w, s, h) }))
 	}
 	for s := range k.ranges {
 		if err := k.bare(ctx, w, s, h); err != nil {
