@@ -124,8 +124,9 @@ type Served struct {
 	// Staleness counts the pushes by the number of updates that they knew nothing of, where they are applied one by one.
 	Staleness []int   `json:"staleness,omitempty"`
 	Busy      float64 `json:"busy_s"` // seconds in which it summed and updated
-	// Of tables: rows that were ever updated, how often in all and a second of the run, and the bytes that they take in memory, and
-	// that are on disk alone.
+	// Of tables: rows that workers read, rows that were ever updated, how often in all and a second of the run, and the bytes that they
+	// take in memory, and that are on disk alone.
+	RowReads   uint64   `json:"row_reads,omitempty"`
 	Rows       int      `json:"rows,omitempty"`
 	RowUpdates uint64   `json:"row_updates,omitempty"`
 	RowsPerSec float64  `json:"row_updates_per_s,omitempty"`

@@ -117,6 +117,22 @@ func TestTablesAreResumed(t *testing.T) {
 	}
 }
 
+// The report says what each server had to do: rows read and updated. One worker reads each row that a step has once, and updates it once.
+func TestReportCountsReads(t *testing.T) {
+	tr := clicks(t, "train", 100)
+	c := train.Config{Model: build(t, "ctr-logistic", tr), Train: tr, Optimizer: "sgd", Batch: 20, Microshards: 1, Seed: 3}
+	c, p := served(t, c, "ps:servers=3")
+	r, err := train.Local(t.Context(), 1+p.Servers, timeout, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Serving {
+		if s.RowReads == 0 || s.RowReads != s.RowUpdates {
+			t.Errorf("rank %d: %d rows read and %d updated", s.Rank, s.RowReads, s.RowUpdates)
+		}
+	}
+}
+
 // What cannot be done with tables on servers is refused before anything is trained, with what can be done instead.
 func TestTablesAreRefused(t *testing.T) {
 	tr := clicks(t, "train", 100)

@@ -139,6 +139,9 @@ func (e *ending) print(out io.Writer) error {
 			row("", "%s", n)
 		}
 	}
+	if e.Servers > 0 && e.Workers > 1 && len(e.Ranks) >= e.Workers {
+		row("workers", "%s", waitedWords(e.Ranks[:e.Workers]))
+	}
 	if e.SamplesBooked != "" {
 		row("samples", "%s", e.SamplesBooked)
 	}
@@ -219,6 +222,20 @@ func printVersion(w io.Writer) {
 	fmt.Fprintf(w, "covey %s, %s, %s/%s, kernels %s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH, vec.Kernels())
 }
 
+// waitedWords says how long workers waited: the one that did least, and the one that did most.
+func waitedWords(ranks []train.RankSum) string {
+	least, most := ranks[0], ranks[0]
+	for _, r := range ranks {
+		if r.Wait < least.Wait {
+			least = r
+		}
+		if r.Wait > most.Wait {
+			most = r
+		}
+	}
+	return fmt.Sprintf("waited from %s (rank %d) to %s (rank %d)", short(seconds(least.Wait)), least.Rank, short(seconds(most.Wait)), most.Rank)
+}
+
 // servedWords says what a server did in so many seconds.
 func servedWords(s strategy.Served, wall float64) string {
 	text := fmt.Sprintf("rank %d: %s pushes of %s parameters, busy %.0f %%", s.Rank, thousands(s.Pushes), thousands(s.Elements), 100*s.Busy/wall)
@@ -233,7 +250,7 @@ func servedWords(s strategy.Served, wall float64) string {
 		text += fmt.Sprintf("; %.1f updates late on average, at most %d", float64(sum)/float64(n), len(s.Staleness)-1)
 	}
 	if s.Rows > 0 {
-		text += fmt.Sprintf("; %s rows of tables, %s updates of rows a second, %s in memory", thousands(s.Rows), thousands(int(s.RowsPerSec)), bytes(s.Resident))
+		text += fmt.Sprintf("; %s rows of tables, %s read, %s updates of rows a second, %s in memory", thousands(s.Rows), thousands(int(s.RowReads)), thousands(int(s.RowsPerSec)), bytes(s.Resident))
 		if s.Spilled > 0 {
 			text += fmt.Sprintf(", %s on disk", bytes(s.Spilled))
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -23,7 +24,8 @@ type shelf struct {
 	owners owners
 	me     int // of the servers
 	began  time.Duration
-	room   [][]sparse // by merge: a sum
+	reads  atomic.Uint64 // rows that workers read
+	room   [][]sparse    // by merge: a sum
 	one    [2][]sparse
 }
 
@@ -89,6 +91,7 @@ func (s *shelf) answer(w *strategy.Worker, in *rowsIn) (why string, err error) {
 		if 4*(at+n) > mostBytes {
 			return fmt.Sprintf("%d rows and more are over %d bytes: take smaller batches, or more servers", len(in.rows), mostBytes), nil
 		}
+		s.reads.Add(uint64(len(in.rows)))
 		in.out = slices.Grow(in.out, n)[:at+n]
 		w.Pass(n, 2, func() { err = t.Get(in.rows, in.out[at:]) })
 		if err != nil {
@@ -159,6 +162,7 @@ func (s *shelf) update(w *strategy.Worker, sum []sparse, t int, rate, mean float
 
 // report adds what the tables have come to.
 func (s *shelf) report(to *strategy.Served, since time.Duration) {
+	to.RowReads = s.reads.Load()
 	for _, t := range s.tables {
 		st := t.Stats()
 		to.Rows += st.Rows
