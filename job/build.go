@@ -21,6 +21,7 @@ import (
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/strategy/allreduce"
 	"github.com/covey-ml/covey/strategy/direct"
+	"github.com/covey-ml/covey/strategy/hogwild"
 	"github.com/covey-ml/covey/strategy/local"
 	"github.com/covey-ml/covey/train"
 )
@@ -133,7 +134,7 @@ func (j *Job) fillStrategy() error {
 			j.Strategy = Direct
 		}
 	}
-	if err := spec.OneOf("strategy", j.Strategy.Name(), slices.Concat([]string{AllReduce, ParameterServer, Direct, Newton, LBFGS}, local.Names())...); err != nil {
+	if err := spec.OneOf("strategy", j.Strategy.Name(), slices.Concat([]string{AllReduce, ParameterServer, Hogwild, Direct, Newton, LBFGS}, local.Names())...); err != nil {
 		return j.Errorf("strategy", "%w", err)
 	}
 	if j.Solves() {
@@ -158,7 +159,7 @@ func (j *Job) fillStrategy() error {
 	}
 	if j.Optimizer == "" {
 		j.Optimizer = "adam"
-		if j.Model.Name() == "lasso" {
+		if j.Model.Name() == "lasso" || j.Strategy == Hogwild {
 			j.Optimizer = "sgd"
 		}
 	}
@@ -190,6 +191,8 @@ func (j *Job) fillStrategy() error {
 		return j.fillLocal()
 	case j.IsServed():
 		return j.fillServed()
+	case j.Strategy == Hogwild:
+		return j.fillHogwild()
 	}
 	return nil
 }
@@ -327,6 +330,9 @@ func (j *Job) Build(tr, test data.Dataset) (train.Config, error) {
 		made, err = j.localStrategy()
 	case j.IsServed():
 		made, err = j.servedStrategy()
+	case j.Strategy == Hogwild:
+		shared := hogwild.NewShared(tr)
+		made = func() strategy.Strategy { return hogwild.New(shared) }
 	}
 	if err != nil {
 		return train.Config{}, err
@@ -420,6 +426,9 @@ func (j *Job) Reproducible() string {
 	}
 	if c, err := j.served(); j.IsServed() && err == nil && (c.Pull != "" || j.compresses()) {
 		return fmt.Sprintf("at %d workers and %d servers only, with any transport: what is compressed is a worker's own sum, and a server's range", j.Workers, c.Servers)
+	}
+	if j.Strategy == Hogwild && j.Workers > 1 {
+		return "not: workers write over each other's updates"
 	}
 	if j.Rescales() {
 		return fmt.Sprintf("with as many workers at each step and any transport, at %d microshards: the batch follows them", j.Microshards)

@@ -1,6 +1,7 @@
 // Package strategy decides when workers talk and what they say. Each family is a folder: allreduce (every step, the
 // sum of gradients), ps (the same by way of servers, and without waiting for everybody), local (now and then, how far replicas have moved by themselves), convex (solvers of the linear
-// models: the sums of a whole pass over the data) and direct (once, the sums of a closed-form solution).
+// models: the sums of a whole pass over the data), direct (once, the sums of a closed-form solution) and hogwild (never: they
+// change one vector).
 package strategy
 
 import (

@@ -217,6 +217,8 @@ func (o *trainOptions) changing(j *job.Job) error {
 		return err
 	case j.Outlives() != nil:
 		return usagef("--min-workers or --max-workers: %w", j.Outlives())
+	case j.Strategy == job.Hogwild:
+		return usagef("--min-workers or --max-workers with --strategy hogwild: its workers are one process; leave them out, or use allreduce or local")
 	case o.faults != "":
 		return usagef("--faults with --min-workers or --max-workers: the ranks of a script are those of workers that stay; leave one of them out")
 	case j.Transport == job.TCP:

@@ -331,7 +331,7 @@ func TestBadPushesAreRefused(t *testing.T) {
 		{"a rate that is none", all, with(func(r *request) { r.rate = float32(math.NaN()) }), "a rate of NaN"},
 		{"number beyond an int", all, func(v *server, r request, b, rows []byte) ([]byte, []byte) { b[35] = 0xff; return b, rows }, "at byte 32"},
 		{"unknown flag", all, with(func(r *request) { r.flags |= flagStop }), "flags"},
-		{"unknown kind", all, with(func(r *request) { r.kind = read + 1 }), "of kind 7"},
+		{"unknown kind", all, with(func(r *request) { r.kind = read + 1 }), "of kind 8"},
 		{"word to a server", all, with(func(r *request) { r.kind = shut; r.steps = 0 }), "not to be asked that"},
 		{"another protocol", all, func(v *server, r request, b, rows []byte) ([]byte, []byte) { b[0] = 'G'; return b, rows }, "begins with"},
 		{"short", all, func(v *server, r request, b, rows []byte) ([]byte, []byte) { return b[:headBytes-1], rows }, "its header alone has"},
