@@ -2,10 +2,8 @@ package train_test
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -241,7 +239,7 @@ func (g *forged) Send(ctx context.Context, to comm.Rank, tag comm.Tag, p []byte)
 // that is none, a message that is short or long, a part too many. So are codes that a server sends.
 func TestBentCodesAreRefused(t *testing.T) {
 	const headBytes = 64
-	nan := func(p []byte) { binary.LittleEndian.PutUint32(p, math.Float32bits(float32(math.NaN()))) }
+	nan := func(p []byte) { copy(p, "\xff\xff\xff\xff\xff\xff\xff") } // wherever in these a number begins
 	for _, of := range []struct {
 		name string
 		bend func(p []byte) []byte
@@ -250,7 +248,7 @@ func TestBentCodesAreRefused(t *testing.T) {
 		{"cut", func(p []byte) []byte { return p[:len(p)-8] }, "code"},
 		{"not in fours", func(p []byte) []byte { return p[:len(p)-1] }, "in fours"},
 		{"more", func(p []byte) []byte { return append(p, 0, 0, 0, 0) }, "bytes too many"},
-		{"parts", func(p []byte) []byte { p[20] = 2; return p }, "2 parts, expected one"},
+		{"parts", func(p []byte) []byte { p[20] = 2; return p }, "2 parts in"},
 		{"no number", func(p []byte) []byte { nan(p[len(p)-400:]); return p }, ""},
 		{"length", func(p []byte) []byte { p[headBytes+64+3] = 0x7f; return p }, "says it has"},
 		{"indices", func(p []byte) []byte {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -110,30 +109,6 @@ type change struct {
 	step   int     // microshards lo to hi-1 have then done so many steps
 	steps  int     // of which the change has so many
 	lo, hi int
-}
-
-// tally is what of the steps is in a range's parameters.
-type tally struct {
-	Done    []int // by microshard, how many
-	Applied int   // steps of microshards that were added: the sum of Done, unless one was lost or added twice
-}
-
-func newTally(microshards int) tally { return tally{Done: make([]int, microshards)} }
-
-// add books a change.
-func (t *tally) add(c *change) {
-	t.Applied += (c.hi - c.lo) * c.steps
-	for leaf := c.lo; leaf < c.hi; leaf++ {
-		t.Done[leaf] = max(t.Done[leaf], c.step)
-	}
-}
-
-// reach books that microshards lo to hi-1 have come as far as a step, with nothing to add.
-func (t *tally) reach(step, lo, hi int) {
-	for leaf := lo; leaf < hi; leaf++ {
-		t.Applied += max(0, step-t.Done[leaf])
-		t.Done[leaf] = max(t.Done[leaf], step)
-	}
 }
 
 // update moves the range's parameters by the gradient that sum leaves in v.sum, piece by piece. Who keeps a copy hears of it first,
@@ -402,5 +377,3 @@ func (v *server) recent() float64 {
 	}
 	return loss / float64(n)
 }
-
-func (t tally) clone() tally { return tally{slices.Clone(t.Done), t.Applied} }

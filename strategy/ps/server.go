@@ -98,7 +98,10 @@ func newServer(c Config, w *strategy.Worker, lo, hi int, coded *coded) *server {
 	v.moved = v.clock.Event()
 	v.served = strategy.Served{Rank: int(w.Group.Rank()), Elements: hi - lo}
 	if c.Guard != "" && c.Guard != GuardOff && lo == 0 && !comm.IsHollow(w.Group) {
-		v.guard = newGuard(workers)
+		v.guard = newGuard(workers, patience)
+		if c.Guard == GuardTighten { // which costs less when it was chance
+			v.guard.patience = 1
+		}
 	}
 	if c.Deal {
 		v.deal = newDeal(w.Tree, workers)

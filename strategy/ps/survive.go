@@ -182,7 +182,7 @@ func (s *Strategy) Revive(ctx context.Context, w *strategy.Worker, before []stra
 	if s.cfg.Held() {
 		s.whole = a.step
 	}
-	s.goOn(a)
+	s.takeUp(a)
 	return &strategy.Revived{Done: a.done, Regular: a.regular, Notes: a.notes(w, said)}, nil
 }
 
@@ -271,8 +271,8 @@ func (s *Strategy) optimizer(of int) optim.Optimizer {
 	return s.w.Optimizer
 }
 
-// goOn takes the role of this rank up from where all are.
-func (s *Strategy) goOn(a *agreement) {
+// takeUp takes the role of this rank up from where all are.
+func (s *Strategy) takeUp(a *agreement) {
 	tree, workers := s.w.Tree, s.w.Group.Size()-s.cfg.Servers
 	if s.worker != nil {
 		s.worker.again(s.w, a.done, a.regular)
