@@ -137,44 +137,61 @@ func (c *Coordinator) Start(ctx context.Context, r Run, want int) error {
 	return putJSON(ctx, c.store, keyRun, r)
 }
 
-// Living returns the run that the store holds, how many of its workers say that they live, and how many may live all the same: as
-// soon as all have spoken that may live, or some have and the others had time to; at the end of ctx at the latest. The run is nil
-// when there is none, or when it was stopped. done says that it has come to its end, with a report. An error says that the store did
-// not tell.
-func (c *Coordinator) Living(ctx context.Context) (run *Run, living, silent int, done bool, err error) {
-	since := c.clock.Now()
+// Standing is how a run stands that its launcher has left.
+type Standing struct {
+	Living  int  // workers that say that they live
+	Silent  int  // workers that do not, and may live all the same
+	Stopped bool // all were asked to save and stop
+	Done    bool // it has come to its end, with a report
+}
+
+// Living tells how the run stands: as soon as it is done, or all workers have spoken that may live, or some have and the others had
+// time to; of a run that was stopped, as soon as all have ended; at the end of ctx at the latest. A run that was never written down
+// has no workers. An error says that the store did not tell.
+func (c *Coordinator) Living(ctx context.Context) (Standing, error) {
+	if err := c.see.confirm(ctx); err != nil {
+		return Standing{}, err
+	}
+	since := c.clock.Now() // what a server that was behind has told until now may be old
 	for {
 		c.see.mu.Lock()
-		known, stopped := c.see.known, c.see.stop
-		run, done, err = c.see.run, c.see.end != nil, c.see.ended
-		living, silent = 0, 0
-		for _, m := range c.see.members {
-			switch {
-			case m.State == Ended || vanished(m.Member):
-			case m.at > since && m.again:
-				living++
-			default:
-				silent++
-			}
-		}
+		s, err := c.see.standing(since), c.see.ended
 		c.see.mu.Unlock()
 		switch {
 		case err != nil:
-			return nil, 0, 0, false, err
-		case known && done:
-			return run, living, silent, true, nil
-		case known && run == nil, stopped:
-			return nil, 0, 0, false, nil
-		case known && silent == 0, living > 0 && c.clock.Now() > since+3*beat:
-			return run, living, silent, false, nil
+			return Standing{}, err
+		case s.Done, s.Living+s.Silent == 0:
+			return s, nil
+		case !s.Stopped && (s.Silent == 0 || s.Living > 0 && c.clock.Now() > since+3*beat):
+			return s, nil
 		}
-		if err = c.see.wait(ctx, c.clock.Now()+beat); err != nil {
-			if known {
-				err = nil
-			}
-			return run, living, silent, false, err
+		if c.see.wait(ctx, c.clock.Now()+beat) != nil {
+			return s, nil
 		}
 	}
+}
+
+// standing counts who has spoken since a time, and who may still. n.mu is held.
+func (n *notice) standing(since time.Duration) Standing {
+	s := Standing{Stopped: n.stop, Done: n.end != nil}
+	for _, m := range n.members {
+		switch {
+		case m.State == Ended || vanished(m.Member):
+		case m.at > since && m.again:
+			s.Living++
+		case n.stop && n.current != nil && n.current.Rank(m.ID) < 0: // the others have done without it, and it cannot begin by itself
+		default:
+			s.Silent++
+		}
+	}
+	if n.current != nil {
+		for _, seat := range n.current.Seats {
+			if n.members[seat.ID] == nil { // what it said last is on its way
+				s.Silent++
+			}
+		}
+	}
+	return s
 }
 
 // vanished tells of a member on this host whether its process is gone.
@@ -242,17 +259,14 @@ func (c *Coordinator) Run(ctx context.Context) (*Run, error) {
 func (c *Coordinator) Report(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for see := watch(ctx, c.store, c.clock, nil); ; {
-		see.mu.Lock()
-		known, report, err := see.known, see.end, see.ended
-		see.mu.Unlock()
-		if known || err != nil {
-			return report, err
-		}
-		if err := see.wait(ctx, 0); err != nil {
-			return nil, err
-		}
+	see := watch(ctx, c.store, c.clock, nil)
+	err := see.confirm(ctx)
+	see.mu.Lock()
+	defer see.mu.Unlock()
+	if see.end != nil {
+		return see.end, nil
 	}
+	return nil, err
 }
 
 // Members lists all that have ever joined.

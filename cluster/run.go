@@ -55,7 +55,8 @@ type notice struct {
 	changed comm.Event
 
 	mu       sync.Mutex
-	known    bool // all that the store held at first has been seen
+	known    bool   // a server has told all that it held at first, which may be behind; see confirm
+	word     string // that was read last, see confirm
 	run      *Run
 	want     int
 	stop     bool
@@ -140,9 +141,38 @@ func (n *notice) take(e Entry) {
 			n.stop = true
 		case e.Key == keyEnd:
 			n.end = e.Value
+		case e.Key == keyWord:
+			json.Unmarshal(e.Value, &n.word)
 		}
 		return true
 	})
+}
+
+// confirm waits until all is known that stood in the store when it was called. One of several servers may be behind and tell all that
+// it holds, down to nothing of a run that the others keep. A write has its place after all that most of them have agreed on, so who
+// reads a word of its own has read what came before.
+func (n *notice) confirm(ctx context.Context) error {
+	word := NewID()
+	for {
+		short, cancel := n.clock.WithTimeout(ctx, soon)
+		failed := putJSON(short, n.store, keyWord, word)
+		cancel()
+		until := n.clock.Now() + beat // then again: another launcher may have written over it
+		for n.clock.Now() < until {
+			n.mu.Lock()
+			read, err := n.known && n.word == word, n.ended
+			n.mu.Unlock()
+			if read || err != nil {
+				return err
+			}
+			if err := n.wait(ctx, until); err != nil {
+				if failed != nil {
+					err = fmt.Errorf("%w: %w", failed, err)
+				}
+				return err
+			}
+		}
+	}
 }
 
 // view is what is known now. n.mu is held.

@@ -18,7 +18,8 @@ type Store interface {
 	// ErrSwapped.
 	Swap(ctx context.Context, key string, value []byte, revision uint64) error
 	// Watch tells of every key what it holds, then calls current once, and then tells every change, until ctx ends or the store
-	// is closed. Calls come one at a time. It returns why it ended.
+	// is closed. Calls come one at a time, in the order of the writes. What it holds may be what one of several servers does that is
+	// behind. It returns why it ended.
 	Watch(ctx context.Context, tell func(Entry), current func()) error
 	// Tell gives everybody who listens at the moment a piece of news. It may be lost; with sure it is with the server when Tell
 	// returns nil.
@@ -50,6 +51,7 @@ const (
 	keyStop       = "stop"       // once it is there, all save and stop
 	keyEnd        = "end"        // what rank 0 reports of a run that went well
 	keyMember     = "member."    // and an ID
+	keyWord       = "word"       // what a launcher writes to read it, see notice.confirm
 
 	topicEvents = "events"
 )

@@ -170,21 +170,21 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 	if err = f.coordinate(ctx, f.base.store); err != nil {
 		return leave(err)
 	}
-	run, living, silent, done, err := f.c.Living(look)
-	if err != nil {
+	s, err := f.c.Living(look)
+	switch {
+	case err != nil:
 		return unknown(err)
-	}
-	if silent > 0 && living == 0 && !done {
-		return leave(usagef("%s of %s may be at work and did not answer within %v: end them, or try again; if they are gone for good, remove %s",
-			count(silent, "worker"), j.Run, lookFor, filepath.Join(j.Run, meetingFile)))
-	}
-	if run == nil || living == 0 && !done {
-		return leave(nil)
-	}
-	if done {
+	case s.Done:
 		f.w.say("%s has come to its end", j.Run)
-	} else {
-		f.w.say("%s of %s are at work: following them", count(living, "worker"), j.Run)
+	case s.Living == 0 && s.Silent > 0:
+		return leave(usagef("%s of %s may be at work and did not answer within %v: end them, or try again; if they are gone for good, remove %s",
+			count(s.Silent, "worker"), j.Run, lookFor, filepath.Join(j.Run, meetingFile)))
+	case s.Living == 0:
+		return leave(nil)
+	case s.Stopped:
+		return leave(usagef("%s of %s were asked to stop and did not end within %v: try again", count(s.Living, "worker"), j.Run, lookFor))
+	default:
+		f.w.say("%s of %s are at work: following them", count(s.Living, "worker"), j.Run)
 	}
 	f.start = f.own(o.workerArgs(f.base))
 	return true, nil
