@@ -180,6 +180,9 @@ func (o *trainOptions) takeUp(ctx context.Context, j *job.Job, f *follower) (boo
 		return leave(usagef("%s of %s may be at work and did not answer within %v: end them, or try again; if they are gone for good, remove %s",
 			count(s.Silent, "worker"), j.Run, lookFor, filepath.Join(j.Run, meetingFile)))
 	case s.Living == 0:
+		if err := f.c.Stop(); err != nil { // of workers that were started and have not joined yet, none must begin
+			return unknown(err)
+		}
 		return leave(nil)
 	case s.Stopped:
 		return leave(usagef("%s of %s were asked to stop and did not end within %v: try again", count(s.Living, "worker"), j.Run, lookFor))
