@@ -194,9 +194,9 @@ func (n *notice) standing(since time.Duration) Standing {
 	return s
 }
 
-// vanished tells of a member on this host whether its process is gone.
+// vanished tells of a member on this host, and not in another container of it, whether its process is gone.
 func vanished(m Member) bool {
-	if m.Host != HostID() || m.PID <= 0 {
+	if m.Host != HostID() || m.Space != pidSpace() || m.PID <= 0 {
 		return false
 	}
 	if _, err := os.Stat("/proc/self"); err != nil {

@@ -14,3 +14,9 @@ func HostID() string {
 	name, _ := os.Hostname()
 	return name
 }
+
+// pidSpace tells apart the numberings of processes of one host, of which each container may have its own; empty where there is one.
+func pidSpace() string {
+	space, _ := os.Readlink("/proc/self/ns/pid")
+	return space
+}

@@ -27,6 +27,7 @@ type Member struct {
 	Code  int    `json:"code,omitempty"`  // its exit code
 	Beat  uint64 `json:"beat"`            // grows
 	PID   int    `json:"pid,omitempty"`   // its process on its host
+	Space string `json:"space,omitempty"` // see pidSpace
 }
 
 // State is where a member stands.

@@ -69,7 +69,7 @@ func Join(ctx context.Context, store Store, j Joining, clock comm.Clock) (*Worke
 	}
 	host, _ := os.Hostname()
 	w := &Worker{ID: j.ID, store: store, clock: clock, pen: make(chan struct{}, 1), me: Member{ID: j.ID, Name: fmt.Sprintf("%s, process %d", host, os.Getpid()),
-		Host: HostID(), Writer: j.Writer, State: Busy, PID: os.Getpid()}}
+		Host: HostID(), Writer: j.Writer, State: Busy, PID: os.Getpid(), Space: pidSpace()}}
 	if j.Want >= 0 {
 		w.me.Want = &j.Want
 	}
