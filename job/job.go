@@ -49,7 +49,7 @@ type Job struct {
 	Steps       int     `help:"stop after so many steps, whatever the epochs" least:"0"`
 	Seed        uint64  `help:"seed of everything random" default:"1"`
 
-	Strategy  Choice        `help:"when workers talk: allreduce (every step), ps:servers=1,mode=bsp (by way of parameter servers; modes bsp, ssp, gssp, backup, async, downpour, dc), local:K=16 and its relatives postlocal, hierarchical, fedprox, scaffold, easgd, bmuf and diloco (replicas train by themselves for K steps), direct (closed form, for linear and ridge), or newton or lbfgs (solvers, for the smooth linear models), as in newton:tol=1e-6"`
+	Strategy  Choice        `help:"when workers talk: allreduce (every step), ps:servers=1,mode=bsp (by way of parameter servers; covey train --help lists the modes), hogwild (workers of one process share a vector without locks, for linear models of sparse data), local:K=16 and its relatives postlocal, hierarchical, fedprox, scaffold, easgd, bmuf and diloco (replicas train by themselves for K steps), direct (closed form, for linear and ridge), or newton or lbfgs (solvers, for the smooth linear models), as in newton:tol=1e-6"`
 	Compress  Rules         `help:"how sums are compressed, as in topk:0.01+ef or powersgd:2+ef, for all segments or by their names, as in \"bias: none; *: powersgd:4+ef\" (default: not; covey train --help lists the choices)"`
 	Adapt     string        `help:"choose how to compress, in buckets of what size and, with --strategy local, how often to talk from measured times, while training: auto, or arms such as \"none; bf16; topk:0.01+ef price=1.2 bucket=256KiB K=4\" (default: not)"`
 	Workers   int           `help:"workers" default:"2" least:"1" most:"1000000"`

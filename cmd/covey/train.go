@@ -21,6 +21,7 @@ import (
 	"github.com/covey-ml/covey/model/zoo"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
+	"github.com/covey-ml/covey/strategy/ps"
 	"github.com/covey-ml/covey/train"
 	"github.com/covey-ml/covey/worker"
 )
@@ -92,6 +93,10 @@ func choicesHelp() string {
 	}
 	section("Optimizers (all take weight_decay= and clip=):")
 	for _, c := range optim.Names() {
+		fmt.Fprintf(&b, "  %-9s %s\n", c.Name, c.Help)
+	}
+	section("Parameter servers (for --strategy ps:mode=..., by what a worker waits for; all take servers=1, copies=, pull=COMPRESSOR, budget= and spill=):")
+	for _, c := range ps.Choices() {
 		fmt.Fprintf(&b, "  %-9s %s\n", c.Name, c.Help)
 	}
 	section("Compressors (for --compress; +ef, +ef21 and +hosts may follow):")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/reduce"
 	"github.com/covey-ml/covey/spec"
 )
@@ -26,8 +27,26 @@ const (
 	Dynamic = "dynamic" // who is free the next one
 )
 
-// Modes lists the modes.
-func Modes() []string { return []string{BSP, SSP, GSSP, Backup, Async, Downpour, DC} }
+// Choices lists the modes, with what a worker waits for and the parameters of each.
+func Choices() []optim.Choice {
+	return []optim.Choice{
+		{Name: BSP, Help: "the pushes of all: the bits of allreduce; deal=static|dynamic (dynamic: microshards go to who is free)"},
+		{Name: SSP, Help: "nobody, until it is staleness=4 steps ahead of another"},
+		{Name: GSSP, Help: "the same among workers of like speed, whose steps take no more than ratio=2 times as long; staleness=4"},
+		{Name: Backup, Help: "all pushes of a step but spare=1, which are thrown away"},
+		{Name: Async, Help: "nothing; each push is a step, damp=true divides its rate by how late it is"},
+		{Name: Downpour, Help: "nothing; it pushes every push=4 and fetches every fetch=4 steps"},
+		{Name: DC, Help: "nothing; late gradients are corrected with the weight lambda=0.04"},
+	}
+}
+
+// Modes lists the modes' names.
+func Modes() (names []string) {
+	for _, c := range Choices() {
+		names = append(names, c.Name)
+	}
+	return names
+}
 
 // Config is a parameter server with its parameters. Parse fills in a mode's defaults; a field that a mode does not know is
 // zero.
