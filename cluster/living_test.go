@@ -43,23 +43,13 @@ func left(t *testing.T, f func(ctx context.Context, w *world, two []*hand)) {
 		w := newWorld(1, 0, 0)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		w.ends = w.clock.Now() + time.Hour
-		launcher := w.server.Open("launcher")
-		c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
-		if err != nil {
-			t.Fatal(err)
-		}
-		limits := cluster.Limits{Min: 1, Max: 2, Meet: 10 * time.Second, Wait: 30 * time.Second, Patience: 5 * time.Second}
-		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: time.Minute}, 2); err != nil {
-			t.Fatal(err)
-		}
+		c, leave := launched(ctx, t, w, cluster.Limits{Min: 1, Max: 2, Meet: 10 * time.Second}, time.Minute, 2)
 		two := []*hand{w.join(ctx, "a", 0), w.join(ctx, "b", 1)}
 		w.clock.Sleep(ctx, 5*time.Second)
 		if g := c.Generation(); g == nil || len(g.Seats) != 2 {
 			t.Fatalf("the generation of two is %+v", g)
 		}
-		c.Close()
-		launcher.Close()
+		leave()
 		f(ctx, w, two)
 		cancel()
 		w.clock.Sleep(context.Background(), time.Minute)

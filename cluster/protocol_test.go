@@ -357,26 +357,35 @@ func TestNoSplit(t *testing.T) {
 	}
 }
 
+// launched begins a run of so many workers in a world, for one that ends within an hour. leave takes the launcher away, and not the run.
+func launched(ctx context.Context, t *testing.T, w *world, limits cluster.Limits, orphan time.Duration, workers int) (c *cluster.Coordinator, leave func()) {
+	t.Helper()
+	w.ends = w.clock.Now() + time.Hour
+	launcher := w.server.Open("launcher")
+	c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits.Wait, limits.Patience = 30*time.Second, 5*time.Second
+	if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: orphan}, workers); err != nil {
+		t.Fatal(err)
+	}
+	return c, func() {
+		c.Close()
+		launcher.Close()
+	}
+}
+
 // inWorld has f do something to a run that nothing is lost of, in a bubble: the run begins with so many workers, and ends with f.
 func inWorld(t *testing.T, limits cluster.Limits, workers int, f func(ctx context.Context, t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1, 0, 0)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		w.ends = w.clock.Now() + time.Hour
-		launcher := w.server.Open("launcher")
-		c, err := cluster.Coordinate(ctx, launcher, w.clock, func(cluster.News) {})
-		if err != nil {
-			t.Fatal(err)
-		}
-		limits.Wait, limits.Patience = 30*time.Second, 5*time.Second
-		if err := c.Start(ctx, cluster.Run{Limits: limits, Elastic: true, Orphan: 15 * time.Second}, workers); err != nil {
-			t.Fatal(err)
-		}
+		_, leave := launched(ctx, t, w, limits, 15*time.Second, workers)
 		f(ctx, t, w)
 		cancel()
-		c.Close()
-		launcher.Close()
+		leave()
 		w.clock.Sleep(context.Background(), time.Minute)
 	})
 }
