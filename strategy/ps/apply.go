@@ -18,8 +18,8 @@ const head = strategy.Head
 const (
 	headNext    = 2 // of backup and deal=dynamic: the step to go on with, as bits
 	headDropped = 3 // of backup: the push came too late
-	headFirst   = 5 // the same: the mean loss of the first pushes, once the guard has it
 	headShare   = 4 // where pushes are applied one by one: each is its share of a step of all, and not a step
+	headFirst   = 5 // the same: the mean loss of the first pushes, once the guard has it
 )
 
 // hold waits until the pushes of all workers are there, and applies their canonical sum, by the last one's goroutine.
@@ -37,7 +37,7 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 		parts = append(parts, p.parts...)
 	}
 	if v.tally.Done[0] < r.step { // else this server has the step, and others have lost it
-		if err := v.sumAll(ctx, parts, r.total, change{update: r.step, rate: r.rate, step: r.step, steps: 1, hi: v.w.Tree.Leaves()}); err != nil {
+		if err := v.sumAll(ctx, parts, r.total, v.whole(r.step, r.rate)); err != nil {
 			return err
 		}
 		if err := v.updateRows(r); err != nil {
@@ -50,7 +50,7 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 	}
 	if v.shadow != nil {
 		var err error
-		if v.out, err = v.code(v.out, v.shadow, v.w.Frame[v.lo:v.lo+span{v.lo, v.hi}.heading()], r.step); err != nil {
+		if v.out, err = v.code(v.out, v.shadow, v.w.Frame[v.lo:v.lo+v.heading()], r.step); err != nil {
 			return err
 		}
 	}
@@ -109,6 +109,11 @@ type change struct {
 	step   int     // microshards lo to hi-1 have then done so many steps
 	steps  int     // of which the change has so many
 	lo, hi int
+}
+
+// whole is the change by a step of all microshards.
+func (v *server) whole(step int, rate float32) change {
+	return change{update: step, rate: rate, step: step, steps: 1, hi: v.w.Tree.Leaves()}
 }
 
 // update moves the range's parameters by the gradient that sum leaves in v.sum, piece by piece. Who keeps a copy hears of it first,
@@ -334,7 +339,7 @@ func (v *server) give(p *peer, who int) (err error) {
 		return nil
 	}
 	v.tell(p, who)
-	p.code, err = v.code(p.code, p.shadow, p.out[:span{v.lo, v.hi}.heading()], v.version)
+	p.code, err = v.code(p.code, p.shadow, p.out[:v.heading()], v.version)
 	return err
 }
 

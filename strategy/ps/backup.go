@@ -80,8 +80,7 @@ func (v *server) shut(ctx context.Context, step int, set []bool, turned comm.Eve
 		}
 	}
 	if n > 0 {
-		c := change{update: step, rate: rate, step: step, steps: 1, hi: v.w.Tree.Leaves()}
-		if err := v.sumAll(ctx, parts, n, c); err != nil {
+		if err := v.sumAll(ctx, parts, n, v.whole(step, rate)); err != nil {
 			return err
 		}
 	}

@@ -135,7 +135,7 @@ func (f flatWorld) prepared(g comm.Group, c Config, server int) (*Strategy, erro
 	if err != nil {
 		return nil, err
 	}
-	s.server = newServer(c, w, ranges[server].lo, ranges[server].hi, &s.coded)
+	s.server = newServer(c, w, ranges[server], &s.coded)
 	if err := s.server.keepCopies(ranges, 1); err != nil {
 		return nil, err
 	}

@@ -189,27 +189,25 @@ func (k *worker) pullCodes(ctx context.Context, w *strategy.Worker, ask func(s i
 
 // shadows makes what pulls of a server are coded with.
 func (v *server) shadows() {
-	r := span{v.lo, v.hi}
-	lo, hi := r.flat()
+	lo, hi := v.flat()
 	if v.cfg.Held() {
 		v.shadow = reduce.NewShadow(*v.coded.pulls, lo, v.coded.view[lo:hi])
 		return
 	}
 	for _, p := range v.peers {
-		p.shadow = reduce.NewShadow(*v.coded.pulls, lo, p.out[r.heading():])
+		p.shadow = reduce.NewShadow(*v.coded.pulls, lo, p.out[v.heading():])
 	}
 }
 
 // decode reads a push of codes to p.parts[0], or says why it does not.
 func (v *server) decode(p *peer, r *request, b []byte) (why string) {
-	mine := span{v.lo, v.hi}
-	lo, hi := mine.flat()
+	lo, hi := v.flat()
 	if comm.IsHollow(v.w.Group) { // for its cost
 		v.coded.pushes.Decode(nil, nil, lo, hi, 0)
 		return ""
 	}
-	err := mine.read(p.parts[0], b, func(b []byte) ([]byte, error) {
-		return v.coded.pushes.Decode(p.parts[0][mine.heading():], b, lo, hi, r.step-1)
+	err := v.span.read(p.parts[0], b, func(b []byte) ([]byte, error) {
+		return v.coded.pushes.Decode(p.parts[0][v.heading():], b, lo, hi, r.step-1)
 	})
 	if err != nil {
 		return err.Error()
@@ -219,13 +217,12 @@ func (v *server) decode(p *peer, r *request, b []byte) (why string) {
 
 // code makes the message by which a shadow comes nearer to the parameters, after a head. It is made in b.
 func (v *server) code(b []byte, s *reduce.Shadow, heading []float32, step int) ([]byte, error) {
-	r := span{v.lo, v.hi}
-	lo, hi := r.flat()
+	lo, hi := v.flat()
 	if comm.IsHollow(v.w.Group) {
 		s.Encode(nil, nil, step)
-		return vec.Bytes(comm.Vector(v.w.Group, r.most(s.Most(lo, hi))/4)), nil
+		return vec.Bytes(comm.Vector(v.w.Group, v.most(s.Most(lo, hi))/4)), nil
 	}
-	b, err := s.Encode(append(b[:0], vec.Bytes(heading)...), v.w.Frame[head+lo:head+hi], step)
+	b, err := s.Encode(append(b[:0], vec.Bytes(heading)...), v.w.X[lo:hi], step)
 	return padded(b), err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/strategy"
@@ -97,7 +98,10 @@ func (v *server) beginCopies(ctx context.Context, step int) {
 		if !d.seeded {
 			d.seeded = true
 			d.tally.reach(step, 0, len(d.tally.Done))
-			seed(d.w.Optimizer, v.w.Optimizer, len(d.w.X), d.span)
+			have := d.state(v.w.Optimizer, len(d.w.X))
+			for i, to := range d.state(d.w.Optimizer, len(d.w.X)) {
+				copy(to, have[i])
+			}
 		}
 		v.live++
 		v.clock.Go(func() { v.end(v.follow(ctx, d)) })
@@ -108,12 +112,17 @@ func (v *server) beginCopies(ctx context.Context, step int) {
 	}
 }
 
-// seed gives an optimizer the state of a range that another one has.
-func seed(to, from optim.Optimizer, parameters int, r span) {
-	have := from.State()
-	for i, t := range to.State() {
-		copy(part(t, parameters, r), part(have[i], parameters, r))
+// state is what an optimizer of so many parameters has of a range: of a vector of one number a parameter its part, others whole. It
+// aliases live memory.
+func (s span) state(o optim.Optimizer, parameters int) (all [][]byte) {
+	lo, hi := s.flat()
+	for _, t := range o.State() {
+		if t.Type == ckpt.F32 && t.Len() == parameters {
+			t.Data = t.Data[4*lo : 4*hi]
+		}
+		all = append(all, t.Data)
 	}
+	return all
 }
 
 // message is the range's elements of a frame that has a header's room in front, and the header.
@@ -121,7 +130,7 @@ func (s span) message(room []float32) []float32 { return room[s.lo : headFloats+
 
 // pass sends the sum of a change, which is in v.sum, down the chain. Who calls has the turn.
 func (v *server) pass(ctx context.Context, c change) error {
-	m := span{v.lo, v.hi}.message(v.room)
+	m := v.message(v.room)
 	if !comm.IsHollow(v.w.Group) {
 		h := request{kind: copied, generation: v.w.Generation, step: c.step, leaf: c.lo, steps: c.steps, parts: c.hi - c.lo, rate: c.rate, mean: c.mean, update: c.update, lo: v.lo, hi: v.hi}
 		h.encode(vec.Bytes(m))
@@ -240,7 +249,7 @@ func (d *duplicate) refuses(generation uint32, r *request) string {
 		return fmt.Sprintf("elements %d to %d in %d bytes, and the copy has %d to %d", r.lo, r.hi, r.length, d.lo, d.hi)
 	case r.leaf > len(d.tally.Done) || r.parts > len(d.tally.Done)-r.leaf:
 		return fmt.Sprintf("%d microshards from %d on, of %d", r.parts, r.leaf, len(d.tally.Done))
-	case r.update <= d.version && !(r.update == 0 && d.version == 0):
+	case r.update <= d.version:
 		return fmt.Sprintf("update %d after %d", r.update, d.version)
 	}
 	return ""
@@ -249,8 +258,8 @@ func (d *duplicate) refuses(generation uint32, r *request) string {
 // add makes the change of a message, whose elements are in the copy's room.
 func (d *duplicate) add(r *request) {
 	c := change{update: r.update, rate: r.rate, mean: r.mean, step: r.step, steps: r.steps, lo: r.leaf, hi: r.leaf + r.parts}
-	g := d.room[headFloats:]
-	c.apply(&d.w, g[head:], max(d.lo, head)-head, max(d.hi, head)-head, nil)
+	lo, hi := d.flat()
+	c.apply(&d.w, d.room[headFloats+head:], lo, hi, nil)
 	d.version = c.update
 	d.tally.add(&c)
 }

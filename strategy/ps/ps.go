@@ -153,7 +153,7 @@ func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
 		return err
 	}
 	if i := int(w.Group.Rank()) - workers; i >= 0 {
-		s.server = newServer(s.cfg, w, s.ranges[i].lo, s.ranges[i].hi, &s.coded)
+		s.server = newServer(s.cfg, w, s.ranges[i], &s.coded)
 		if err := s.server.keepCopies(s.ranges, s.cfg.copies(w.Undo)); err != nil {
 			return err
 		}
@@ -260,7 +260,8 @@ func (s *Strategy) Gather(ctx context.Context, w *strategy.Worker) error {
 	for _, state := range all {
 		for i, r := range s.ranges {
 			from := comm.Rank(w.Group.Size() - s.cfg.Servers + i)
-			if err := comm.Broadcast(ctx, w.Group, from, vec.Bytes(state[max(r.lo, head)-head:r.hi-head])); err != nil {
+			lo, hi := r.flat()
+			if err := comm.Broadcast(ctx, w.Group, from, vec.Bytes(state[lo:hi])); err != nil {
 				return err
 			}
 		}

@@ -22,14 +22,18 @@ func (v *server) refuses(who int, r *request) string {
 	if why != "" || r.kind != push {
 		return why
 	}
-	p := v.peers[who]
+	p, parts := v.peers[who], len(v.peers[who].parts)
+	if r.flags&flagLeaf != 0 {
+		if why := v.refusesLeaf(who, r); why != "" {
+			return why
+		}
+		parts = 1
+	}
 	switch {
 	case r.lo != v.lo || r.hi != v.hi:
 		return fmt.Sprintf("elements %d to %d: this server has %d to %d", r.lo, r.hi, v.lo, v.hi)
-	case r.flags&flagLeaf != 0 && v.refusesLeaf(who, r) != "":
-		return v.refusesLeaf(who, r)
-	case r.parts != v.partsOf(p, r) || v.coded.pushes == nil && r.length != headBytes+r.parts*4*(r.hi-r.lo):
-		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, v.partsOf(p, r), v.hi-v.lo)
+	case r.parts != parts || v.coded.pushes == nil && r.length != headBytes+r.parts*4*(r.hi-r.lo):
+		return fmt.Sprintf("%d parts in %d bytes: expected %d of %d elements", r.parts, r.length, parts, v.hi-v.lo)
 	case r.total < 1 || r.samples > r.total:
 		return fmt.Sprintf("%d of %d samples", r.samples, r.total)
 	case !(r.rate > 0 && r.rate <= math.MaxFloat32):
@@ -52,14 +56,6 @@ func (v *server) refuses(who int, r *request) string {
 		return v.claim(who, r)
 	}
 	return ""
-}
-
-// partsOf is how many parts a push has.
-func (v *server) partsOf(p *peer, r *request) int {
-	if r.flags&flagLeaf != 0 {
-		return 1
-	}
-	return len(p.parts)
 }
 
 // outOfTurn says why a request of this kind is not for now, or not for this server. v.mu is locked.

@@ -24,7 +24,7 @@ type server struct {
 	pace   Config          // by which workers may go on: cfg, unless the guard tightens it
 	w      strategy.Worker // its own copy: the goroutines set the rate
 	clock  comm.Clock
-	lo, hi int       // its range of the frame
+	span             // its range of the frame
 	room   []float32 // a frame with a header's room in front
 	sum    []float32 // the frame: the gradient
 	peers  []*peer   // by worker
@@ -89,15 +89,15 @@ type peer struct {
 	code    []byte         // its last code
 }
 
-func newServer(c Config, w *strategy.Worker, lo, hi int, coded *coded) *server {
+func newServer(c Config, w *strategy.Worker, r span, coded *coded) *server {
 	workers := w.Group.Size() - c.Servers
-	v := &server{cfg: c, pace: c, w: *w, clock: w.Group.Clock(), lo: lo, hi: hi, stopAt: -1, loss: math.NaN(), coded: coded, merge: w.Tree.Merge()}
+	v := &server{cfg: c, pace: c, w: *w, clock: w.Group.Clock(), span: r, stopAt: -1, loss: math.NaN(), coded: coded, merge: w.Tree.Merge()}
 	if coded.pushes != nil { // a worker's is one
 		v.merge = comm.NewTree(min(workers, w.Tree.Leaves()), workers).Merge()
 	}
 	v.moved = v.clock.Event()
-	v.served = strategy.Served{Rank: int(w.Group.Rank()), Elements: hi - lo}
-	if c.Guard != "" && c.Guard != GuardOff && lo == 0 && !comm.IsHollow(w.Group) {
+	v.served = strategy.Served{Rank: int(w.Group.Rank()), Elements: r.hi - r.lo}
+	if c.Guard != "" && c.Guard != GuardOff && r.lo == 0 && !comm.IsHollow(w.Group) {
 		v.guard = newGuard(workers, patience)
 		if c.Guard == GuardTighten { // which costs less when it was chance
 			v.guard.patience = 1
@@ -106,28 +106,29 @@ func newServer(c Config, w *strategy.Worker, lo, hi int, coded *coded) *server {
 	if c.Deal {
 		v.deal = newDeal(w.Tree, workers)
 	}
-	if c.Mode == Backup && lo > 0 {
+	if c.Mode == Backup && r.lo > 0 {
 		v.told = v.clock.Event()
 	}
 	v.room = comm.Vector(w.Group, headFloats+len(w.Frame))
 	v.sum, v.tally = v.room[headFloats:], newTally(w.Tree.Leaves())
 	v.prog = Progress{Done: make([]int, workers), Took: make([]time.Duration, workers)}
-	for r := range workers {
-		n := w.Tree.Vectors(comm.Rank(r))
-		if c.Deal || c.Mode == Downpour {
+	each := r.hi - r.lo
+	for who := range workers {
+		n := w.Tree.Vectors(comm.Rank(who))
+		if c.OneSum() {
 			n = 1
 		}
-		p := &peer{rank: comm.Rank(r), granted: v.clock.Event(), turned: v.clock.Event(), rows: rowsIn{sums: n}}
+		p := &peer{rank: comm.Rank(who), granted: v.clock.Event(), turned: v.clock.Event(), rows: rowsIn{sums: n}}
 		if coded.pushes != nil {
-			p.in, p.parts, n = comm.Vector(w.Group, headFloats+coded.roomFor(span{lo, hi})), [][]float32{comm.Vector(w.Group, hi-lo)}, 0
+			p.in, p.parts, n = comm.Vector(w.Group, headFloats+coded.roomFor(r)), [][]float32{comm.Vector(w.Group, each)}, 0
 		} else {
-			p.in = comm.Vector(w.Group, headFloats+n*(hi-lo))
+			p.in = comm.Vector(w.Group, headFloats+n*each)
 		}
 		for i := range n {
-			p.parts = append(p.parts, p.in[headFloats+i*(hi-lo):headFloats+(i+1)*(hi-lo)])
+			p.parts = append(p.parts, p.in[headFloats+i*each:headFloats+(i+1)*each])
 		}
 		if !c.Held() || c.Deal {
-			p.out = comm.Vector(w.Group, hi-lo)
+			p.out = comm.Vector(w.Group, each)
 		}
 		v.peers = append(v.peers, p)
 	}
@@ -180,7 +181,8 @@ func (v *server) begin(ctx context.Context, step, updates int) {
 		v.deal.begin(step)
 	}
 	if v.shadow != nil && v.coded.viewed[0] == 0 {
-		copy(v.coded.view[max(v.lo, head)-head:], v.w.Frame[max(v.lo, head):max(v.hi, head)])
+		lo, hi := v.flat()
+		copy(v.coded.view[lo:hi], v.w.X[lo:hi])
 		v.coded.viewed[0] = 1
 	}
 	v.version, v.over = max(v.version, updates), step

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/strategy"
@@ -205,25 +204,18 @@ func (s *Strategy) take(ctx context.Context, a *agreement, of int, mine []*Strat
 	if err := comm.Broadcast(ctx, w.Group, comm.Rank(from), elements); err != nil {
 		return err
 	}
-	parts := [][]byte{}
+	parts := r.state(w.Optimizer, len(w.X))
+	var have [][]byte
+	if me == c.rank {
+		have = r.state(mine[c.before].optimizer(of), len(w.X))
+	}
 	if from != c.rank { // who keeps the range has the next step of it
 		parts = append(parts, elements)
-	}
-	for _, t := range w.Optimizer.State() {
-		parts = append(parts, part(t, len(w.X), r))
-	}
-	if me == c.rank {
-		old := mine[c.before]
-		have, optimizer := [][]byte{}, old.optimizer(of)
-		if from != c.rank {
-			have = append(have, vec.Bytes(old.w.Frame[r.lo:r.hi]))
+		if me == c.rank {
+			have = append(have, vec.Bytes(mine[c.before].w.Frame[r.lo:r.hi]))
 		}
-		for _, t := range optimizer.State() {
-			have = append(have, part(t, len(w.X), r))
-		}
-		return s.spread(ctx, of, c.rank, parts, have)
 	}
-	return s.spread(ctx, of, c.rank, parts, nil)
+	return s.spread(ctx, of, c.rank, parts, have)
 }
 
 // spread gives those who are to keep a range what one rank has of it: have there, and parts where it goes.
@@ -251,14 +243,6 @@ func (s *Strategy) spread(ctx context.Context, of, from int, parts, have [][]byt
 		}
 	}
 	return nil
-}
-
-// part is what a tensor of an optimizer's state has of a range, or, when that is not one number a parameter, all of it.
-func part(t ckpt.Tensor, parameters int, r span) []byte {
-	if t.Type != ckpt.F32 || t.Len() != parameters {
-		return t.Data
-	}
-	return t.Data[4*(max(r.lo, head)-head) : 4*(max(r.hi, head)-head)]
 }
 
 // optimizer is the one that has the state of a range which this rank had.

@@ -3,7 +3,6 @@ package ps
 import (
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/optim"
-	"github.com/covey-ml/covey/strategy"
 )
 
 // What workers and servers send each other, in closed form. A push is HeadBytes and of each part the server's elements, an answer
@@ -70,7 +69,8 @@ func ShutBytes(workers int) int { return headBytes + 4*((workers+31)/32) }
 func (c Config) Ranges(l model.Layout, o optim.Optimizer) (frame, parameters []int, err error) {
 	ranges, err := divide(l, o, c.Servers, false)
 	for _, r := range ranges {
-		frame, parameters = append(frame, r.hi-r.lo), append(parameters, max(r.hi, strategy.Head)-max(r.lo, strategy.Head))
+		lo, hi := r.flat()
+		frame, parameters = append(frame, r.hi-r.lo), append(parameters, hi-lo)
 	}
 	return frame, parameters, err
 }
