@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
@@ -26,6 +27,15 @@ func (b *builder) served(c ps.Config) error {
 	conf := b.o.Config
 	if m, ok := conf.Model.(*model.Whole); ok && len(m.Sparse().Tables()) > 0 {
 		return &train.ConfigError{Key: "model", Err: errors.New("which rows of its tables a step needs depends on the data: covey train says what it sent")}
+	}
+	const instead = "covey sim --timing says what it takes on a network, and covey train what it sent"
+	switch {
+	case b.rules.Lossy():
+		return &train.ConfigError{Key: "compress", Err: errors.New("what codes of pushes come to is not planned: " + instead)}
+	case c.Pull != "":
+		return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("what pull=%s saves is not planned: %s", c.Pull, instead)}
+	case c.Copies > 1:
+		return &train.ConfigError{Key: "strategy", Err: fmt.Errorf("what copies=%d send each other is not planned: %s", c.Copies, instead)}
 	}
 	s := &served{builder: b, c: c, workers: b.scene.Workers - c.Servers}
 	err := c.Fits(s.workers)

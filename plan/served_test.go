@@ -47,31 +47,39 @@ func TestFormulaOfServersIsTheLedger(t *testing.T) {
 	}
 }
 
+// simulated plans a job on a network, and trains it there.
+func simulated(t *testing.T, c train.Config, preset string, conf sim.Config) (*Cost, *train.Report, time.Duration) {
+	t.Helper()
+	net, err := network.New(preset, conf.Workers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := On(t.Context(), net, conf.Workers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := Of(c, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf.Network = net
+	w, err := sim.New(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := train.Simulate(t.Context(), w, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, r, w.Now()
+}
+
 // The same over several epochs, at whose ends all meet, and with a checkpoint due in their midst, where they meet too.
 func TestFormulaOfMeetings(t *testing.T) {
 	for _, mode := range []string{"bsp", "async", "downpour,push=4,fetch=3"} {
 		for _, save := range []int{0, 1, 4} {
 			c, n := conf(t, fmt.Sprintf("workers=3 steps=15 save=%d strategy=ps:servers=2,mode=%s", save, mode))
-			net, err := network.New("10gigabit", n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, err := On(t.Context(), net, n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			k, err := Of(c, s)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w, err := sim.New(sim.Config{Network: net, Workers: n, Timeout: time.Minute})
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, err := train.Simulate(t.Context(), w, c)
-			if err != nil {
-				t.Fatal(err)
-			}
+			k, r, _ := simulated(t, c, "10gigabit", sim.Config{Workers: n, Timeout: time.Minute})
 			for _, op := range []comm.Op{comm.OpPush, comm.OpPull} {
 				var want, got Sent
 				for _, l := range k.Lines {
@@ -99,27 +107,9 @@ func TestTimeOfServersIsTheNetworks(t *testing.T) {
 	var last float64
 	for _, servers := range []int{1, 2, 4} {
 		c, n := conf(t, fmt.Sprintf("workers=8 data=synthetic:2048 model=profile:resnet50 batch=128 steps=4 optimizer=sgd strategy=ps:servers=%d", servers))
-		net, err := network.New("gigabit:flops=1000000PFLOP/s,memory=100TB/s", n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := On(t.Context(), net, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		k, err := Of(c, s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := sim.New(sim.Config{Network: net, Workers: n, Timeout: time.Hour, Hollow: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := train.Simulate(t.Context(), w, c); err != nil {
-			t.Fatal(err)
-		}
-		if r := k.Exchange.Seconds / w.Now().Seconds(); math.Abs(r-1) > 0.05 {
-			t.Errorf("%d servers: the formula says %v, the network took %v", servers, k.Exchange.Seconds, w.Now().Seconds())
+		k, _, took := simulated(t, c, "gigabit:flops=1000000PFLOP/s,memory=100TB/s", sim.Config{Workers: n, Timeout: time.Hour, Hollow: true})
+		if r := k.Exchange.Seconds / took.Seconds(); math.Abs(r-1) > 0.05 {
+			t.Errorf("%d servers: the formula says %v, the network took %v", servers, k.Exchange.Seconds, took.Seconds())
 		}
 		if r := last / k.Exchange.Seconds; last > 0 && math.Abs(r-2) > 0.01 {
 			t.Errorf("%d servers take %v, half as many %v", servers, k.Exchange.Seconds, last)
@@ -143,5 +133,19 @@ func TestTablesHaveNoClosedForm(t *testing.T) {
 	c.Model = model.NewWhole(tabled{})
 	if _, err := Of(c, TCP(n)); err == nil || !strings.Contains(err.Error(), "model: which rows of its tables a step needs depends on the data") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What codes and copies come to is not planned, and is not passed over.
+func TestCodesAndCopiesHaveNoClosedForm(t *testing.T) {
+	for keys, why := range map[string]string{
+		"workers=2 strategy=ps compress=topk:0.1+ef":             "compress: what codes of pushes come to is not planned",
+		"workers=2 strategy=ps:pull=uniform:8":                   "strategy: what pull=uniform:8 saves is not planned",
+		"workers=2 strategy=ps:servers=2,copies=2 optimizer=sgd": "strategy: what copies=2 send each other is not planned",
+	} {
+		c, n := conf(t, keys)
+		if _, err := Of(c, TCP(n)); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: error %v, expected %q", keys, err, why)
+		}
 	}
 }
