@@ -83,7 +83,7 @@ func (j *Job) Outlives() error {
 	if err := c.Outlives(); err != nil {
 		return j.Errorf("strategy", "%w", err)
 	}
-	if j.Compress != "" && j.Compress != "none" {
+	if j.compresses() {
 		return j.Errorf("compress", "with compressed pushes a run cannot go on when workers or servers are lost: leave it out, or use allreduce")
 	}
 	if j.Rescales() {

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/covey-ml/covey/strategy"
 )
@@ -79,10 +80,7 @@ func (r *run) revive(ctx context.Context, s strategy.Survivor) error {
 
 // goOnFrom makes the run stand where the strategy has found it to be.
 func (r *run) goOnFrom(ctx context.Context, found *strategy.Revived, all [][]pastSaid) error {
-	step := found.Done[0]
-	for _, done := range found.Done {
-		step = min(step, done)
-	}
+	step := slices.Min(found.Done)
 	rank, at := teller(all, step)
 	var told shot
 	if rank == int(r.g.Rank()) {
@@ -153,11 +151,7 @@ func ended(all [][]pastSaid, step int) bool {
 // usedIn makes the books of an epoch: what microshards have done of it, the sampler knows.
 func (r *run) usedIn(epoch int, found *strategy.Revived) *sampleSet {
 	set := newSampleSet(r.c.Train.Len())
-	most := 0
-	for _, done := range found.Done {
-		most = max(most, done)
-	}
-	for step := most - 1; step >= 0; step-- {
+	for step := slices.Max(found.Done) - 1; step >= 0; step-- {
 		of, _ := r.sampler.At(step)
 		if of < epoch {
 			break
