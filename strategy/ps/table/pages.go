@@ -47,7 +47,7 @@ func (t *Table) least() int64 { return 2*diskPage + 2*t.frameBytes() + 8 }
 
 // row is the memory of a row with its state, until the next call; write says that the caller will change it.
 func (s *stripe) row(slot int, write bool) ([]float32, error) {
-	page := int(uint32(slot) / uint32(s.t.perPage)) // which divides in half the time of 64 bits
+	page, at := s.lies(slot)
 	if s.where[page] == onDisk {
 		if err := s.fetch(page); err != nil {
 			return nil, err
@@ -58,8 +58,13 @@ func (s *stripe) row(slot int, write bool) ([]float32, error) {
 	if write {
 		s.frames[f].dirty = true
 	}
-	at := (slot - page*s.t.perPage) * s.t.stride
 	return s.content(f)[at : at+s.t.stride : at+s.t.stride], nil
+}
+
+// lies is the page that a slot is in, and where there.
+func (s *stripe) lies(slot int) (page, at int) {
+	page = int(uint32(slot) / uint32(s.t.perPage)) // which divides in half the time of 64 bits
+	return page, (slot - page*s.t.perPage) * s.t.stride
 }
 
 // content is a frame's memory.

@@ -216,9 +216,8 @@ func (s *stripe) touch(order []uint64) {
 	n := min(s.t.stride, most)
 	var some uint32
 	for _, o := range order {
-		slot := int(o >> posBits)
-		page := int(uint32(slot) / uint32(s.t.perPage))
-		x := s.content(int(s.where[page]))[(slot-page*s.t.perPage)*s.t.stride:][:n]
+		page, from := s.lies(int(o >> posBits))
+		x := s.content(int(s.where[page]))[from:][:n]
 		for at := 0; at < n; at += line {
 			some |= math.Float32bits(x[at])
 		}
