@@ -63,6 +63,7 @@ type State struct {
 	Generation uint64
 	Over       string
 
+	formed  uint64 // the newest generation that was told of by itself
 	workers map[string]*worker
 	losses  []point // by step
 	events  []event // oldest first
@@ -159,10 +160,10 @@ func (w *worker) title() string {
 
 func (s *State) form(n News) {
 	f := n.Formed
-	if f.Number <= s.Generation {
+	if f.Number <= s.formed || f.Number < s.Generation { // a worker may have said how it is in it before
 		return
 	}
-	s.Generation = f.Number
+	s.formed, s.Generation = f.Number, f.Number
 	for _, w := range s.workers {
 		w.rank = -1
 	}

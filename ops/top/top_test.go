@@ -302,6 +302,19 @@ func TestWhoComesAndGoes(t *testing.T) {
 	check("done", "node-a: connection refused", "node-a is back")
 }
 
+// A worker may say of a generation how it is before it is heard that the generation was formed, and who has which seat.
+func TestFormedAfterStatus(t *testing.T) {
+	s := &State{}
+	s.Take(News{At: time.Second, Status: &Told{"a", ops.Status{Generation: 3, Workers: 1, Rank: 0, Step: 7}}})
+	for range 2 {
+		s.Take(News{At: time.Second, Formed: &Formed{Number: 3, Seats: []Joined{{"a", "node-a"}}, Why: "node-b is gone"}})
+	}
+	got := text(Render(s, 41*time.Second, Size{100, 0}))
+	if strings.Count(got, "generation 3 of 1 worker: node-b is gone") != 1 || !strings.Contains(got, "node-a") {
+		t.Errorf("got:\n%s", got)
+	}
+}
+
 func TestWhatWasBeforeHasNoAge(t *testing.T) {
 	s := &State{}
 	s.Take(News{At: time.Second, Before: true, Formed: &Formed{Number: 3, Seats: []Joined{{"a", "node-a"}}, Why: "node-b is gone"}})
