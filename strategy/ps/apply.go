@@ -37,10 +37,9 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 		parts = append(parts, p.parts...)
 	}
 	if v.tally.Done[0] < r.step { // else this server has the step, and others have lost it
-		if err := v.sumAll(ctx, parts, r.total, v.whole(r.step, r.rate)); err != nil {
-			return err
-		}
-		if err := v.updateRows(r); err != nil {
+		c := v.whole(r.step, r.rate)
+		c.rows = v.sumRows()
+		if err := v.sumAll(ctx, parts, r.total, c); err != nil {
 			return err
 		}
 		p.passed = v.passed
@@ -109,6 +108,7 @@ type change struct {
 	step   int     // microshards lo to hi-1 have then done so many steps
 	steps  int     // of which the change has so many
 	lo, hi int
+	rows   []sparse // of each table, their sum, to be used up; nil: there are no tables
 }
 
 // whole is the change by a step of all microshards.
@@ -116,7 +116,7 @@ func (v *server) whole(step int, rate float32) change {
 	return change{update: step, rate: rate, step: step, steps: 1, hi: v.w.Tree.Leaves()}
 }
 
-// update moves the range's parameters by the gradient that sum leaves in v.sum, piece by piece. Who keeps a copy hears of it first,
+// update moves the range's parameters by the gradient that sum leaves in v.sum, piece by piece, and then the change's rows. Who keeps a copy hears of it first,
 // after the addition: one vector, however many workers have pushed (Li et al., OSDI 2014, section 4.3).
 func (v *server) update(ctx context.Context, c change, sum func(lo, hi int)) error {
 	defer v.working()()
@@ -137,6 +137,9 @@ func (v *server) update(ctx context.Context, c change, sum func(lo, hi int)) err
 		ready = nil
 	}
 	c.apply(&v.w, v.sum[head:], lo-head, hi-head, ready)
+	if err := v.shelf.apply(&v.w, &c); err != nil {
+		return err
+	}
 	v.mu.Lock()
 	v.tally.add(&c)
 	v.mu.Unlock()
@@ -231,15 +234,16 @@ func (v *server) sumOne(ctx context.Context, who int, r *request) error {
 	if v.cfg.Damp {
 		rate /= float32(1 + v.version - p.base)
 	}
-	if err := v.updateRowsBy(p, rate, mean); err != nil {
-		return err
-	}
+	c.rate, c.rows = rate, v.addRows(p)
 	scale := mean
-	if v.cfg.Mode == DC {
+	if v.cfg.Mode == DC { // the mean itself is compensated
+		for _, rows := range c.rows {
+			vec.Scale(scale, rows.x)
+		}
 		mean = 1
 	}
 	v.w.Pass(v.hi-v.lo, 3*(r.parts-1)+2, func() {})
-	c.rate, c.mean = rate, mean
+	c.mean = mean
 	err := v.update(ctx, c, func(lo, hi int) {
 		g := v.sum[lo:hi]
 		copy(g, p.parts[0][lo-v.lo:hi-v.lo])

@@ -146,13 +146,13 @@ func (s *shelf) added(parts [][]sparse) []sparse {
 	return sum
 }
 
-// update makes update t of some rows of each table, along mean times a gradient.
-func (s *shelf) update(w *strategy.Worker, sum []sparse, t int, rate, mean float32) (err error) {
-	for i, rows := range sum {
+// apply makes the change of some rows of each table. It uses them up.
+func (s *shelf) apply(w *strategy.Worker, c *change) (err error) {
+	for i, rows := range c.rows {
 		if len(rows.rows) == 0 {
 			continue
 		}
-		w.Apply(w.Optimizer, len(rows.x), func() { err = s.tables[i].Apply(rows.rows, rows.x, t, rate, mean) })
+		w.Apply(w.Optimizer, len(rows.x), func() { err = s.tables[i].Apply(rows.rows, rows.x, c.update, c.rate, c.mean) })
 		if err != nil {
 			return fmt.Errorf("ps: %w", err)
 		}
@@ -224,8 +224,8 @@ func (v *server) withRows(ctx context.Context, p *peer) (err error) {
 	return err
 }
 
-// updateRows updates rows by the canonical sum of all workers' pushes of a step.
-func (v *server) updateRows(r *request) error {
+// sumRows is the canonical sum of the rows in all workers' pushes of a step; nil: there are no tables.
+func (v *server) sumRows() []sparse {
 	if v.shelf == nil {
 		return nil
 	}
@@ -234,14 +234,14 @@ func (v *server) updateRows(r *request) error {
 	for _, p := range v.peers {
 		parts = append(parts, p.rows.parts...)
 	}
-	return v.shelf.update(&v.w, v.shelf.merged(v.w.Tree, parts), r.step, r.rate, 1/float32(r.total))
+	return v.shelf.merged(v.w.Tree, parts)
 }
 
-// updateRowsBy updates rows by one worker's push.
-func (v *server) updateRowsBy(p *peer, rate, mean float32) error {
+// addRows is the sum of the rows in one worker's push; nil: there are no tables.
+func (v *server) addRows(p *peer) []sparse {
 	if v.shelf == nil {
 		return nil
 	}
 	defer v.working()()
-	return v.shelf.update(&v.w, v.shelf.added(p.rows.parts), v.version+1, rate, mean)
+	return v.shelf.added(p.rows.parts)
 }
