@@ -14,12 +14,12 @@ import (
 // A range is on Copies servers: on the one that serves it and, in a chain (van Renesse and Schneider, OSDI 2004), on those that come
 // after it, the first server after the last. A server passes on what it is about to add to its range, and answers a worker once the
 // end of the chain has what the worker pushed: what was acknowledged outlives any Copies-1 servers. Copies are written alone; who
-// reads asks the server.
+// reads asks the server. With tables its rows are copied the same way.
 
 // nobody is not a rank.
 const nobody comm.Rank = -1
 
-// duplicate is a copy of a range that another server serves.
+// duplicate is a copy of what another server has.
 type duplicate struct {
 	span
 	of           int             // the range's number
@@ -30,10 +30,14 @@ type duplicate struct {
 	version      int
 	tally        tally
 	seeded       bool // its optimizer has the state that the range begins with
+	shelf        *shelf
+	rows         rowsIn
 }
 
-func tagCopy(at int) comm.Tag { return comm.MakeTag(comm.OpCopy, uint32(2*at)) }
-func tagHas(at int) comm.Tag  { return comm.MakeTag(comm.OpCopy, uint32(2*at+1)) }
+// At place at of a chain: what it is told, the rows that come along with that, and what it says when it has them.
+func tagCopy(at int) comm.Tag     { return comm.MakeTag(comm.OpCopy, uint32(3*at)) }
+func tagRowsCopy(at int) comm.Tag { return comm.MakeTag(comm.OpCopy, uint32(3*at+1)) }
+func tagHas(at int) comm.Tag      { return comm.MakeTag(comm.OpCopy, uint32(3*at+2)) }
 
 // What comes back up a chain has no content: its length says that all from there on have one more update, or that all is over.
 const (
@@ -138,7 +142,14 @@ func (v *server) pass(ctx context.Context, c change) error {
 	v.mu.Lock()
 	v.passed++
 	v.mu.Unlock()
-	return send(ctx, v.w.Group, v.below, tagCopy(1), vec.Bytes(m))
+	if err := send(ctx, v.w.Group, v.below, tagCopy(1), vec.Bytes(m)); err != nil || v.shelf == nil {
+		return err
+	}
+	rows, err := v.shelf.out.of(c.rows)
+	if err != nil {
+		return err
+	}
+	return send(ctx, v.w.Group, v.below, tagRowsCopy(1), rows)
 }
 
 // overBelow says down the chain that all have met.
@@ -200,7 +211,13 @@ func (v *server) follow(ctx context.Context, d *duplicate) error {
 			}
 		}
 		if r.kind == copied {
-			d.add(&r)
+			rows, err := v.rowsCopy(ctx, d)
+			if err != nil {
+				return err
+			}
+			if err := d.add(&r, rows); err != nil {
+				return err
+			}
 		}
 		if d.below == nobody {
 			if err := v.has(ctx, d, r.kind == meet); err != nil {
@@ -211,6 +228,24 @@ func (v *server) follow(ctx context.Context, d *duplicate) error {
 			return nil
 		}
 	}
+}
+
+// rowsCopy receives the rows that come along with a change, and passes them on; nil: there are no tables.
+func (v *server) rowsCopy(ctx context.Context, d *duplicate) (rows []sparse, err error) {
+	if d.shelf == nil {
+		return nil, nil
+	}
+	in := &d.rows
+	if in.m, err = receiveRows(ctx, v.w.Group, d.above, tagRowsCopy(d.at), in.m); err != nil {
+		return nil, err
+	}
+	if why := d.shelf.read(in, 1); why != "" {
+		return nil, fmt.Errorf("ps: the server that is rank %d passes on rows that are not as they should be: %s", d.above, why)
+	}
+	if d.below != nobody {
+		err = send(ctx, v.w.Group, d.below, tagRowsCopy(d.at+1), vec.Bytes(in.m))
+	}
+	return in.parts[0], err
 }
 
 // has says up the chain that all from here on have one more update, or that all is over.
@@ -256,10 +291,14 @@ func (d *duplicate) refuses(generation uint32, r *request) string {
 }
 
 // add makes the change of a message, whose elements are in the copy's room.
-func (d *duplicate) add(r *request) {
-	c := change{update: r.update, rate: r.rate, mean: r.mean, step: r.step, steps: r.steps, lo: r.leaf, hi: r.leaf + r.parts}
+func (d *duplicate) add(r *request, rows []sparse) error {
+	c := change{update: r.update, rate: r.rate, mean: r.mean, step: r.step, steps: r.steps, lo: r.leaf, hi: r.leaf + r.parts, rows: rows}
 	lo, hi := d.flat()
 	c.apply(&d.w, d.room[headFloats+head:], lo, hi, nil)
+	if err := d.shelf.apply(&d.w, &c); err != nil {
+		return err
+	}
 	d.version = c.update
 	d.tally.add(&c)
+	return nil
 }

@@ -70,7 +70,7 @@ func (s *Strategy) Keep(m model.Model, rule *spec.Spec, seed uint64) (model.Mode
 }
 
 // prepareTables makes a server's tables, or lets a worker ask for rows.
-func (s *Strategy) prepareTables(w *strategy.Worker, workers int) (err error) {
+func (s *Strategy) prepareTables(w *strategy.Worker) (err error) {
 	if comm.IsHollow(w.Group) {
 		return errors.New("ps: a run for times alone has no samples, and they say which rows of a model's tables are needed")
 	}
@@ -80,8 +80,36 @@ func (s *Strategy) prepareTables(w *strategy.Worker, workers int) (err error) {
 		k.apart.w, k.apart.rank = w, func(server int) comm.Rank { return s.worker.rank(w, server) }
 		return nil
 	}
-	s.server.shelf, err = newShelf(s.cfg, int(w.Group.Rank())-workers, k.of, k.rule, k.seed, w.Group.Clock().Now())
-	return err
+	v := s.server
+	budget := s.cfg.Budget / spec.Bytes(1+len(v.duplicates))
+	shelf := func(of int) (*shelf, error) {
+		return newShelf(s.cfg, of, budget, k.of, k.rule, k.seed, w.Group.Clock().Now())
+	}
+	if v.shelf, err = shelf(s.serves()); err != nil {
+		return err
+	}
+	for _, d := range v.duplicates {
+		if d.shelf, err = shelf(d.of); err != nil {
+			return errors.Join(err, s.Close())
+		}
+	}
+	return nil
+}
+
+// shelves are this rank's: of a server its own and those of whose copies it keeps.
+func (s *Strategy) shelves() (all []*shelf) {
+	if s.server == nil {
+		return nil
+	}
+	if s.server.shelf != nil {
+		all = append(all, s.server.shelf)
+	}
+	for _, d := range s.server.duplicates {
+		if d.shelf != nil {
+			all = append(all, d.shelf)
+		}
+	}
+	return all
 }
 
 // Reading implements strategy.Keeper: servers serve, as in a step, until all workers meet.
@@ -98,11 +126,11 @@ func (s *Strategy) Reading(ctx context.Context, f func() error) error {
 }
 
 // Close implements strategy.Keeper.
-func (s *Strategy) Close() error {
-	if s.server == nil || s.server.shelf == nil {
-		return nil
+func (s *Strategy) Close() (err error) {
+	for _, of := range s.shelves() {
+		err = errors.Join(err, of.close())
 	}
-	return s.server.shelf.close()
+	return err
 }
 
 // Large implements strategy.Keeper.
@@ -155,9 +183,7 @@ func (s *shelf) send(ctx context.Context, w *strategy.Worker) error {
 	var out rowsMessage
 	for i, t := range s.tables {
 		put := func(rows []uint64, values []float32) error {
-			out.begin()
-			out.m, out.ids = append(out.m, values...), appendRows(out.ids, rows)
-			m, err := out.end()
+			m, err := out.of([]sparse{{rows, values}})
 			if err != nil {
 				return err
 			}
@@ -245,7 +271,7 @@ func (k *kept) keepState(ts []ckpt.Tensor) (rest []ckpt.Tensor) {
 	return rest
 }
 
-// SetTables implements strategy.Keeper: a server takes the rows that it owns, whoever had them before.
+// SetTables implements strategy.Keeper: a server takes the rows that it owns or keeps a copy of, whoever had them before.
 func (s *Strategy) SetTables(whole []ckpt.Tensor) error {
 	k := s.kept
 	for i, t := range k.of {
@@ -254,8 +280,8 @@ func (s *Strategy) SetTables(whole []ckpt.Tensor) error {
 		if err != nil {
 			return fmt.Errorf("ps: %w", err)
 		}
-		if s.server != nil {
-			if err := s.server.shelf.put(i, rows, vec.Floats(whole[i].Data), moments); err != nil {
+		for _, of := range s.shelves() {
+			if err := of.put(i, rows, vec.Floats(whole[i].Data), moments); err != nil {
 				return err
 			}
 		}

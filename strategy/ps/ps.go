@@ -161,7 +161,7 @@ func (s *Strategy) Prepare(w *strategy.Worker) (err error) {
 		s.worker = newWorker(s.cfg, w, s.ranges, &s.coded)
 	}
 	if s.kept != nil {
-		return s.prepareTables(w, workers)
+		return s.prepareTables(w)
 	}
 	return nil
 }

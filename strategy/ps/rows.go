@@ -133,6 +133,15 @@ func (r *rowsMessage) end() ([]byte, error) {
 	return vec.Bytes(r.m), nil
 }
 
+// of is the message of one part, valid until the next begin.
+func (r *rowsMessage) of(part []sparse) ([]byte, error) {
+	r.begin()
+	for _, s := range part {
+		r.m, r.ids = append(r.m, s.x...), appendRows(r.ids, s.rows)
+	}
+	return r.end()
+}
+
 // decodeRowsMessage reads one of so many parts, in the memory of into. Numbers alias m. widths has a row's numbers, by table.
 func decodeRowsMessage(into [][]sparse, m []float32, parts int, tables []model.Table, widths []int) ([][]sparse, error) {
 	if len(m) < rowsHead {

@@ -258,6 +258,12 @@ func (v *server) report() *strategy.Served {
 	}
 	if v.shelf != nil {
 		v.shelf.report(&s, v.clock.Now()-v.shelf.began)
+		v.shelf.takes(&s)
+	}
+	for _, d := range v.duplicates {
+		if d.shelf != nil {
+			d.shelf.takes(&s)
+		}
 	}
 	return &s
 }

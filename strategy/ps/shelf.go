@@ -25,6 +25,7 @@ type shelf struct {
 	me     int // of the servers
 	began  time.Duration
 	reads  atomic.Uint64 // rows that workers read
+	out    rowsMessage   // that goes to who keeps a copy
 	room   [][]sparse    // by merge: a sum
 	one    [2][]sparse
 }
@@ -40,8 +41,8 @@ type rowsIn struct {
 	parts [][]sparse // they, by part and table; their numbers are m's
 }
 
-// newShelf makes a server's empty tables, which share the budget by how wide their rows are.
-func newShelf(c Config, me int, tables []model.Table, rule *spec.Spec, seed uint64, now time.Duration) (*shelf, error) {
+// newShelf makes a server's empty tables, which share a budget by how wide their rows are.
+func newShelf(c Config, me int, budget spec.Bytes, tables []model.Table, rule *spec.Spec, seed uint64, now time.Duration) (*shelf, error) {
 	s := &shelf{of: tables, owners: newOwners(c.Servers), me: me, began: now}
 	wide := 0
 	for _, t := range tables {
@@ -49,7 +50,7 @@ func newShelf(c Config, me int, tables []model.Table, rule *spec.Spec, seed uint
 	}
 	for _, t := range tables {
 		m, err := table.New(table.Config{Name: t.Name, Rows: t.Rows, Width: t.Width, Seed: seed, Init: t.Bound, Rule: rule, Spill: c.Spill,
-			Budget: spec.Bytes(int64(c.Budget) / int64(wide) * int64(t.Width))})
+			Budget: budget / spec.Bytes(wide) * spec.Bytes(t.Width)})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("ps: %w", err), s.close())
 		}
@@ -104,8 +105,8 @@ func (s *shelf) answer(w *strategy.Worker, in *rowsIn) (why string, err error) {
 	return "", nil
 }
 
-// take reads the rows that came along with a push of so many parts, and says why it does not take them.
-func (s *shelf) take(in *rowsIn, parts int) (why string) {
+// read reads the rows that came along with so many parts, and says why they are not as they should be.
+func (s *shelf) read(in *rowsIn, parts int) (why string) {
 	var err error
 	if in.parts, err = decodeRowsMessage(in.parts, in.m, parts, s.of, s.widths); err != nil {
 		return err.Error()
@@ -115,6 +116,18 @@ func (s *shelf) take(in *rowsIn, parts int) (why string) {
 			if why := s.foreign(i, rows.rows); why != "" {
 				return why
 			}
+		}
+	}
+	return ""
+}
+
+// take is read of a push, which is not taken either where it is not finite.
+func (s *shelf) take(in *rowsIn, parts int) (why string) {
+	if why := s.read(in, parts); why != "" {
+		return why
+	}
+	for _, part := range in.parts {
+		for i, rows := range part {
 			if !vec.Finite(rows.x) {
 				return fmt.Sprintf("the gradient of table %q is not finite", s.of[i].Name)
 			}
@@ -160,6 +173,15 @@ func (s *shelf) apply(w *strategy.Worker, c *change) (err error) {
 	return nil
 }
 
+// takes adds to a report the room that the tables take.
+func (s *shelf) takes(to *strategy.Served) {
+	for _, t := range s.tables {
+		st := t.Stats()
+		to.Resident += st.Resident
+		to.Spilled += st.Spilled
+	}
+}
+
 // report adds what the tables have come to.
 func (s *shelf) report(to *strategy.Served, since time.Duration) {
 	to.RowReads = s.reads.Load()
@@ -167,8 +189,6 @@ func (s *shelf) report(to *strategy.Served, since time.Duration) {
 		st := t.Stats()
 		to.Rows += st.Rows
 		to.RowUpdates += st.Updates
-		to.Resident += st.Resident
-		to.Spilled += st.Spilled
 	}
 	if since > 0 {
 		to.RowsPerSec = float64(to.RowUpdates) / since.Seconds()
