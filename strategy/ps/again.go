@@ -8,11 +8,9 @@ import (
 	"github.com/covey-ml/covey/strategy"
 )
 
-// again tells a worker what of the steps before one of them is in the parameters, by microshard.
-func (k *worker) again(w *strategy.Worker, done []int, regular int) {
-	k.done, k.regular = done, regular
-	k.acked = least(done, w.Tree, w.Group.Rank(), slices.Min(done))
-}
+// again tells a worker what of the steps before one of them is in the parameters, by microshard. Nothing of that is acknowledged
+// here: who is to keep a copy may be lost before it has it.
+func (k *worker) again(done []int, regular int) { k.done, k.regular = done, regular }
 
 // stepAgain makes a step of which some is in the parameters, here or there: each microshard that is not everywhere is pushed by itself,
 // and servers leave out what they have. A push of nothing ends the step.

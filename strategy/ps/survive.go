@@ -259,7 +259,7 @@ func (s *Strategy) optimizer(of int) optim.Optimizer {
 func (s *Strategy) takeUp(a *agreement) {
 	tree, workers := s.w.Tree, s.w.Group.Size()-s.cfg.Servers
 	if s.worker != nil {
-		s.worker.again(s.w, a.done, a.regular)
+		s.worker.again(a.done, a.regular)
 		return
 	}
 	v := s.server
