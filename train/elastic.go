@@ -48,6 +48,7 @@ type GenerationInfo struct {
 // exchange, and go back to that; what a lost worker alone knew is lost, and told (Events.Generation).
 func Elastic(ctx context.Context, gens Generations, c Config) (*Report, error) {
 	c.kept = &kept{ledger: comm.NewLedger()}
+	defer c.kept.forget()
 	c.Replicate = true // a part that one worker alone has is lost with it
 	var ended error
 	for {
@@ -56,7 +57,8 @@ func Elastic(ctx context.Context, gens Generations, c Config) (*Report, error) {
 			return nil, err
 		}
 		if !gen.Kept {
-			c.kept.shots, c.kept.pasts = nil, nil
+			c.kept.shots = nil
+			c.kept.forget()
 		}
 		c.kept.generation = gen
 		c.Hosts = gen.Hosts

@@ -104,7 +104,11 @@ func (r *run) shoot() *shot {
 // snapshot keeps a copy of the state after a step in which workers talked, unless a step that fails undoes itself. Two are
 // kept: workers are at most one exchange apart.
 func (r *run) snapshot(ctx context.Context, quiet bool) error {
-	if _, survives := r.strategy.(strategy.Survivor); r.kept == nil || survives {
+	if r.kept == nil {
+		return nil
+	}
+	if _, survives := r.strategy.(strategy.Survivor); survives {
+		r.outlived()
 		return nil
 	}
 	if r.undo {

@@ -28,15 +28,34 @@ type pastSaid struct {
 	Served   bool
 }
 
-// bury keeps what is left of a run whose group has ended. What was known before it is kept until all have come to do steps as usual:
-// only then is it sure that all took up what they were to.
+// buried tells whether a strategy is what is left of a group that has ended.
+func (k *kept) buried(s strategy.Strategy) bool {
+	return k != nil && slices.ContainsFunc(k.pasts, func(p *past) bool { return p.strategy == s })
+}
+
+// forget does without what is left of groups that have ended.
+func (k *kept) forget() {
+	for _, p := range k.pasts {
+		if keeper, ok := p.strategy.(strategy.Keeper); ok {
+			keeper.Close() // as closeTables does
+		}
+	}
+	k.pasts = nil
+}
+
+// outlived forgets them once all have come to do steps as usual: only then is it sure that all took up what they were to.
+func (r *run) outlived() {
+	if r.step > max(r.since, r.regular) {
+		r.kept.forget()
+	}
+}
+
+// bury keeps what is left of a run whose group has ended.
 func (r *run) bury(s strategy.Survivor) {
 	k := r.kept
 	p := &past{strategy: s, served: int(r.g.Rank()) >= r.workers, shot: &shot{Step: r.step, Unended: r.unended, Saved: r.saved, Last: r.last, LastSave: r.lastSave,
 		Progress: r.progress(), gen: k.generation.Number}}
-	if r.step > max(r.since, r.regular) {
-		k.pasts = nil
-	}
+	r.outlived()
 	k.pasts = append([]*past{p}, k.pasts...)
 }
 
@@ -68,7 +87,7 @@ func (r *run) revive(ctx context.Context, s strategy.Survivor) error {
 		return err
 	}
 	if found == nil {
-		if k.pasts = nil; k.generation.Number > 1 {
+		if k.forget(); k.generation.Number > 1 {
 			defer func() {
 				r.notes = append(r.notes, "no copy is left of what was lost: the run goes on from its newest checkpoint, or afresh")
 			}()
@@ -93,6 +112,7 @@ func (r *run) goOnFrom(ctx context.Context, found *strategy.Revived, all [][]pas
 	p := told.Progress
 	r.lossSum, r.lossOf, r.loss, r.rounds = p.LossSum, p.LossOf, p.Loss, p.Rounds
 	r.last, r.lastSave, r.notes = told.Last, told.LastSave, found.Notes
+	r.w.Step = max(0, step-1) // the last one that is done, as what is due after it expects
 	r.at(step)
 	r.regular = found.Regular
 	r.unended = step > 0 && !ended(all, step)
@@ -130,17 +150,21 @@ func teller(all [][]pastSaid, step int) (rank, at int) {
 	return rank, at
 }
 
-// ended tells whether what is due after a step is done: nobody of the newest generation has yet to do it, or come to the step.
+// ended tells whether what is due after a step is done: no worker of the newest generation has yet to do it, or come to the step.
+// Servers may hear of it later, and have served the next step by then: they count where no worker is left.
 func ended(all [][]pastSaid, step int) bool {
-	newest := uint64(0)
+	newest, workers := uint64(0), false
 	for _, said := range all {
 		for _, p := range said {
 			newest = max(newest, p.Gen)
 		}
 	}
 	for _, said := range all {
+		workers = workers || slices.ContainsFunc(said, func(p pastSaid) bool { return p.Gen == newest && !p.Served })
+	}
+	for _, said := range all {
 		for _, p := range said {
-			if p.Gen == newest && (p.Step < step || p.Step == step && p.Unended) {
+			if p.Gen == newest && p.Served != workers && (p.Step < step || p.Step == step && p.Unended) {
 				return false
 			}
 		}

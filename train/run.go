@@ -140,7 +140,7 @@ type run struct {
 }
 
 // start checks the configuration, meets the other workers and makes or loads the state.
-func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
+func start(ctx context.Context, g comm.Group, c Config) (_ *run, err error) {
 	if err := c.fill(g.Size()); err != nil {
 		return nil, err
 	}
@@ -172,6 +172,11 @@ func start(ctx context.Context, g comm.Group, c Config) (*run, error) {
 	r.pace = c.pace(r.workers)
 	tree := comm.NewTree(c.Microshards, r.workers).Spare(servers).On(c.Hosts)
 	r.books = newSampleBooks(c.Train.Len())
+	defer func() {
+		if err != nil {
+			r.closeTables()
+		}
+	}()
 	if err := r.equip(tree); err != nil {
 		return nil, err
 	}

@@ -16,49 +16,57 @@ func TestServersAreLost(t *testing.T) {
 		"ps:servers=2,mode=gssp,guard=off", "ps:servers=3,mode=downpour,push=2,fetch=3,guard=off", "ps:servers=2,mode=dc,guard=off"} {
 		c := config(t, "mlp:24")
 		c.Microshards, c.Epochs, c.Optimizer, c.Rate = 6, 3, "adam", 0.005
-		c, p := served(t, c, choice)
-		calm, err := train.Local(t.Context(), 3+p.Servers, timeout, c)
-		if err != nil {
-			t.Fatal(err)
+		t.Run(choice, func(t *testing.T) { serversAreLost(t, c, choice, 12) })
+		tr := clicks(t, "train", 600)
+		c = train.Config{Model: build(t, "wide-deep:6,embedding=4", tr), Train: tr, Test: clicks(t, "test", 500), Optimizer: "adagrad", Rate: 0.1, Batch: 60, Microshards: 6, Epochs: 3, Seed: 3}
+		t.Run("tables,"+choice, func(t *testing.T) { serversAreLost(t, c, choice, 6) })
+	}
+}
+
+// serversAreLost trains so many times with changes drawn by lot.
+func serversAreLost(t *testing.T, c train.Config, choice string, times int) {
+	c, p := served(t, c, choice)
+	calm, err := train.Local(t.Context(), 3+p.Servers, timeout, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	draw := rand.New(rand.NewPCG(seed, 1))
+	for range times {
+		what := changes{workers: p.Servers + 2 + draw.IntN(3), kill: map[int]int{}, leave: map[int]int{}}
+		for range 1 + draw.IntN(what.workers-p.Servers-1) {
+			what.kill[draw.IntN(what.workers)] = 1 + draw.IntN(3*calm.Steps)
 		}
-		seed := rand.Uint64()
-		draw := rand.New(rand.NewPCG(seed, 1))
-		for range 12 {
-			what := changes{workers: p.Servers + 2 + draw.IntN(3), kill: map[int]int{}, leave: map[int]int{}}
-			for range 1 + draw.IntN(what.workers-p.Servers-1) {
-				what.kill[draw.IntN(what.workers)] = 1 + draw.IntN(3*calm.Steps)
+		if p.Copies != 3 { // two neighbours at once would be too many
+			for n := range what.kill {
+				delete(what.kill, (n+1)%what.workers)
 			}
-			if p.Copies != 3 { // two neighbours at once would be too many
-				for n := range what.kill {
-					delete(what.kill, (n+1)%what.workers)
-				}
+		}
+		if draw.IntN(2) == 0 {
+			what.join = append(what.join, 1+draw.IntN(calm.Steps-2))
+		}
+		if draw.IntN(3) == 0 {
+			what.leave[draw.IntN(what.workers)] = 1 + draw.IntN(calm.Steps-2)
+		}
+		if len(what.kill)+len(what.leave) > what.workers-p.Servers-1 {
+			continue
+		}
+		r, told, epochs := elastic(t, c, what)
+		label := fmt.Sprintf("seed %d, %s, %v", seed, choice, what)
+		if r == nil || r.Steps != calm.Steps || p.Held() && r.Weights != calm.Weights || !(r.Loss < 2.4) {
+			if r == nil {
+				t.Fatalf("%s: no report", label)
 			}
-			if draw.IntN(2) == 0 {
-				what.join = append(what.join, 1+draw.IntN(calm.Steps-2))
+			t.Errorf("%s: %d steps, accuracy %v, weights %.12s; the calm run has %d, %v, %.12s", label, r.Steps, *r.Accuracy, r.Weights, calm.Steps, *calm.Accuracy, calm.Weights)
+			for _, g := range told {
+				t.Logf("step %d, %d workers, without %v: %v", g.Step, g.Workers, g.Gone, g.Notes)
 			}
-			if draw.IntN(3) == 0 {
-				what.leave[draw.IntN(what.workers)] = 1 + draw.IntN(calm.Steps-2)
-			}
-			if len(what.kill)+len(what.leave) > what.workers-p.Servers-1 {
-				continue
-			}
-			r, told, epochs := elastic(t, c, what)
-			label := fmt.Sprintf("seed %d, %s, %v", seed, choice, what)
-			if r == nil || r.Steps != calm.Steps || p.Held() && r.Weights != calm.Weights || !(r.Loss < 2.4) {
-				if r == nil {
-					t.Fatalf("%s: no report", label)
-				}
-				t.Errorf("%s: %d steps, accuracy %v, weights %.12s; the calm run has %d, %v, %.12s", label, r.Steps, *r.Accuracy, r.Weights, calm.Steps, *calm.Accuracy, calm.Weights)
-				for _, g := range told {
-					t.Logf("step %d, %d workers, without %v: %v", g.Step, g.Workers, g.Gone, g.Notes)
-				}
-				continue
-			}
-			whole(t, label, epochs, 3)
-			for _, s := range r.Serving {
-				if s.Microsteps != c.Microshards*calm.Steps || len(r.Serving) != p.Servers {
-					t.Errorf("%s: %d servers, and in the range of rank %d are %d steps of microshards, expected %d", label, len(r.Serving), s.Rank, s.Microsteps, c.Microshards*calm.Steps)
-				}
+			continue
+		}
+		whole(t, label, epochs, 3)
+		for _, s := range r.Serving {
+			if s.Microsteps != c.Microshards*calm.Steps || len(r.Serving) != p.Servers {
+				t.Errorf("%s: %d servers, and in the range of rank %d are %d steps of microshards, expected %d", label, len(r.Serving), s.Rank, s.Microsteps, c.Microshards*calm.Steps)
 			}
 		}
 	}

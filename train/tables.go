@@ -2,7 +2,6 @@ package train
 
 import (
 	"context"
-	"errors"
 
 	"github.com/covey-ml/covey/ckpt"
 	"github.com/covey-ml/covey/comm"
@@ -29,16 +28,14 @@ func (c *Config) keep(s strategy.Strategy) (strategy.Keeper, error) {
 		return nil, &ConfigError{Key: "strategy", Err: err}
 	case m == c.Model:
 		return nil, nil
-	case c.kept != nil:
-		return nil, &ConfigError{Key: "strategy", Err: errors.New("servers that keep tables cannot be done without, and a run whose workers change may lose them: leave out what makes it elastic, or use allreduce")}
 	}
 	c.Model = m
 	return k, nil
 }
 
-// closeTables gives back what tables take.
+// closeTables gives back what tables take, unless the next group may go on with them.
 func (r *run) closeTables() {
-	if r.keeper != nil {
+	if r.keeper != nil && !r.kept.buried(r.strategy) {
 		r.keeper.Close() // of memory and of files that have no name: nothing is lost
 	}
 }

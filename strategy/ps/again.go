@@ -31,6 +31,9 @@ func (k *worker) stepAgain(ctx context.Context, w *strategy.Worker) (rep strateg
 		if err := k.compute(ctx, w, leaf); err != nil {
 			return rep, err
 		}
+		if k.tables != nil {
+			k.tables.alone()
+		}
 		rep.Compute += clock.Now() - t
 		k.dealt = &piece{w.Step, leaf}
 		err := k.pushAll(ctx, w, flagLeaf)
@@ -43,6 +46,10 @@ func (k *worker) stepAgain(ctx context.Context, w *strategy.Worker) (rep strateg
 		clear(f)
 	}
 	k.steps, k.samples = 1, 0
+	if k.tables != nil {
+		k.tables.nothing(k.cfg.sums(w.Tree, w.Group.Rank()))
+		k.tables.pack()
+	}
 	err = k.pull(ctx, w, func(s int) error { return k.push(ctx, w, s, 0) })
 	k.steps = 0
 	if err != nil {

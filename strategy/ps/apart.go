@@ -219,6 +219,17 @@ func (a *apart) fold(folds []comm.Fold, parts int) {
 	a.parts, a.calls = slots[:parts], 0
 }
 
+// alone has the gradient that Grad found pushed by itself.
+func (a *apart) alone() { a.parts, a.calls = a.found[:1], 0 }
+
+// nothing has so many parts without rows pushed.
+func (a *apart) nothing(parts int) {
+	a.parts = make([][]sparse, parts)
+	for i := range a.parts {
+		a.parts[i] = make([]sparse, len(a.tables))
+	}
+}
+
 // collect adds a step's parts to those that wait to be pushed, as one.
 func (a *apart) collect(first bool) {
 	for i, part := range a.parts {

@@ -46,6 +46,8 @@ func (v *server) hold(ctx context.Context, who int, r *request) error {
 		if err := v.kept(ctx, p); err != nil {
 			return err
 		}
+	} else if v.shelf != nil {
+		v.shelf.back = false
 	}
 	if v.shadow != nil {
 		var err error

@@ -100,12 +100,12 @@ func (f flatWorld) say(t testing.TB, server int, forged bool, words func(v *serv
 			return
 		}
 		v := p.server
-		v.begin(ctx, 0, 0)
+		v.begin(ctx, 0, 0, nil)
 		s.before = v.holds()
 		s.ended = v.settle(ctx)
 		s.after, s.more = v.holds(), cap(v.peers[f.workers-1].rows.more)
 		if v.shelf != nil {
-			v.shelf.close()
+			v.shelf.drop()
 		}
 	})
 	if ready != nil {

@@ -83,14 +83,18 @@ func (s *Strategy) prepareTables(w *strategy.Worker) (err error) {
 	v := s.server
 	budget := s.cfg.Budget / spec.Bytes(1+len(v.duplicates))
 	shelf := func(of int) (*shelf, error) {
-		return newShelf(s.cfg, of, budget, k.of, k.rule, k.seed, w.Group.Clock().Now())
+		a, err := newShelf(s.cfg, of, budget, k.of, k.rule, k.seed, w.Group.Clock().Now())
+		if err == nil && w.Undo && s.cfg.Held() {
+			a.was = make([]sparse, len(k.of))
+		}
+		return a, err
 	}
 	if v.shelf, err = shelf(s.serves()); err != nil {
 		return err
 	}
 	for _, d := range v.duplicates {
 		if d.shelf, err = shelf(d.of); err != nil {
-			return errors.Join(err, s.Close())
+			return err
 		}
 	}
 	return nil
@@ -115,7 +119,7 @@ func (s *Strategy) shelves() (all []*shelf) {
 // Reading implements strategy.Keeper: servers serve, as in a step, until all workers meet.
 func (s *Strategy) Reading(ctx context.Context, f func() error) error {
 	if s.server != nil {
-		s.server.begin(ctx, s.w.Step+1, int(s.updates[0]))
+		s.server.begin(ctx, s.w.Step+1, int(s.updates[0]), nil)
 		return s.server.settle(ctx)
 	}
 	s.worker.dirty = true
@@ -128,7 +132,7 @@ func (s *Strategy) Reading(ctx context.Context, f func() error) error {
 // Close implements strategy.Keeper.
 func (s *Strategy) Close() (err error) {
 	for _, of := range s.shelves() {
-		err = errors.Join(err, of.close())
+		err = errors.Join(err, of.drop())
 	}
 	return err
 }
@@ -158,15 +162,19 @@ func (s *Strategy) Blank() []ckpt.Tensor {
 func (s *Strategy) Tables(ctx context.Context) ([]ckpt.Tensor, error) {
 	switch {
 	case s.server != nil:
-		return nil, lost(s.w, s.server.shelf.send(ctx, s.w))
+		return nil, lost(s.w, s.server.shelf.send(ctx, s.w, 0, tagRowsPull))
 	case s.w.Group.Rank() != 0:
 		return nil, nil
 	}
 	k := s.kept
 	each := make([]sparse, len(k.of)) // what all servers have
 	for i := range s.cfg.Servers {
-		var err error
-		if each, err = k.receive(ctx, s.w, s.worker.rank(s.w, i), each); err != nil {
+		err := k.receive(ctx, s.w, s.worker.rank(s.w, i), tagRowsPull, func(table int, rows sparse) error {
+			to := &each[table]
+			to.rows, to.x = append(to.rows, rows.rows...), append(to.x, rows.x...)
+			return nil
+		})
+		if err != nil {
 			return nil, lost(s.w, err)
 		}
 	}
@@ -178,8 +186,8 @@ func (s *Strategy) Tables(ctx context.Context) ([]ckpt.Tensor, error) {
 	return whole, nil
 }
 
-// send sends rank 0 all rows with their state: a table's in messages of one part, the last of which is empty.
-func (s *shelf) send(ctx context.Context, w *strategy.Worker) error {
+// send sends a rank all rows with their state: a table's in messages of one part, the last of which is empty.
+func (s *shelf) send(ctx context.Context, w *strategy.Worker, to comm.Rank, tag comm.Tag) error {
 	var out rowsMessage
 	for i, t := range s.tables {
 		put := func(rows []uint64, values []float32) error {
@@ -187,7 +195,7 @@ func (s *shelf) send(ctx context.Context, w *strategy.Worker) error {
 			if err != nil {
 				return err
 			}
-			return send(ctx, w.Group, 0, tagRowsPull, m)
+			return send(ctx, w.Group, to, tag, m)
 		}
 		if err := t.Each(put); err != nil {
 			return fmt.Errorf("ps: table %q: %w", s.of[i].Name, err)
@@ -199,28 +207,29 @@ func (s *shelf) send(ctx context.Context, w *strategy.Worker) error {
 	return nil
 }
 
-// receive adds a server's rows to each.
-func (k *kept) receive(ctx context.Context, w *strategy.Worker, from comm.Rank, each []sparse) ([]sparse, error) {
+// receive calls f with what another rank's send sends, some rows of a table at a time.
+func (k *kept) receive(ctx context.Context, w *strategy.Worker, from comm.Rank, tag comm.Tag, f func(table int, rows sparse) error) error {
 	var m []float32
 	for i := range k.of {
 		width := k.stride(k.of[i])
 		for {
 			var err error
-			if m, err = receiveRows(ctx, w.Group, from, tagRowsPull, m); err != nil {
-				return each, err
+			if m, err = receiveRows(ctx, w.Group, from, tag, m); err != nil {
+				return err
 			}
 			parts, err := decodeRowsMessage(nil, m, 1, k.of[i:i+1], []int{width})
 			if err != nil {
-				return each, fmt.Errorf("ps: from the server that is rank %d came %w", from, err)
+				return fmt.Errorf("ps: from the server that is rank %d came %w", from, err)
 			}
-			came := parts[0][0]
-			if len(came.rows) == 0 {
+			if len(parts[0][0].rows) == 0 {
 				break
 			}
-			each[i].rows, each[i].x = append(each[i].rows, came.rows...), append(each[i].x, came.x...)
+			if err := f(i, parts[0][0]); err != nil {
+				return err
+			}
 		}
 	}
-	return each, nil
+	return nil
 }
 
 // stride is how many numbers a row has with its state.

@@ -50,7 +50,10 @@ func (v *server) refuses(who int, r *request) string {
 		}
 	}
 	if v.shelf != nil {
-		return v.shelf.take(&p.rows, p.rows.sums)
+		if r.flags&flagLeaf == 0 {
+			parts = p.rows.sums
+		}
+		return v.shelf.take(&p.rows, parts)
 	}
 	if v.deal != nil {
 		return v.claim(who, r)

@@ -45,6 +45,19 @@ func merge(dst, a, b sparse, width int) sparse {
 	return dst
 }
 
+// over writes the rows that are in s to x, where rows are.
+func (s sparse) over(rows []uint64, x []float32, width int) {
+	j := 0
+	for i, row := range rows {
+		for j < len(s.rows) && s.rows[j] < row {
+			j++
+		}
+		if j < len(s.rows) && s.rows[j] == row {
+			copy(x[i*width:(i+1)*width], s.x[j*width:])
+		}
+	}
+}
+
 // cloneAll writes a copy of all to the memory of dst.
 func cloneAll(dst, all []sparse) []sparse {
 	dst = slices.Grow(dst[:0], len(all))[:len(all)]

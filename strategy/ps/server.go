@@ -114,10 +114,7 @@ func newServer(c Config, w *strategy.Worker, r span, coded *coded) *server {
 	v.prog = Progress{Done: make([]int, workers), Took: make([]time.Duration, workers)}
 	each := r.hi - r.lo
 	for who := range workers {
-		n := w.Tree.Vectors(comm.Rank(who))
-		if c.OneSum() {
-			n = 1
-		}
+		n := c.sums(w.Tree, comm.Rank(who))
 		p := &peer{rank: comm.Rank(who), granted: v.clock.Event(), turned: v.clock.Event(), rows: rowsIn{sums: n}}
 		if coded.pushes != nil {
 			p.in, p.parts, n = comm.Vector(w.Group, headFloats+coded.roomFor(r)), [][]float32{comm.Vector(w.Group, each)}, 0
@@ -142,7 +139,7 @@ func newServer(c Config, w *strategy.Worker, r span, coded *coded) *server {
 func (v *server) step(ctx context.Context, w *strategy.Worker, updates int) (strategy.Report, error) {
 	rep := strategy.Report{Quiet: true}
 	t := v.clock.Now()
-	v.begin(ctx, w.Step, updates)
+	v.begin(ctx, w.Step, updates, v.first)
 	for {
 		v.mu.Lock()
 		err, behind := v.err, false
@@ -169,8 +166,9 @@ func (v *server) step(ctx context.Context, w *strategy.Worker, updates int) (str
 	return rep, nil
 }
 
-// begin starts to serve, unless it does already, from a step on, before which there were at least so many updates.
-func (v *server) begin(ctx context.Context, step, updates int) {
+// begin starts to serve, unless it does already, from a step on, before which there were at least so many updates. first, by worker,
+// is how many steps those have done that are ahead of it; nil: none is.
+func (v *server) begin(ctx context.Context, step, updates int, first []int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.serving {
@@ -190,8 +188,8 @@ func (v *server) begin(ctx context.Context, step, updates int) {
 	ctx, v.cancel = context.WithCancelCause(ctx)
 	for who, p := range v.peers {
 		at := step
-		if v.first != nil {
-			at = max(at, v.first[who])
+		if first != nil {
+			at = max(at, first[who])
 		}
 		p.at, p.since, p.base, p.started, p.step = at, v.clock.Now(), v.version, at, at
 		v.prog.Done[who] = at

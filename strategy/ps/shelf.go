@@ -22,10 +22,14 @@ type shelf struct {
 	tables []*table.Table
 	widths []int // of a row
 	owners owners
-	me     int // of the servers
-	began  time.Duration
+	me     int           // of the servers
+	began  time.Duration // to count, when there had been so many updates
+	before uint64
 	reads  atomic.Uint64 // rows that workers read
 	out    rowsMessage   // that goes to who keeps a copy
+	users  int           // strategies that have it: of one rank, of its groups one after the other
+	was    []sparse      // where ranks may be lost and pushes are held: what the rows of the last change were before it; else nil
+	back   bool          // reads are of that: others do the step again that is here already
 	room   [][]sparse    // by merge: a sum
 	one    [2][]sparse
 }
@@ -43,7 +47,7 @@ type rowsIn struct {
 
 // newShelf makes a server's empty tables, which share a budget by how wide their rows are.
 func newShelf(c Config, me int, budget spec.Bytes, tables []model.Table, rule *spec.Spec, seed uint64, now time.Duration) (*shelf, error) {
-	s := &shelf{of: tables, owners: newOwners(c.Servers), me: me, began: now}
+	s := &shelf{of: tables, owners: newOwners(c.Servers), me: me, users: 1, began: now}
 	wide := 0
 	for _, t := range tables {
 		wide += t.Width
@@ -52,15 +56,18 @@ func newShelf(c Config, me int, budget spec.Bytes, tables []model.Table, rule *s
 		m, err := table.New(table.Config{Name: t.Name, Rows: t.Rows, Width: t.Width, Seed: seed, Init: t.Bound, Rule: rule, Spill: c.Spill,
 			Budget: budget / spec.Bytes(wide) * spec.Bytes(t.Width)})
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("ps: %w", err), s.close())
+			return nil, errors.Join(fmt.Errorf("ps: %w", err), s.drop())
 		}
 		s.tables, s.widths = append(s.tables, m), append(s.widths, t.Width)
 	}
 	return s, nil
 }
 
-func (s *shelf) close() error {
-	var err error
+// drop is called by a strategy that does without it from now on: nobody has it then, or another one.
+func (s *shelf) drop() (err error) {
+	if s.users--; s.users > 0 {
+		return nil
+	}
 	for _, t := range s.tables {
 		err = errors.Join(err, t.Close())
 	}
@@ -97,6 +104,9 @@ func (s *shelf) answer(w *strategy.Worker, in *rowsIn) (why string, err error) {
 		w.Pass(n, 2, func() { err = t.Get(in.rows, in.out[at:]) })
 		if err != nil {
 			return "", fmt.Errorf("ps: %w", err)
+		}
+		if s.back {
+			s.was[i].over(in.rows, in.out[at:], s.widths[i])
 		}
 	}
 	if len(b) > 0 {
@@ -162,6 +172,11 @@ func (s *shelf) added(parts [][]sparse) []sparse {
 // apply makes the change of some rows of each table. It uses them up.
 func (s *shelf) apply(w *strategy.Worker, c *change) (err error) {
 	for i, rows := range c.rows {
+		if s.was != nil {
+			if err := s.remember(i, rows.rows); err != nil {
+				return err
+			}
+		}
 		if len(rows.rows) == 0 {
 			continue
 		}
@@ -169,6 +184,16 @@ func (s *shelf) apply(w *strategy.Worker, c *change) (err error) {
 		if err != nil {
 			return fmt.Errorf("ps: %w", err)
 		}
+	}
+	return nil
+}
+
+// remember notes what some rows of a table are.
+func (s *shelf) remember(table int, rows []uint64) error {
+	was := &s.was[table]
+	was.rows, was.x = append(was.rows[:0], rows...), vec.Resized(was.x, len(rows)*s.widths[table])
+	if err := s.tables[table].Get(was.rows, was.x); err != nil {
+		return fmt.Errorf("ps: %w", err)
 	}
 	return nil
 }
@@ -191,7 +216,15 @@ func (s *shelf) report(to *strategy.Served, since time.Duration) {
 		to.RowUpdates += st.Updates
 	}
 	if since > 0 {
-		to.RowsPerSec = float64(to.RowUpdates) / since.Seconds()
+		to.RowsPerSec = float64(to.RowUpdates-s.before) / since.Seconds()
+	}
+}
+
+// count begins to count updates a second.
+func (s *shelf) count(now time.Duration) {
+	s.began, s.before = now, 0
+	for _, t := range s.tables {
+		s.before += t.Stats().Updates
 	}
 }
 

@@ -215,15 +215,17 @@ func (s *Strategy) take(ctx context.Context, a *agreement, of int, mine []*Strat
 			have = append(have, vec.Bytes(mine[c.before].w.Frame[r.lo:r.hi]))
 		}
 	}
-	return s.spread(ctx, of, c.rank, parts, have)
+	if err := s.spread(ctx, of, c.rank, parts, have); err != nil || s.kept == nil {
+		return err
+	}
+	return s.takeRows(ctx, c, of, mine, s.cfg.Held() && c.Done[0] > a.step)
 }
 
 // spread gives those who are to keep a range what one rank has of it: have there, and parts where it goes.
 func (s *Strategy) spread(ctx context.Context, of, from int, parts, have [][]byte) error {
 	w := s.w
 	me := int(w.Group.Rank())
-	for _, server := range s.cfg.keepers(of, s.cfg.copies(w.Undo)) {
-		to := w.Group.Size() - s.cfg.Servers + server
+	for _, to := range s.keepers(of) {
 		for i, p := range parts {
 			var err error
 			switch {
@@ -243,6 +245,14 @@ func (s *Strategy) spread(ctx context.Context, of, from int, parts, have [][]byt
 		}
 	}
 	return nil
+}
+
+// keepers are the ranks that are to keep a range, its server first.
+func (s *Strategy) keepers(of int) (ranks []int) {
+	for _, server := range s.cfg.keepers(of, s.cfg.copies(s.w.Undo)) {
+		ranks = append(ranks, s.w.Group.Size()-s.cfg.Servers+server)
+	}
+	return ranks
 }
 
 // optimizer is the one that has the state of a range which this rank had.
@@ -265,6 +275,9 @@ func (s *Strategy) takeUp(a *agreement) {
 	v := s.server
 	own := a.ranges[s.serves()]
 	v.version, v.begun = own.Version, true
+	if v.shelf != nil {
+		v.shelf.back = s.cfg.Held() && own.Done[0] > a.step
+	}
 	v.tally = own.clone()
 	for _, d := range v.duplicates {
 		d.version = a.ranges[d.of].Version

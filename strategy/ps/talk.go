@@ -1,6 +1,7 @@
 package ps
 
 import (
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/optim"
 )
@@ -50,6 +51,14 @@ func (c Config) AtMeeting(t int) Talk {
 
 // OneSum tells whether a worker pushes one sum, and not each of its parts.
 func (c Config) OneSum() bool { return c.Deal || c.Mode == Downpour }
+
+// sums is how many sums a worker pushes.
+func (c Config) sums(t comm.Tree, who comm.Rank) int {
+	if c.OneSum() {
+		return 1
+	}
+	return t.Vectors(who)
+}
 
 // Exact tells whether who sends what is a function of the configuration. If not, why says on what it hangs.
 func (c Config) Exact() (ok bool, why string) {
