@@ -23,6 +23,7 @@ type Fill struct {
 	Width     int        // float32 a row
 	Batch     int        // rows of a push, far from each other
 	Optimizer string     // as optim.New reads it; a rule that a table takes
+	Copies    int        // servers on which each row is; 0: one
 	Budget    spec.Bytes // of a server; 0: no bound
 	Spill     string     // the folder for what is over it
 }
@@ -32,6 +33,7 @@ type FillRow struct {
 	Rows      int      `json:"rows"`
 	Width     int      `json:"width"`
 	Optimizer string   `json:"optimizer"`
+	Copies    int      `json:"copies"`
 	Workers   int      `json:"workers"`
 	Transport string   `json:"transport,omitempty"` // the caller knows
 	First     float64  `json:"first_rows_per_s"`    // updates of rows a second that are new
@@ -41,8 +43,8 @@ type FillRow struct {
 
 // Filled is what a server holds in the end.
 type Filled struct {
-	Rows     int   `json:"rows"`
-	Resident int64 `json:"resident_bytes"`       // of rows, with the optimizer's state and what finds them
+	Rows     int   `json:"rows"`                 // of its own
+	Resident int64 `json:"resident_bytes"`       // of these and of its copies of others', with the optimizer's state and what finds them
 	Spilled  int64 `json:"spilled_bytes"`        // that are on disk alone
 	Peak     int64 `json:"peak_bytes,omitempty"` // of the process's memory, at most; 0: not known
 }
@@ -59,9 +61,9 @@ func (f Fill) Run(ctx context.Context, g comm.Group, peak func() int64) (*FillRo
 	if err != nil {
 		return nil, err
 	}
-	row := &FillRow{Rows: f.Rows, Width: f.Width, Optimizer: f.Optimizer, Workers: workers}
+	row := &FillRow{Rows: f.Rows, Width: f.Width, Optimizer: f.Optimizer, Copies: max(1, f.Copies), Workers: workers}
 	h := held{model.Layout{}.Add("dense", 1), []model.Table{{Name: "rows", Rows: uint64(f.Rows), Width: f.Width}}}
-	served, err := h.serve(ctx, g, ps.Config{Servers: f.Servers, Budget: f.Budget, Spill: f.Spill}, rule, func(c *ps.Calls, _ *strategy.Worker, those comm.Group) error {
+	served, err := h.serve(ctx, g, ps.Config{Servers: f.Servers, Copies: f.Copies, Budget: f.Budget, Spill: f.Spill}, rule, func(c *ps.Calls, _ *strategy.Worker, those comm.Group) error {
 		for _, rate := range []*float64{&row.First, &row.Second} {
 			t := those.Clock().Now()
 			if err := f.pass(ctx, c, those); err != nil {

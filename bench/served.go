@@ -124,7 +124,8 @@ func (h held) serve(ctx context.Context, g comm.Group, c ps.Config, rule *spec.S
 	}
 	w := &strategy.Worker{Group: g, Tree: comm.NewTree(workers, workers).Spare(c.Servers), Model: m, Rate: 1, Samples: 1}
 	w.Frame, w.X = strategy.Frame(g, m.Layout().Len())
-	if w.Optimizer, err = optim.New(rule, m.Layout()); err != nil {
+	w.NewOptimizer = func() (optim.Optimizer, error) { return optim.New(rule, m.Layout()) }
+	if w.Optimizer, err = w.NewOptimizer(); err != nil {
 		return nil, err
 	}
 	if err := st.Prepare(w); err != nil {

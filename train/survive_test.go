@@ -3,6 +3,8 @@ package train_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/covey-ml/covey/train"
@@ -67,6 +69,31 @@ func serversAreLost(t *testing.T, c train.Config, choice string, times int) {
 		for _, s := range r.Serving {
 			if s.Microsteps != c.Microshards*calm.Steps || len(r.Serving) != p.Servers {
 				t.Errorf("%s: %d servers, and in the range of rank %d are %d steps of microshards, expected %d", label, len(r.Serving), s.Rank, s.Microsteps, c.Microshards*calm.Steps)
+			}
+		}
+	}
+}
+
+// When the only copy of a server's part is lost, rows of tables among it, the run goes on from its newest checkpoint, and says so.
+func TestOnlyCopyIsLost(t *testing.T) {
+	tr := clicks(t, "train", 600)
+	tables := train.Config{Model: build(t, "wide-deep:6,embedding=4", tr), Train: tr, Test: clicks(t, "test", 500), Optimizer: "adagrad", Rate: 0.1, Batch: 60, Microshards: 6, Epochs: 3, Seed: 3}
+	for _, c := range []train.Config{config(t, "mlp:24"), tables} {
+		for _, choice := range []string{"ps:servers=1", "ps:servers=2,copies=1"} {
+			c, p := served(t, c, choice)
+			c.Microshards = 6
+			calm, err := train.Local(t.Context(), 3+p.Servers, timeout, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Dir, c.SaveEvery = t.TempDir(), 2
+			what := changes{workers: 4 + p.Servers, kill: map[int]int{3 + p.Servers: 4 * calm.Steps}}
+			r, told, _ := elastic(t, c, what)
+			if r == nil || r.Steps != calm.Steps || r.Weights != calm.Weights {
+				t.Fatalf("%s: %+v; the calm run has %d steps, weights %.12s", choice, r, calm.Steps, calm.Weights)
+			}
+			if last := told[len(told)-1]; last.Step == 0 || !slices.ContainsFunc(last.Notes, func(n string) bool { return strings.Contains(n, "no copy is left") }) {
+				t.Errorf("%s: at step %d it is said %q", choice, last.Step, last.Notes)
 			}
 		}
 	}

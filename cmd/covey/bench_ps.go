@@ -46,6 +46,7 @@ what each server took of memory and disk.` + "\n" + exitHelp,
 	c.Flags().StringVar(&o.rows, "table", "", "fill a table of so many rows and values a row, such as 50000000x16")
 	c.Flags().StringVar(&o.fill.Optimizer, "optimizer", "adagrad", "how the table's rows are updated")
 	c.Flags().StringVar(&o.budget, "budget", "", "memory that a server may take for the table (default: no bound)")
+	c.Flags().IntVar(&o.fill.Copies, "copies", 1, "servers on which each row of the table is")
 	c.Flags().StringVar(&o.fill.Spill, "spill", "", "folder for what is over the budget")
 	o.addWorkerFlags(c, "2")
 	o.addFlags(c)
@@ -112,6 +113,9 @@ func (o *benchServed) runFill(c *cobra.Command, groups []int) error {
 	}
 	if len(groups) > 1 || f.Servers < 1 || groups[0]+f.Servers > bench.MaxWorkers {
 		return usagef("--workers %s --servers %d: one number of workers, and at most %d with the servers", o.workers, f.Servers, bench.MaxWorkers)
+	}
+	if f.Copies < 1 || f.Copies > f.Servers {
+		return usagef("--copies %d: choose 1 to %d, each on a server of its own", f.Copies, f.Servers)
 	}
 	if o.budget != "" {
 		var err error
