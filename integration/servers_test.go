@@ -80,7 +80,7 @@ func TestServersDie(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-			fmt.Printf("| %d | %s | %s | ranks %v of 3 workers and 2 servers | %d | %d | %.6g | %.6g | %v |\n", seed, serversDie[mode].model, serversDie[mode].mode, what, step, generations, want.loss(), got.loss(), got.steps())
+			fmt.Printf("| %d | %s | %s | ranks %v | %d | %d | %.6g | %.6g | %v |\n", seed, serversDie[mode].model, serversDie[mode].mode, what, step, generations, want.loss(), got.loss(), got.steps())
 			if generations < 2 {
 				t.Errorf("%d generations: nobody was missed", generations)
 			}
