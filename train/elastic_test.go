@@ -32,6 +32,7 @@ type floor struct {
 // dancer is a worker.
 type dancer struct {
 	floor *floor
+	n     int
 	ctx   context.Context
 	sends int // messages that it may still send before it dies; below 0: no end
 	leave bool
@@ -119,6 +120,7 @@ func (f *floor) form() {
 			gone = append(gone, fmt.Sprint(i))
 		}
 	}
+	slices.SortFunc(f.meeting, func(a, b *dancer) int { return a.n - b.n })
 	for _, d := range f.meeting {
 		if !slices.Contains(order, d) {
 			order = append(order, d)
@@ -209,7 +211,7 @@ func elastic(t *testing.T, c train.Config, what changes) (*train.Report, []train
 	joined := 0
 	var start func(n int)
 	start = func(n int) {
-		d := &dancer{floor: f, sends: -1, next: make(chan train.Generation, 1)}
+		d := &dancer{floor: f, n: n, sends: -1, next: make(chan train.Generation, 1)}
 		if at, ok := what.kill[n]; ok {
 			d.sends = at
 		}
