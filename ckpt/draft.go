@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,12 @@ type Draft struct {
 type Part struct {
 	Index, Of    int
 	Model, State []Tensor
+	Streams      []Stream
 }
+
+// Stream writes a file of a checkpoint that is no tensors and is never held in memory. It is called more than once, and writes the same
+// bytes each time; a Writer calls it behind its caller's back. ReadStreams reads what it wrote.
+type Stream func(w io.Writer) error
 
 // Written is what became of a part.
 type Written struct {
@@ -223,7 +229,21 @@ func (p Part) contents() ([]content, error) {
 			return nil, err
 		}
 	}
-	return out, add(stateKind, 0, rest)
+	if err := add(stateKind, 0, rest); err != nil {
+		return nil, err
+	}
+	if len(p.Streams) > maxOwn {
+		return nil, fmt.Errorf("%d streams in a part, expected at most %d", len(p.Streams), maxOwn)
+	}
+	for i, write := range p.Streams {
+		name.kind, name.own = streamKind, i+1
+		c, err := contentOfStream(name.String(), write)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
 }
 
 func (d Draft) write(fs fsys, p Part) (w Written, err error) {
@@ -285,6 +305,9 @@ func (d Draft) commit(fs fsys, m Manifest, all ...Written) error {
 	}
 	if len(m.Files) > 2 || len(all) > 1 {
 		m.Version = VersionParts
+	}
+	if len(m.sortedFiles(streamKind)) > 0 {
+		m.Version = VersionStreams
 	}
 	if err := m.check(); err != nil {
 		return err

@@ -8,10 +8,12 @@ import (
 
 // A checkpoint's tensors are in files of two kinds. One worker's are model.safetensors and state.safetensors; of k workers
 // each has model-00001-of-0000k.safetensors, as other tools name the parts of a model, and state- likewise. A large
-// tensor of the state has a file of its own, which has .001, .002 and so on before its last suffix.
+// tensor of the state has a file of its own, which has .001, .002 and so on before its last suffix. So has each Stream, in files
+// that are not safetensors.
 const (
-	modelKind = "model"
-	stateKind = "state"
+	modelKind  = "model"
+	stateKind  = "state"
+	streamKind = "stream"
 
 	maxParts = 10000
 	maxOwn   = 999
@@ -34,10 +36,13 @@ func (f fileName) String() string {
 	if f.own > 0 {
 		s += fmt.Sprintf(".%03d", f.own)
 	}
+	if f.kind == streamKind {
+		return s + ".bin"
+	}
 	return s + ".safetensors"
 }
 
-var filePattern = regexp.MustCompile(`^(model|state)(?:-(\d{5})-of-(\d{5}))?(?:\.(\d{3}))?\.safetensors$`)
+var filePattern = regexp.MustCompile(`^(model|state|stream)(?:-(\d{5})-of-(\d{5}))?(?:\.(\d{3}))?\.(?:safetensors|bin)$`)
 
 // parseFile reads what String writes, and nothing else.
 func parseFile(name string) (fileName, bool) {
@@ -70,7 +75,7 @@ func (m *Manifest) checkFiles() error {
 			return wrong("%s has %d bytes", name, info.Size)
 		case name == IndexFile && m.Version >= VersionParts:
 			continue
-		case !ok || f.own > 0 && f.kind != stateKind:
+		case !ok || f.own > 0 && f.kind == modelKind || f.own == 0 && f.kind == streamKind || f.kind == streamKind && m.Version < VersionStreams:
 			return wrong("%.100q is not one of them", name)
 		case of != 0 && of != f.of:
 			return wrong("%s is not one of %d", name, of)

@@ -1,6 +1,7 @@
 package ckpt
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -108,6 +109,7 @@ func allF32(model []Tensor) error {
 type content struct {
 	name  string
 	parts [][]byte
+	write Stream // in place of parts
 	info  FileInfo
 }
 
@@ -122,6 +124,44 @@ func contentOf(name string, parts ...[]byte) content {
 	return c
 }
 
+// contentOfStream calls write to know what there will be.
+func contentOfStream(name string, write Stream) (content, error) {
+	h := sha256.New()
+	var n counter
+	if err := write(io.MultiWriter(h, &n)); err != nil {
+		return content{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return content{name: name, write: write, info: FileInfo{Size: int64(n), SHA256: hex.EncodeToString(h.Sum(nil))}}, nil
+}
+
+type counter int64
+
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
+}
+
+// writeTo writes all of it.
+func (c content) writeTo(w io.Writer) error {
+	if c.write != nil {
+		b := bufio.NewWriterSize(w, 1<<20)
+		if err := c.write(b); err != nil {
+			return err
+		}
+		return b.Flush()
+	}
+	for _, p := range c.parts {
+		for len(p) > 0 {
+			n := min(len(p), 1<<20)
+			if _, err := w.Write(p[:n]); err != nil {
+				return err
+			}
+			p = p[n:]
+		}
+	}
+	return nil
+}
+
 // create writes one file, makes it durable and reads it back.
 func create(fs fsys, dir string, c content) error {
 	path := filepath.Join(dir, c.name)
@@ -129,14 +169,7 @@ func create(fs fsys, dir string, c content) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range c.parts {
-		for len(p) > 0 && err == nil {
-			n := min(len(p), 1<<20)
-			_, err = f.Write(p[:n])
-			p = p[n:]
-		}
-	}
-	if err == nil {
+	if err = c.writeTo(f); err == nil {
 		err = f.Sync()
 	}
 	if e := f.Close(); err == nil {

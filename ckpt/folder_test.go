@@ -180,7 +180,7 @@ func TestTamperedManifestIsRefused(t *testing.T) {
 		want string
 	}{
 		{"format", func(m *Manifest) { m.Format = "other" }, `format is "other"`},
-		{"version", func(m *Manifest) { m.Version = 3 }, "version is 3, this program reads 1"},
+		{"version", func(m *Manifest) { m.Version = 4 }, "version is 4, this program reads 1 to 3"},
 		{"step", func(m *Manifest) { m.Step = -1 }, "step is -1"},
 		{"weights", func(m *Manifest) { m.WeightsSHA256 = "00" }, "parameters' SHA-256"},
 		{"missing file", func(m *Manifest) { delete(m.Files, StateFile) }, "files must be"},

@@ -18,11 +18,12 @@ const (
 )
 
 // Format and Version are what a manifest says of itself. A checkpoint in more than the two files that every one had at
-// first says VersionParts, which programs that read Version alone refuse by name.
+// first says VersionParts, and one that has streams VersionStreams, which programs that read less refuse by name.
 const (
-	Format       = "covey-checkpoint"
-	Version      = 1
-	VersionParts = 2
+	Format         = "covey-checkpoint"
+	Version        = 1
+	VersionParts   = 2
+	VersionStreams = 3
 )
 
 const maxManifest = 16 << 20 // bytes
@@ -121,8 +122,8 @@ func decodeManifest(b []byte) (Manifest, error) {
 	switch {
 	case m.Format != Format:
 		return Manifest{}, fmt.Errorf("%s: format is %q, expected %q", ManifestFile, m.Format, Format)
-	case m.Version != Version && m.Version != VersionParts:
-		return Manifest{}, fmt.Errorf("%s: version is %d, this program reads %d and %d", ManifestFile, m.Version, Version, VersionParts)
+	case m.Version < Version || m.Version > VersionStreams:
+		return Manifest{}, fmt.Errorf("%s: version is %d, this program reads %d to %d", ManifestFile, m.Version, Version, VersionStreams)
 	}
 	if err := m.check(); err != nil {
 		return Manifest{}, fmt.Errorf("%s: %w", ManifestFile, err)

@@ -1,8 +1,10 @@
 package ckpt
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -63,6 +65,48 @@ func readTensors(fs fsys, dir, kind string, m Manifest) ([]Tensor, error) {
 		return nil, fmt.Errorf("the %s: %w", kind, err)
 	}
 	return all, nil
+}
+
+// ReadStreams calls f with each Stream of a checkpoint folder, part after part: its number in its part, from 0, and what was written, of which f
+// reads as much as it likes. What f has read is known to be as it was written when ReadStreams returns nil.
+func ReadStreams(dir string, f func(i int, r io.Reader) error) error {
+	return on(dir, func(p place) error {
+		if err := readStreams(p.fs, p.name, f); err != nil {
+			return fmt.Errorf("checkpoint %s: %w", dir, err)
+		}
+		return nil
+	})
+}
+
+func readStreams(fs fsys, dir string, f func(i int, r io.Reader) error) error {
+	dir, m, err := readManifest(fs, dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range m.sortedFiles(streamKind) {
+		if err := readStream(fs, dir, name, m.Files[name], f); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func readStream(fs fsys, dir, name string, want FileInfo, f func(i int, r io.Reader) error) error {
+	file, err := fs.Open(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	h := sha256.New()
+	r := io.TeeReader(bufio.NewReaderSize(io.NewSectionReader(file, 0, file.Size()), 1<<20), h)
+	of, _ := parseFile(name) // the manifest's names are checked
+	if err := f(of.own-1, r); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return err
+	}
+	return want.holds(name, file.Size(), h.Sum(nil))
 }
 
 func verify(fs fsys, dir string) (Manifest, error) {
