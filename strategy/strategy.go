@@ -7,6 +7,7 @@ package strategy
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"time"
 
 	"github.com/covey-ml/covey/ckpt"
@@ -75,9 +76,14 @@ type Keeper interface {
 	// Reading runs f, in which the model may be evaluated, on ranks that compute, while the others give them what they need. It is
 	// a collective.
 	Reading(ctx context.Context, f func() error) error
-	// Large says why the tables are too large for one rank to have them all: then neither Tables nor Blank can be asked. nil: they
-	// are not.
+	// Large says why the tables are too large for one rank to have them all: then Streams and LoadStreams are asked, and neither Tables
+	// nor Blank nor SetTables. nil: they are not.
 	Large() error
+	// Streams write this rank's rows, with what else there is of them, as they are while they write; nil: it has none.
+	Streams() []ckpt.Stream
+	// LoadStreams takes the rows that this rank is to have out of what Streams have written on all ranks of an earlier group: read calls f
+	// with each, and its number among its rank's, and is not called where there is nothing to take.
+	LoadStreams(read func(f func(i int, r io.Reader) error) error) error
 	// Tables brings all rows to rank 0 and returns them there as tensors, one a table; elsewhere nil. State then has what else
 	// there is of rows. It is a collective.
 	Tables(ctx context.Context) ([]ckpt.Tensor, error)

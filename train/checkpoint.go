@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 
 	"github.com/covey-ml/covey/ckpt"
@@ -140,20 +141,19 @@ func (r *run) save(ctx context.Context, last bool) (err error) {
 			return err
 		}
 	}
+	if r.large() != nil {
+		r.saved = r.step
+		return r.saveApart(ctx)
+	}
 	if r.c.together {
 		if done, err := r.saveTogether(ctx); done || err != nil {
 			r.saved = r.step
 			return err
 		}
 	}
-	model, large, err := r.model(ctx)
+	model, _, err := r.model(ctx)
 	if err != nil {
 		return err
-	}
-	if large != nil {
-		r.saved = r.step
-		r.notSaved(large)
-		return nil
 	}
 	state, dropped, err := r.assemble(ctx)
 	if err != nil {
@@ -191,8 +191,9 @@ func (r *run) manifest(dropped []string) (*ckpt.Manifest, error) {
 type restored struct {
 	Step     int
 	Epoch    int
-	Workers  int // that saved it
-	Bytes    int // of its tensors, which follow
+	Workers  int    // that saved it
+	Bytes    int    // of its tensors, which follow
+	Apart    string // where ranks that have rows of large tables read them; empty: tables are among the tensors
 	Progress progress
 }
 
@@ -226,6 +227,11 @@ func (r *run) restore(ctx context.Context) error {
 	if err := r.take(ckpt.Under("model/", ts), state, head.Workers); err != nil {
 		return fmt.Errorf("the checkpoint of step %d: %w", head.Step, err)
 	}
+	if head.Apart != "" {
+		if err := r.loadApart(ctx, head.Apart); err != nil {
+			return err
+		}
+	}
 	r.notes = told(state, head.Progress.Dropped, head.Workers, r.w.Tree)
 	p := head.Progress
 	r.lossSum, r.lossOf, r.loss, r.rounds = p.LossSum, p.LossOf, p.Loss, p.Rounds
@@ -247,12 +253,19 @@ func (r *run) read() (head restored, tensors []byte, err error) {
 	if err != nil {
 		return head, nil, err
 	}
-	want, err := r.blank()
-	if err != nil {
-		return head, nil, err
-	}
-	if err := ckpt.Match(c.Model, want); err != nil {
+	if err := ckpt.Match(c.Model, r.blank()); err != nil {
 		return head, nil, &ConfigError{Key: "model", Err: fmt.Errorf("%s is a checkpoint of another model: %w", r.c.Resume, err)}
+	}
+	if r.large() != nil {
+		if c.Version < ckpt.VersionStreams {
+			return head, nil, &ConfigError{Key: "model", Err: fmt.Errorf("%s has no rows of the model's tables", r.c.Resume)}
+		}
+		head.Apart = r.c.Resume
+		if !ckpt.Remote(head.Apart) { // other ranks may be in another folder
+			if head.Apart, err = filepath.Abs(head.Apart); err != nil {
+				return head, nil, err
+			}
+		}
 	}
 	if err := c.Get("progress", &head.Progress); err != nil {
 		return head, nil, err

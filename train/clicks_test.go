@@ -10,7 +10,10 @@ import (
 )
 
 // clicks draws samples of some of 60 features, each of which speaks for a class.
-func clicks(t *testing.T, name string, n int) data.Dataset {
+func clicks(t *testing.T, name string, n int) data.Dataset { return farClicks(t, name, n, 1) }
+
+// farClicks are those of features that are numbered so many apart.
+func farClicks(t *testing.T, name string, n, apart int) data.Dataset {
 	t.Helper()
 	const dim = 60
 	r := rng.New(5, name)
@@ -19,7 +22,7 @@ func clicks(t *testing.T, name string, n int) data.Dataset {
 	for range n {
 		said := 2 * (r.Float64() - 0.5)
 		for c := r.IntN(9); c < dim; c += 1 + r.IntN(20) {
-			col = append(col, int32(c))
+			col = append(col, int32(c*apart))
 			said += float64(c%7-3) / 3
 		}
 		row = append(row, len(col))
@@ -28,7 +31,7 @@ func clicks(t *testing.T, name string, n int) data.Dataset {
 			class[len(class)-1] = 1
 		}
 	}
-	ds, err := data.CSR(name, dim, row, col, slices.Repeat([]float32{1}, len(col)), class, 2, nil)
+	ds, err := data.CSR(name, dim*apart, row, col, slices.Repeat([]float32{1}, len(col)), class, 2, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -362,10 +362,7 @@ func (r *run) take(model, state []ckpt.Tensor, workers int) error {
 
 // load gives this worker parameters and its own part of the rest of the state. Errors are as for take.
 func (r *run) load(model, state []ckpt.Tensor) error {
-	params, err := r.blank()
-	if err != nil {
-		return err
-	}
+	params := r.blank()
 	if err := ckpt.Match(model, params); err != nil {
 		return err
 	}
@@ -393,7 +390,7 @@ func (r *run) load(model, state []ckpt.Tensor) error {
 			return err
 		}
 	}
-	if err := ckpt.Restore(model, params); err != nil || r.keeper == nil {
+	if err := ckpt.Restore(model, params); err != nil || r.keeper == nil || r.large() != nil {
 		return err
 	}
 	return r.keeper.SetTables(params[len(r.c.Model.Layout()):])

@@ -78,7 +78,10 @@ func serversAreLost(t *testing.T, c train.Config, choice string, times int) {
 func TestOnlyCopyIsLost(t *testing.T) {
 	tr := clicks(t, "train", 600)
 	tables := train.Config{Model: build(t, "wide-deep:6,embedding=4", tr), Train: tr, Test: clicks(t, "test", 500), Optimizer: "adagrad", Rate: 0.1, Batch: 60, Microshards: 6, Epochs: 3, Seed: 3}
-	for _, c := range []train.Config{config(t, "mlp:24"), tables} {
+	large := tables // for one rank
+	large.Train, large.Test = farClicks(t, "train", 600, 1<<23), nil
+	large.Model = build(t, "wide-deep:6,embedding=4", large.Train)
+	for _, c := range []train.Config{config(t, "mlp:24"), tables, large} {
 		for _, choice := range []string{"ps:servers=1", "ps:servers=2,copies=1"} {
 			c, p := served(t, c, choice)
 			c.Microshards = 6
@@ -89,8 +92,8 @@ func TestOnlyCopyIsLost(t *testing.T) {
 			c.Dir, c.SaveEvery = t.TempDir(), 2
 			what := changes{workers: 4 + p.Servers, kill: map[int]int{3 + p.Servers: 4 * calm.Steps}}
 			r, told, _ := elastic(t, c, what)
-			if r == nil || r.Steps != calm.Steps || r.Weights != calm.Weights {
-				t.Fatalf("%s: %+v; the calm run has %d steps, weights %.12s", choice, r, calm.Steps, calm.Weights)
+			if r == nil || r.Steps != calm.Steps || r.Weights != calm.Weights || r.Loss != calm.Loss {
+				t.Fatalf("%s: %+v; the calm run has %d steps, loss %v, weights %.12s", choice, r, calm.Steps, calm.Loss, calm.Weights)
 			}
 			if !slices.ContainsFunc(told, func(g train.GenerationInfo) bool {
 				return g.Step > 0 && slices.ContainsFunc(g.Notes, func(n string) bool { return strings.Contains(n, "no copy is left") })

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -115,6 +116,49 @@ func TestTablesAreResumed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Tables that are too large for one rank are saved and loaded by the servers that have them: a run that was stopped goes on with other
+// servers, and copies, as if it had not been.
+func TestLargeTablesAreResumed(t *testing.T) {
+	const apart = 1 << 23 // so that a table has half a thousand million rows
+	tr, test := farClicks(t, "train", 600, apart), farClicks(t, "test", 500, apart)
+	for _, of := range []struct{ model, optimizer string }{{"ctr-logistic", "ftrl:l1=0.1"}, {"wide-deep:6,embedding=4", "adagrad"}} {
+		c := train.Config{Model: build(t, of.model, tr), Train: tr, Test: test, Optimizer: of.optimizer, Rate: 0.05, Batch: 60, Microshards: 4, Epochs: 2, Seed: 3}
+		c, p := served(t, c, "ps:servers=2")
+		calm, err := train.Local(t.Context(), 1+p.Servers, timeout, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, choice := range []string{"ps:servers=2", "ps:servers=3,copies=2", "ps:servers=1"} {
+			c := c
+			c.Dir = t.TempDir()
+			c.Resume = stoppedAt(t, c, 1+p.Servers, 3+8*i)
+			again, p := served(t, c, choice)
+			r, err := train.Local(t.Context(), 3+p.Servers, timeout, again)
+			if err != nil {
+				t.Fatalf("%+v, %s: %v", of, choice, err)
+			}
+			if r.Loss != calm.Loss || *r.TestLoss != *calm.TestLoss || *r.AUC != *calm.AUC || r.SaveError != "" {
+				t.Errorf("%+v, %s: loss %v, on test data %v, AUC %v, error %q; the calm run's %v, %v, %v", of, choice, r.Loss, *r.TestLoss, *r.AUC, r.SaveError, calm.Loss, *calm.TestLoss, *calm.AUC)
+			}
+			if _, err := ckpt.Verify(latest(t, c.Dir)); err != nil {
+				t.Error(err)
+			}
+			streams, err := filepath.Glob(filepath.Join(c.Resume, "stream-*.bin"))
+			if err != nil || len(streams) != 2*tables(of.model) {
+				t.Errorf("%d streams: %v", len(streams), err)
+			}
+		}
+	}
+}
+
+// tables is how many tables a model has.
+func tables(model string) int {
+	if strings.HasPrefix(model, "wide-deep") {
+		return 2
+	}
+	return 1
 }
 
 // The report says what each server had to do: rows read and updated. One worker reads each row that a step has once, and updates it once.

@@ -67,9 +67,8 @@ func samples(ts []ckpt.Tensor) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// saveTogether begins to write a checkpoint of all workers. done is false when rank 0 has to write it, as it then does from now
-// on. It is a collective.
-func (r *run) saveTogether(ctx context.Context) (done bool, err error) {
+// draft has rank 0 begin a checkpoint that all are to write, and tells all of it; nil: it could not, and has told so. It is a collective.
+func (r *run) draft(ctx context.Context) (*ckpt.Writer, ckpt.Draft, error) {
 	var b begun
 	w, err := r.saver()
 	if r.g.Rank() == 0 {
@@ -82,7 +81,21 @@ func (r *run) saveTogether(ctx context.Context) (done bool, err error) {
 			r.notSaved(err)
 		}
 	}
-	if b, err = tell(ctx, r.g, b, nil); err != nil || b.Failed {
+	b, e := tell(ctx, r.g, b, nil)
+	switch {
+	case e != nil:
+		return nil, b.Draft, e
+	case b.Failed:
+		return nil, b.Draft, nil
+	}
+	return w, b.Draft, err
+}
+
+// saveTogether begins to write a checkpoint of all workers. done is false when rank 0 has to write it, as it then does from now
+// on. It is a collective.
+func (r *run) saveTogether(ctx context.Context) (done bool, err error) {
+	w, draft, err := r.draft(ctx)
+	if err != nil || w == nil {
 		return true, err
 	}
 	var same, own, books []ckpt.Tensor
@@ -105,7 +118,7 @@ func (r *run) saveTogether(ctx context.Context) (done bool, err error) {
 	rank := int(r.g.Rank())
 	lo, hi := r.w.Tree.Run(r.g.Rank())
 	me := ready{Brings: kinds(own, hi-lo), Alike: samples(slices.Concat(model, same))}
-	if err := b.Draft.Reach(rank); err != nil {
+	if err := draft.Reach(rank); err != nil {
 		me.Outside = err.Error()
 	}
 	d, err := decide(ctx, r.g, me, divide)
@@ -114,7 +127,7 @@ func (r *run) saveTogether(ctx context.Context) (done bool, err error) {
 	}
 	if d.Alone != "" {
 		if r.c.together = false; rank == 0 {
-			_ = b.Draft.Abandon() // what stays, the next one takes
+			_ = draft.Abandon() // what stays, the next one takes
 		}
 		return false, nil
 	}
@@ -132,7 +145,7 @@ func (r *run) saveTogether(ctx context.Context) (done bool, err error) {
 		m, err = r.manifest(dropped)
 	}
 	if err == nil {
-		err = w.SavePart(ctx, b.Draft, p, m)
+		err = w.SavePart(ctx, draft, p, m)
 	}
 	if r.tellSaved(); err != nil {
 		r.notSaved(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -296,6 +297,53 @@ func (s *Strategy) SetTables(whole []ckpt.Tensor) error {
 		}
 	}
 	k.loaded = nil
+	return nil
+}
+
+// Streams implements strategy.Keeper: a server's are snapshots of its tables.
+func (s *Strategy) Streams() (all []ckpt.Stream) {
+	if s.server == nil {
+		return nil
+	}
+	for _, t := range s.server.shelf.tables {
+		all = append(all, t.Snapshot)
+	}
+	return all
+}
+
+// LoadStreams implements strategy.Keeper: a server takes the rows that it owns or keeps a copy of, whoever had them before.
+func (s *Strategy) LoadStreams(read func(f func(i int, r io.Reader) error) error) error {
+	shelves := s.shelves()
+	if len(shelves) == 0 {
+		return nil
+	}
+	return read(func(i int, r io.Reader) error {
+		if i >= len(s.kept.of) {
+			return fmt.Errorf("ps: rows of table %d, and the model has %d", i+1, len(s.kept.of))
+		}
+		return shelves[0].tables[i].Read(r, func(rows []uint64, values []float32) error {
+			for _, of := range shelves {
+				if err := of.putOwn(i, rows, values); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
+// putOwn stores those of some rows that this server owns, with their state. The rows are distinct and increase.
+func (s *shelf) putOwn(i int, rows []uint64, values []float32) error {
+	stride := s.tables[i].Stride()
+	var own sparse
+	for n, row := range rows {
+		if s.owners.of(row) == s.me {
+			own.rows, own.x = append(own.rows, row), append(own.x, values[n*stride:(n+1)*stride]...)
+		}
+	}
+	if err := s.tables[i].Put(own.rows, own.x); err != nil {
+		return fmt.Errorf("ps: %w", err)
+	}
 	return nil
 }
 

@@ -76,7 +76,19 @@ func (t *Table) Load(r io.Reader) error {
 	return t.fail("Load", err)
 }
 
-func (t *Table) load(r io.Reader) error {
+func (t *Table) load(r io.Reader) error { return t.read(r, t.put) }
+
+// Read calls f with the rows of a snapshot of a table like this one, some at a time, with their rule's state, until f fails; f keeps neither
+// slice. It stores nothing.
+func (t *Table) Read(r io.Reader, f func(rows []uint64, values []float32) error) error {
+	err := t.read(r, f)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return t.fail("Read", err)
+}
+
+func (t *Table) read(r io.Reader, f func(rows []uint64, values []float32) error) error {
 	var head [len(magic) + 4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
@@ -129,7 +141,7 @@ func (t *Table) load(r io.Reader) error {
 		for i := range n {
 			rows = append(rows, le.Uint64(names[8*i:]))
 		}
-		if err := t.put(rows, values); err != nil {
+		if err := f(rows, values); err != nil {
 			return err
 		}
 		total += uint64(n)
