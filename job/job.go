@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -219,6 +220,12 @@ func (j *Job) Get(key string) string {
 func (j *Job) Given(key string) bool {
 	f, ok := j.field(key)
 	return ok && !f.IsZero() && (j.where == nil || j.where[key] != "")
+}
+
+// chosen is Given of a value that is not the key's default, which a job file that was written from a job has for every key.
+func (j *Job) chosen(key string) bool {
+	i := slices.IndexFunc(Keys(), func(k Key) bool { return k.Name == key })
+	return j.Given(key) && j.Get(key) != Keys()[i].Default
 }
 
 // Places says who set each key, by key. A job that is sent to a worker as YAML takes its places along, so that the worker's

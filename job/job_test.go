@@ -184,3 +184,27 @@ func TestAlgorithms(t *testing.T) {
 		}
 	}
 }
+
+// A run's folder has its job as it was filled, and the run goes on from there: whatever a job is of, it can be read and filled again.
+func TestFilledJobsAreFilledAgain(t *testing.T) {
+	for _, what := range []string{
+		"strategy: ps:servers=2,mode=async", "strategy: ps:servers=2\ncompress: topk:0.1+ef", "strategy: hogwild\nmodel: logistic\noptimizer: sgd", "strategy: local:4",
+		"strategy: diloco:fragments=4", "strategy: lbfgs\nmodel: logistic", "strategy: newton\nmodel: ridge", "model: ridge", "strategy: allreduce\nadapt: auto", "partition: iid\nclients: 8\nstrategy: scaffold\noptimizer: sgd",
+	} {
+		j, err := Parse("job.yaml", []byte("data: digits\n"+what+"\n"))
+		if err == nil {
+			err = j.Fill()
+		}
+		if err != nil {
+			t.Errorf("%q: %v", what, err)
+			continue
+		}
+		again, err := Parse("job.yaml", j.YAML())
+		if err == nil {
+			err = again.Fill()
+		}
+		if err != nil || string(again.YAML()) != string(j.YAML()) {
+			t.Errorf("%q, filled again: %v", what, err)
+		}
+	}
+}

@@ -38,11 +38,11 @@ func (j *Job) fillServed() error {
 	switch {
 	case err != nil:
 		return j.Errorf("strategy", "%w", err)
-	case j.Given("bucket"):
+	case j.chosen("bucket"):
 		return j.Errorf("bucket", "a push goes to each server at once: leave it out, or use allreduce")
-	case j.Given("algorithm"):
+	case j.chosen("algorithm"):
 		return j.Errorf("algorithm", "servers add up what workers push, no collective does: leave it out, or use allreduce")
-	case j.Given("shard"):
+	case j.chosen("shard"):
 		return j.Errorf("shard", "each server has its range of the optimizer's state: leave it out, or use allreduce")
 	case j.Adapt != "":
 		return j.Errorf("adapt", "it chooses how workers sum with each other, and here servers do: leave it out, or use allreduce")

@@ -8,7 +8,7 @@ const Hogwild = "hogwild"
 // fillHogwild checks what goes with workers that share one vector.
 func (j *Job) fillHogwild() error {
 	for _, key := range []string{"bucket", "algorithm", "shard", "compress", "adapt", "partition"} {
-		if j.Given(key) {
+		if j.chosen(key) {
 			return j.Errorf(key, "workers read and write one vector and send nothing: leave it out, or use ps:mode=async")
 		}
 	}
