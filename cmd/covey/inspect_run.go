@@ -244,7 +244,11 @@ func (v *runView) printReport(out io.Writer) error {
 	if e.RMSE != nil {
 		t.row("error", "%.6g (root mean square)", *e.RMSE)
 	}
-	t.row("weights", "SHA-256 %s", e.Weights)
+	if e.Weights == "" {
+		t.row("weights", "%s", noWeights)
+	} else {
+		t.row("weights", "SHA-256 %s", e.Weights)
+	}
 	t.row("same bits", "%s", e.Reproducible)
 	if err := t.flush(); err != nil || len(e.Ops) == 0 {
 		return err

@@ -13,6 +13,8 @@ import (
 	"github.com/covey-ml/covey/job"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/model/zoo"
+	"github.com/covey-ml/covey/spec"
+	"github.com/covey-ml/covey/strategy/ps"
 	"github.com/covey-ml/covey/train"
 )
 
@@ -62,7 +64,8 @@ func load(p target, warn func(format string, args ...any)) (*learned, error) {
 	}
 	var progress struct {
 		Setting struct {
-			Data string `json:"data_sha256"`
+			Data      string `json:"data_sha256"`
+			Optimizer string `json:"optimizer"`
 		} `json:"setting"`
 	}
 	if json.Unmarshal(c.Extra["progress"], &progress) == nil {
@@ -75,6 +78,11 @@ func load(p target, warn func(format string, args ...any)) (*learned, error) {
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %s: this program cannot build its model %s: %w", dir, l.choice, err)
 	}
+	if c.Version >= ckpt.VersionStreams {
+		if err := l.tables(c.Manifest, progress.Setting.Optimizer); err != nil {
+			return nil, corruptf("checkpoint %s: %w", dir, err)
+		}
+	}
 	var ok bool
 	if l.predict, ok = l.model.(model.Predictor); !ok {
 		return nil, fmt.Errorf("checkpoint %s: the model %s cannot predict", dir, l.choice)
@@ -85,6 +93,23 @@ func load(p target, warn func(format string, args ...any)) (*learned, error) {
 		return nil, corruptf("checkpoint %s does not fit its model %s: %w", dir, l.choice, err)
 	}
 	return l, nil
+}
+
+// tables reads the tables of a model whose servers have saved them.
+func (l *learned) tables(m ckpt.Manifest, optimizer string) error {
+	whole, ok := l.model.(*model.Whole)
+	if !ok {
+		return fmt.Errorf("it has rows of tables, and the model %s has none", l.choice)
+	}
+	rule, err := spec.Parse(optimizer)
+	if err != nil {
+		return err
+	}
+	stored, err := ps.NewStored(whole, rule, m.Seed, l.dir)
+	if err == nil {
+		l.model, l.weights = stored, ""
+	}
+	return err
 }
 
 func hasCheckpoints(run string) bool {

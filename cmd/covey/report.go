@@ -37,6 +37,9 @@ type ending struct {
 	Faults []fault.Outcome `json:"faults,omitempty"` // that were asked for
 }
 
+// noWeights is why a run has no hash of its weights.
+const noWeights = "none: the tables are too large to be brought together"
+
 func newEnding(j *job.Job, r *train.Report, stopped bool) *ending {
 	return &ending{Report: *r, Transport: j.Transport, Strategy: string(j.Strategy), Compress: string(j.Compress), Model: string(j.Model), Data: j.Data,
 		Reproducible: j.Reproducible(), Kernels: vec.Kernels(), Run: j.Run, Stopped: stopped}
@@ -147,7 +150,7 @@ func (e *ending) print(out io.Writer) error {
 	}
 	if !e.Timing {
 		row("same bits", "%s", e.Reproducible)
-		row("weights hash", "%s", cmp.Or(e.Weights, "none: the tables are too large to be brought together")) // 80 columns hold it
+		row("weights hash", "%s", cmp.Or(e.Weights, noWeights)) // 80 columns hold it
 	}
 	for _, o := range e.Faults {
 		row("fault", "%v: %v", o.Fault, o)
