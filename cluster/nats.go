@@ -167,7 +167,7 @@ func (s *natsStore) bucket(ctx context.Context, run string, replicas int) error 
 }
 
 const (
-	maxValue = 1 << 20             // bytes of a value: the largest is the job
+	maxValue = 1 << 20              // bytes of a value: the largest is the job
 	keep     = 366 * 24 * time.Hour // what nobody has written to for so long is forgotten: longer than a run, whose first keys are written once
 )
 
