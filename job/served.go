@@ -35,6 +35,9 @@ func (j *Job) served() (ps.Config, error) {
 // fillServed checks what goes with servers.
 func (j *Job) fillServed() error {
 	c, err := j.served()
+	if err == nil {
+		err = c.Fits(j.Workers)
+	}
 	switch {
 	case err != nil:
 		return j.Errorf("strategy", "%w", err)
@@ -62,9 +65,6 @@ func (j *Job) fillServed() error {
 // servedStrategy makes a rank's strategy.
 func (j *Job) servedStrategy() (func() strategy.Strategy, error) {
 	c, err := j.served()
-	if err == nil {
-		err = c.Fits(j.Workers)
-	}
 	if err != nil {
 		return nil, j.Errorf("strategy", "%w", err)
 	}
