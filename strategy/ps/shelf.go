@@ -53,7 +53,7 @@ func newShelf(c Config, me int, budget spec.Bytes, tables []model.Table, rule *s
 		wide += t.Width
 	}
 	for _, t := range tables {
-		m, err := table.New(table.Config{Name: t.Name, Rows: t.Rows, Width: t.Width, Seed: seed, Init: t.Bound, Rule: rule, Spill: c.Spill,
+		m, err := table.New(table.Config{Name: t.Name, Rows: t.Rows, Owned: s.owns, Width: t.Width, Seed: seed, Init: t.Bound, Rule: rule, Spill: c.Spill,
 			Budget: budget / spec.Bytes(wide) * spec.Bytes(t.Width)})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("ps: %w", err), s.drop())
@@ -62,6 +62,8 @@ func newShelf(c Config, me int, budget spec.Bytes, tables []model.Table, rule *s
 	}
 	return s, nil
 }
+
+func (s *shelf) owns(row uint64) bool { return s.owners.of(row) == s.me }
 
 // drop is called by a strategy that does without it from now on: nobody has it then, or another one.
 func (s *shelf) drop() (err error) {
@@ -77,7 +79,7 @@ func (s *shelf) drop() (err error) {
 // foreign says which of some rows of a table this server does not own; empty: none.
 func (s *shelf) foreign(table int, rows []uint64) (why string) {
 	for _, r := range rows {
-		if s.owners.of(r) != s.me {
+		if !s.owns(r) {
 			return fmt.Sprintf("row %d of table %q is another server's", r, s.of[table].Name)
 		}
 	}

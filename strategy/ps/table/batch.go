@@ -13,9 +13,10 @@ import (
 // batch is what one call works with. The rule is package optim's, whose moments are given to it row by row, so that there is
 // one set of formulas.
 type batch struct {
-	rule  localRule
-	order []uint64 // of the call's rows, stripe by stripe: a position, and above that what Table.slotOf says
-	ends  []int    // where each stripe's end
+	rule    localRule
+	moments int      // of the rule
+	order   []uint64 // of a store; see there
+	ends    []int    // by stripe: where its rows end in order
 }
 
 type localRule interface {
@@ -33,13 +34,9 @@ func (t *Table) take() (*batch, error) {
 	if n := len(t.idle); n > 0 {
 		b := t.idle[n-1]
 		t.idle = t.idle[:n-1]
-		t.calls++
 		return b, nil
 	}
-	b, _, err := newBatch(&t.c, len(t.parts))
-	if err == nil {
-		t.calls++
-	}
+	b, _, err := t.newBatch()
 	return b, err
 }
 
@@ -47,12 +44,11 @@ func (t *Table) give(b *batch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.idle = append(t.idle, b)
-	t.calls--
-	t.forget()
 }
 
 // newBatch also returns the rule's moments of one row, as they begin.
-func newBatch(c *Config, parts int) (*batch, []ckpt.Tensor, error) {
+func (t *Table) newBatch() (*batch, []ckpt.Tensor, error) {
+	c := &t.c
 	l := model.Layout(nil).Add("row", c.Width)
 	o, err := optim.New(c.Rule, l)
 	if err != nil {
@@ -67,11 +63,21 @@ func newBatch(c *Config, parts int) (*batch, []ckpt.Tensor, error) {
 			return nil, nil, fmt.Errorf("the rule %v keeps %s, %s %v: a table has room for one float32 for each element", c.Rule, m.Name, m.Type, m.Shape)
 		}
 	}
-	return &batch{rule: rule, ends: make([]int, parts)}, rule.State(), nil
+	return &batch{rule: rule, moments: len(rule.State()), ends: make([]int, t.stripes)}, rule.State(), nil
 }
 
-// group sorts the positions of rows by their stripes. Slots it finds in the order of rows, which is that of direct.
-func (b *batch) group(t *Table, rows []uint64) {
+// update moves a row, with its state beside it, along scale*g.
+func (b *batch) update(x, g []float32, scale float32) {
+	w := len(g)
+	var m optim.Moments
+	for k := range b.moments {
+		m[k] = x[(k+1)*w : (k+2)*w]
+	}
+	b.rule.ApplyAt(x[:w], g, m, scale)
+}
+
+// group sorts the positions of rows by their stripes.
+func (b *batch) group(rows []uint64) {
 	b.order = slices.Grow(b.order[:0], len(rows))[:len(rows)]
 	clear(b.ends)
 	mask := uint64(len(b.ends) - 1)
@@ -85,18 +91,9 @@ func (b *batch) group(t *Table, rows []uint64) {
 	}
 	for i, r := range rows {
 		k := hash(r) & mask
-		b.order[b.ends[k]] = t.slotOf(r)<<posBits | uint64(i)
+		b.order[b.ends[k]] = uint64(i)
 		b.ends[k]++
 	}
-}
-
-// positions is 0 to n-1, in order's memory.
-func positions(order []uint64, n int) []uint64 {
-	order = slices.Grow(order[:0], n)[:n]
-	for i := range order {
-		order[i] = uint64(i)
-	}
-	return order
 }
 
 // hash spreads rows over stripes and their indexes. What spreads rows over servers may use rng.Mix, too, and this must not

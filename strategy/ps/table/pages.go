@@ -102,7 +102,7 @@ func (s *stripe) fetch(page int) error {
 
 // place is where a page is in the file: stripes grow alike, so theirs alternate and leave few holes.
 func (s *stripe) place(page int) int64 {
-	return (int64(page)*int64(len(s.t.parts)) + int64(s.number)) * int64(4*s.t.pageLen)
+	return (int64(page)*int64(s.t.stripes) + int64(s.number)) * int64(4*s.t.pageLen)
 }
 
 // vacant returns an empty frame: a new one while the budget allows it, or one whose page goes to the file.
@@ -153,7 +153,7 @@ func (s *stripe) fit() error {
 
 // mayEvict says why no page can go to the file, when more than a number of frames are needed for that.
 func (s *stripe) mayEvict(frames int) error {
-	budget, rows := s.t.c.Budget, s.n*len(s.t.parts)
+	budget, rows := s.t.c.Budget, s.n*s.t.stripes
 	switch {
 	case s.t.spill == nil:
 		return fmt.Errorf("the budget of %v is used up at about %d rows, and there is no folder to spill to: name one, raise the budget, or take more servers", budget, rows)

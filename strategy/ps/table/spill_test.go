@@ -57,8 +57,8 @@ func TestSequentialPasses(t *testing.T) {
 		t.Errorf("with a budget of %d: %+v after one pass, %+v after all", budget, first, s)
 	}
 	pages := 0
-	for i := range tab.parts {
-		pages += len(tab.parts[i].where)
+	for i := range tab.store.(striped) {
+		pages += len(tab.store.(striped)[i].where)
 	}
 	if most := uint64((passes - 1) * pages * 11 / 10); s.Reads-first.Reads > most || s.Writes-first.Writes > most {
 		t.Errorf("%d passes over %d pages read %d and wrote %d", passes-1, pages, s.Reads-first.Reads, s.Writes-first.Writes)

@@ -6,15 +6,63 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
-
-	"github.com/covey-ml/covey/optim"
 )
 
+// striped is a store for any rows, in memory up to a budget.
+type striped []stripe
+
+func newStriped(t *Table, parts int) striped {
+	all := make(striped, parts)
+	for i := range all {
+		all[i].t, all[i].number = t, i
+	}
+	return all
+}
+
+// each calls f for each stripe that has some of rows, with their positions, which f may use as scratch.
+func (all striped) each(b *batch, rows []uint64, f func(s *stripe, order []uint64) error) error {
+	b.group(rows)
+	lo := 0
+	for i, hi := range b.ends {
+		if lo < hi {
+			if err := f(&all[i], b.order[lo:hi]); err != nil {
+				return err
+			}
+		}
+		lo = hi
+	}
+	return nil
+}
+
+func (all striped) get(b *batch, rows []uint64, out []float32, n int) error {
+	return all.each(b, rows, func(s *stripe, order []uint64) error { return s.read(rows, order, out, n) })
+}
+
+func (all striped) apply(b *batch, rows []uint64, g []float32, scale float32) error {
+	return all.each(b, rows, func(s *stripe, order []uint64) error { return s.apply(b, rows, order, g, scale) })
+}
+
+func (all striped) put(b *batch, rows []uint64, values []float32) error {
+	return all.each(b, rows, func(s *stripe, order []uint64) error { return s.put(rows, order, values) })
+}
+
+func (all striped) names(i int, to []uint64) ([]uint64, error) { return all[i].names(to) }
+
+func (all striped) addTo(sum *Stats) {
+	for i := range all {
+		all[i].addTo(sum)
+	}
+}
+
+func (all striped) close() {
+	for i := range all {
+		all[i].close()
+	}
+}
+
 // A stripe is the rows whose hash ends in its number. Its rows are numbered as they come: that is a row's slot. Slots lie in
-// pages (pages.go), the rows' names in ids. Where the table has no array of all possible rows (Table.direct), index finds a
-// row's slot by open addressing: an entry has the slot plus 1 in its lower 24 bits and 8 other bits of the row's hash above
-// them, so that ids is seldom looked at in vain. 0 is no entry.
+// pages (pages.go), the rows' names in ids. index finds a row's slot by open addressing: an entry has the slot plus 1 in its
+// lower 24 bits and 8 other bits of the row's hash above them, so that ids is seldom looked at in vain. 0 is no entry.
 type stripe struct {
 	t      *Table
 	number int
@@ -22,7 +70,7 @@ type stripe struct {
 	mu      sync.Mutex // guards what follows
 	closed  bool
 	n       int        // rows
-	index   []uint32   // a power of two long; nil where the table's array does
+	index   []uint32   // a power of two long
 	ids     [][]uint64 // perIDs rows each
 	updates uint64
 	seen    uint32 // by touch, which has to look for it
@@ -39,17 +87,12 @@ const (
 	posMask = 1<<posBits - 1
 
 	perIDs = 1 << 16
-	// ahead is how many rows touch has at a time: their lines fit the first-level cache.
-	ahead = 128
 )
 
 var errClosed = errors.New("the table is closed")
 
 // find returns row's slot, or -1.
 func (s *stripe) find(row uint64) int {
-	if s.t.few {
-		return int(s.t.slotOf(row)) - 1
-	}
 	slot, _ := s.search(row, hash(row))
 	return slot
 }
@@ -82,9 +125,9 @@ func (s *stripe) slot(row uint64) (int, error) {
 		return slot, nil
 	}
 	if s.n == mostSlots {
-		return 0, fmt.Errorf("a row more than the about %d that a table has room for: more servers hold more", mostSlots*len(s.t.parts))
+		return 0, fmt.Errorf("a row more than the about %d that a table has room for: more servers hold more", mostSlots*s.t.stripes)
 	}
-	if !s.t.few && 4*(s.n+1) > 3*len(s.index) {
+	if 4*(s.n+1) > 3*len(s.index) {
 		if err := s.grow(); err != nil {
 			return 0, err
 		}
@@ -111,13 +154,9 @@ func (s *stripe) slot(row uint64) (int, error) {
 		return 0, err
 	}
 	s.t.fresh(row, x)
-	if s.t.few {
-		atomic.StoreUint32(&s.t.direct[row], uint32(slot+1))
-	} else {
-		h := hash(row)
-		_, at := s.search(row, h)
-		s.index[at] = entry(slot, h)
-	}
+	h := hash(row)
+	_, at := s.search(row, h)
+	s.index[at] = entry(slot, h)
 	s.n++
 	return slot, nil
 }
@@ -154,11 +193,8 @@ func (s *stripe) read(rows, order []uint64, out []float32, n int) error {
 		return errClosed
 	}
 	known := order[:0]
-	for _, o := range order {
-		slot, p := int(o>>posBits)-1, o&posMask
-		if slot < 0 {
-			slot = s.find(rows[p])
-		}
+	for _, p := range order {
+		slot := s.find(rows[p])
 		if slot < 0 {
 			s.t.fresh(rows[p], out[int(p)*n:][:n])
 			continue
@@ -184,13 +220,10 @@ func (s *stripe) slots(rows, order []uint64) error {
 	if s.closed {
 		return errClosed
 	}
-	for i, o := range order {
-		slot, p := int(o>>posBits)-1, o&posMask
-		if slot < 0 {
-			var err error
-			if slot, err = s.slot(rows[p]); err != nil {
-				return err
-			}
+	for i, p := range order {
+		slot, err := s.slot(rows[p])
+		if err != nil {
+			return err
 		}
 		order[i] = uint64(slot)<<posBits | p
 	}
@@ -212,20 +245,19 @@ func (s *stripe) touch(order []uint64) {
 	if s.spilled > 0 {
 		return
 	}
-	const line, most = 16, 64 // elements
-	n := min(s.t.stride, most)
+	n := min(s.t.stride, touched)
 	var some uint32
 	for _, o := range order {
 		page, from := s.lies(int(o >> posBits))
 		x := s.content(int(s.where[page]))[from:][:n]
-		for at := 0; at < n; at += line {
+		for at := 0; at < n; at += cacheLine {
 			some |= math.Float32bits(x[at])
 		}
 	}
 	s.seen = some
 }
 
-func (s *stripe) apply(rule optim.Placed, rows, order []uint64, g []float32, scale float32) error {
+func (s *stripe) apply(b *batch, rows, order []uint64, g []float32, scale float32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.slots(rows, order); err != nil {
@@ -239,11 +271,7 @@ func (s *stripe) apply(rule optim.Placed, rows, order []uint64, g []float32, sca
 			if err != nil {
 				return err
 			}
-			var m optim.Moments
-			for k := range s.t.moments {
-				m[k] = x[(k+1)*w : (k+2)*w]
-			}
-			rule.ApplyAt(x[:w], g[int(o&posMask)*w:][:w], m, scale)
+			b.update(x, g[int(o&posMask)*w:][:w], scale)
 			s.updates++
 		}
 	}
@@ -266,8 +294,8 @@ func (s *stripe) put(rows, order []uint64, values []float32) error {
 	return nil
 }
 
-// rows appends the stripe's rows to all, in the order of their slots.
-func (s *stripe) rows(all []uint64) ([]uint64, error) {
+// names appends the stripe's rows to all, in the order of their slots.
+func (s *stripe) names(all []uint64) ([]uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

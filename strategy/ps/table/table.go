@@ -24,7 +24,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/spec"
@@ -41,9 +40,12 @@ type Config struct {
 	Seed uint64
 	// Init is the a of the initial values, which are uniform in [-a, a). 0 starts all rows at 0.
 	Init float32
-	// Rows is how many rows there can be, from 0 to Rows-1; 0 means that there is no bound. Where few are possible and there is
-	// no budget, finding one takes no search, and 4 bytes for each that is possible.
+	// Rows is how many rows there can be, from 0 to Rows-1; 0 means that there is no bound. Where there are at most 16 million,
+	// the table's own take at most 512 MiB with their state, and there is no budget, each has a place of its own: that is
+	// several times as fast. Memory is then taken by pages of 2 MiB, and that of rows between those that are updated, too.
 	Rows uint64
+	// Owned tells which of the Rows are this table's; nil: all. Others may be refused.
+	Owned func(row uint64) bool
 	// Rule is the update rule as optim.New takes it. It must treat each element alone: no lars, no lamb, no clip=.
 	Rule *spec.Spec
 	// Budget is how much memory the table may take; 0 means that there is no bound. The least is some MiB, for which New asks.
@@ -62,8 +64,11 @@ const (
 	longestName = 256
 	// diskPage is what file systems read and write at least.
 	diskPage = 4096
-	// mostDirect is how many possible rows are few.
-	mostDirect = 1 << 24
+	// ahead is how many rows are touched before they are used: their lines fit the first-level cache.
+	ahead = 128
+	// touched is how many elements of a row are, at most.
+	touched   = 64
+	cacheLine = 16 // elements
 )
 
 // Table is the rows. All methods may be called from several goroutines at a time. Two calls that touch the same row go one
@@ -79,16 +84,31 @@ type Table struct {
 	perChunk  int                           // pages that memory is asked for at a time: a power of two
 	chunkBits int                           // of which this is the logarithm
 	share     int64                         // bytes of the budget for each stripe, 0 without one
-	few       bool                          // there are few possible rows, and direct
-	direct    []uint32                      // by row: its slot plus 1, 0 where there is none; written by the row's stripe alone
 	spill     *spill                        // nil without a folder
-	parts     []stripe
+	stripes   int
+	store     store
 
 	mu     sync.Mutex
 	idle   []*batch
-	calls  int  // in progress
-	closed bool // and so are all stripes
+	closed bool // and so is the store
 }
+
+// store is where the rows are. Those that calls have are sorted and distinct, and less than Config.Rows.
+type store interface {
+	// get writes n elements of each of rows to out.
+	get(b *batch, rows []uint64, out []float32, n int) error
+	apply(b *batch, rows []uint64, g []float32, scale float32) error
+	put(b *batch, rows []uint64, values []float32) error
+	// names appends the rows that there are, of those whose hash ends in the number of a stripe, in any order.
+	names(stripe int, all []uint64) ([]uint64, error)
+	addTo(*Stats)
+	close()
+}
+
+var (
+	_ store = (*flat)(nil)
+	_ store = (striped)(nil)
+)
 
 // New makes an empty table. It fails when c cannot be, and when the folder to spill to cannot be written to.
 func New(c Config) (*Table, error) { return newTable(c, stripes) }
@@ -105,9 +125,9 @@ func newTable(c Config, parts int) (*Table, error) {
 	case c.Rule == nil:
 		return nil, fmt.Errorf("table %q: it needs an update rule, such as adagrad", c.Name)
 	}
-	t := &Table{c: c, share: int64(c.Budget) / int64(parts), parts: make([]stripe, parts)}
+	t := &Table{c: c, share: int64(c.Budget) / int64(parts), stripes: parts}
 	t.initial = model.Table{Name: c.Name, Width: c.Width, Bound: c.Init}.Initial(c.Seed)
-	b, moments, err := newBatch(&c, parts)
+	b, moments, err := t.newBatch()
 	if err != nil {
 		return nil, fmt.Errorf("table %q: %w", c.Name, err)
 	}
@@ -119,21 +139,22 @@ func newTable(c Config, parts int) (*Table, error) {
 	t.perPage, t.pageLen = page(t.stride)
 	t.chunkBits = max(0, bits.Len(uint(chunk/(4*t.pageLen)))-1)
 	t.perChunk = 1 << t.chunkBits
-	if least := spec.Bytes(len(t.parts)) * spec.Bytes(t.least()); c.Budget != 0 && c.Budget < least {
+	if least := spec.Bytes(parts) * spec.Bytes(t.least()); c.Budget != 0 && c.Budget < least {
 		return nil, fmt.Errorf("table %q: a budget of %v is too small for rows of %d elements: give at least %v, or 0 for no bound", c.Name, c.Budget, t.stride, least)
 	}
-	if t.few = c.Budget == 0 && c.Rows > 0 && c.Rows <= mostDirect; t.few {
-		if t.direct, err = alloc[uint32](int(c.Rows)); err != nil {
-			return nil, fmt.Errorf("table %q: %w", c.Name, err)
-		}
+	f, err := newFlat(t, parts)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("table %q: %w", c.Name, err)
+	case f != nil:
+		t.store = f
+		return t, nil
 	}
+	t.store = newStriped(t, parts)
 	if c.Spill != "" {
 		if t.spill, err = newSpill(c.Spill); err != nil {
 			return nil, fmt.Errorf("table %q: a file to spill to: %w", c.Name, err)
 		}
-	}
-	for i := range t.parts {
-		t.parts[i].t, t.parts[i].number = t, i
 	}
 	return t, nil
 }
@@ -151,9 +172,7 @@ func page(stride int) (rows, elements int) {
 
 // Get writes the values of rows, which must be sorted and distinct, to out, row after row.
 func (t *Table) Get(rows []uint64, out []float32) error {
-	return t.fail("Get", t.call(rows, len(out), t.c.Width, func(_ *batch, s *stripe, order []uint64) error {
-		return s.read(rows, order, out, t.c.Width)
-	}))
+	return t.fail("Get", t.call(rows, len(out), t.c.Width, func(b *batch) error { return t.store.get(b, rows, out, t.c.Width) }))
 }
 
 // Apply updates each of rows, which must be sorted and distinct, once by the table's rule, with its row of scale*g as the
@@ -164,9 +183,9 @@ func (t *Table) Apply(rows []uint64, g []float32, step int, rate, scale float32)
 	if step < 1 {
 		return t.fail("Apply", fmt.Errorf("update %d: they count from 1", step))
 	}
-	return t.fail("Apply", t.call(rows, len(g), t.c.Width, func(b *batch, s *stripe, order []uint64) error {
+	return t.fail("Apply", t.call(rows, len(g), t.c.Width, func(b *batch) error {
 		b.rule.Begin(step, rate)
-		return s.apply(b.rule, rows, order, g, scale)
+		return t.store.apply(b, rows, g, scale)
 	}))
 }
 
@@ -176,9 +195,7 @@ func (t *Table) Put(rows []uint64, values []float32) error {
 }
 
 func (t *Table) put(rows []uint64, values []float32) error {
-	return t.call(rows, len(values), t.stride, func(_ *batch, s *stripe, order []uint64) error {
-		return s.put(rows, order, values)
-	})
+	return t.call(rows, len(values), t.stride, func(b *batch) error { return t.store.put(b, rows, values) })
 }
 
 // Stride is how many elements a row has with its rule's state: Width of values and as many for each moment.
@@ -193,19 +210,21 @@ func (t *Table) Each(f func(rows []uint64, values []float32) error) error {
 }
 
 func (t *Table) walk(f func(rows []uint64, values []float32) error) error {
-	var all, order []uint64
+	b, err := t.take()
+	if err != nil {
+		return err
+	}
+	defer t.give(b)
+	var all []uint64
 	var values []float32
-	for i := range t.parts {
-		s := &t.parts[i]
-		var err error
-		if all, err = s.rows(all[:0]); err != nil {
+	for i := range t.stripes {
+		if all, err = t.store.names(i, all[:0]); err != nil {
 			return err
 		}
 		slices.Sort(all)
 		for rows := range slices.Chunk(all, t.perCall()) {
-			order = positions(order, len(rows))
 			values = slices.Grow(values[:0], len(rows)*t.stride)[:len(rows)*t.stride]
-			if err := s.read(rows, order, values, t.stride); err != nil {
+			if err := t.store.get(b, rows, values, t.stride); err != nil {
 				return err
 			}
 			if err := f(rows, values); err != nil {
@@ -232,12 +251,7 @@ type Stats struct {
 // Stats returns the sums over the table's parts, each as it is when it is looked at.
 func (t *Table) Stats() Stats {
 	var all Stats
-	for i := range t.parts {
-		t.parts[i].addTo(&all)
-	}
-	if t.few {
-		all.Resident += min(4*int64(t.c.Rows), diskPage*int64(all.Rows)) // the rest of direct was never touched
-	}
+	t.store.addTo(&all)
 	return all
 }
 
@@ -246,35 +260,16 @@ func (t *Table) Len() int { return t.Stats().Rows }
 
 // Close gives memory and file back. Calls in progress end before or fail, and so does every later one; Len is then 0.
 func (t *Table) Close() error {
-	for i := range t.parts {
-		t.parts[i].close()
-	}
+	t.store.close()
 	t.mu.Lock()
 	t.closed = true
-	t.forget()
 	t.mu.Unlock()
 	return t.spill.close()
 }
 
-// forget gives direct back once no call is in progress, and none will be. t.mu is locked.
-func (t *Table) forget() {
-	if t.closed && t.calls == 0 {
-		free(t.direct)
-		t.direct = nil
-	}
-}
-
-// slotOf is a row's slot plus 1, as far as it is known without its stripe, else 0. A slot stays a row's.
-func (t *Table) slotOf(row uint64) uint64 {
-	if !t.few {
-		return 0
-	}
-	return uint64(atomic.LoadUint32(&t.direct[row]))
-}
-
-// call calls f for each stripe that has some of rows, with what batch.order says of them, which f may use as scratch. It looks at the
-// call's arguments before, which may come from another machine: n elements there are, and each that a row has.
-func (t *Table) call(rows []uint64, n, each int, f func(b *batch, s *stripe, order []uint64) error) error {
+// call calls f, after a look at the call's arguments, which may come from another machine: n elements there are, and each that a
+// row has.
+func (t *Table) call(rows []uint64, n, each int, f func(b *batch) error) error {
 	if n != len(rows)*each {
 		return fmt.Errorf("%d rows with %d elements, expected %d for each row", len(rows), n, each)
 	}
@@ -291,17 +286,7 @@ func (t *Table) call(rows []uint64, n, each int, f func(b *batch, s *stripe, ord
 		return err
 	}
 	defer t.give(b)
-	b.group(t, rows)
-	lo := 0
-	for i, hi := range b.ends {
-		if lo < hi {
-			if err := f(b, &t.parts[i], b.order[lo:hi]); err != nil {
-				return err
-			}
-		}
-		lo = hi
-	}
-	return nil
+	return f(b)
 }
 
 // fail says whose error it is, and of which method.
