@@ -32,7 +32,8 @@ type apart struct {
 	parts [][]sparse // of the push
 	sum   [2][]sparse
 	out   []rowsMessage // by server
-	split [][]uint64    // by server: its rows of one table
+	split split         // of one table's rows
+	mine  []uint64      // a server's of these
 }
 
 var (
@@ -42,6 +43,7 @@ var (
 
 // reading is rows that are asked for: by one call at a time.
 type reading struct {
+	splits  []split  // by table
 	wants   []want   // by server
 	answers []answer // to these
 	asked   asked
@@ -49,15 +51,13 @@ type reading struct {
 
 // want is what is asked of a server.
 type want struct {
-	rows   [][]uint64 // by table
-	at     []int      // where each row goes, table after table
-	n      int        // numbers
 	ask    []byte
+	n      int // numbers
 	answer []float32
 }
 
 func newApart(m model.Sparse, servers int) *apart {
-	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), out: make([]rowsMessage, servers), split: make([][]uint64, servers)}
+	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), out: make([]rowsMessage, servers)}
 }
 
 // Layout implements model.Model.
@@ -132,33 +132,39 @@ func (a *apart) read(ctx context.Context, rows [][]uint64, out []float32) error 
 
 // begin asks for rows.
 func (a *apart) begin(ctx context.Context, r *reading, rows [][]uint64) {
-	if servers := len(a.out); r.wants == nil {
-		r.wants, r.answers = make([]want, servers), make([]answer, servers)
+	servers := len(a.out)
+	if r.wants == nil {
+		r.splits, r.wants, r.answers = make([]split, len(a.tables)), make([]want, servers), make([]answer, servers)
+	}
+	for t := range rows {
+		r.splits[t].by(a.owners, servers, rows[t])
 	}
 	for s := range r.wants {
 		w := &r.wants[s]
-		w.rows, w.at, w.n = slices.Grow(w.rows[:0], len(rows))[:len(rows)], w.at[:0], 0
-	}
-	at := 0
-	for t, all := range rows {
-		for s := range r.wants {
-			r.wants[s].rows[t] = r.wants[s].rows[t][:0]
+		h := request{kind: read, generation: a.w.Generation, step: a.w.Step}
+		w.ask, w.n = slices.Grow(w.ask[:0], headBytes)[:headBytes], 0
+		h.encode(w.ask)
+		for t := range rows {
+			part := r.splits[t].part(s)
+			w.ask = appendRows(w.ask, a.those(rows[t], part))
+			w.n += len(part) * a.tables[t].Width
 		}
-		width := a.tables[t].Width
-		for _, row := range all {
-			w := &r.wants[a.owners.of(row)]
-			w.rows[t], w.at, w.n = append(w.rows[t], row), append(w.at, at), w.n+width
-			at += width
-		}
-	}
-	for s := range r.wants {
 		r.answers[s] = answer{to: a.rank(s)}
-		if w := &r.wants[s]; w.n > 0 {
+		if w.n > 0 {
 			w.answer = vec.Resized(w.answer, max(w.n, refusalBytes/4))
 			r.answers[s].b, r.answers[s].n = vec.Bytes(w.answer), 4*w.n
 		}
 	}
-	r.asked = begin(a.w.Group, tagRowsPull, r.answers, " rows", func(s int) error { return a.ask(ctx, s, &r.wants[s]) })
+	r.asked = begin(a.w.Group, tagRowsPull, r.answers, " rows", func(s int) error { return send(ctx, a.w.Group, a.rank(s), tagPush, r.wants[s].ask) })
+}
+
+// those are some of rows, until it is called again.
+func (a *apart) those(rows []uint64, part []uint32) []uint64 {
+	a.mine = slices.Grow(a.mine[:0], len(part))[:len(part)]
+	for i, p := range part {
+		a.mine[i] = rows[p]
+	}
+	return a.mine
 }
 
 // end waits for the rows, and writes them to out.
@@ -166,32 +172,22 @@ func (a *apart) end(ctx context.Context, r *reading, out []float32) error {
 	if err := r.asked.wait(ctx); err != nil {
 		return lost(a.w, err)
 	}
-	a.w.Pass(len(out), 2, func() { a.place(r.wants, out) })
+	a.w.Pass(len(out), 2, func() { a.place(r, out) })
 	return nil
 }
 
-// ask sends a server which rows are wanted of it.
-func (a *apart) ask(ctx context.Context, server int, w *want) error {
-	h := request{kind: read, generation: a.w.Generation, step: a.w.Step}
-	w.ask = slices.Grow(w.ask[:0], headBytes)[:headBytes]
-	h.encode(w.ask)
-	for _, rows := range w.rows {
-		w.ask = appendRows(w.ask, rows)
-	}
-	return send(ctx, a.w.Group, a.rank(server), tagPush, w.ask)
-}
-
 // place writes the servers' answers to where they belong.
-func (a *apart) place(wants []want, out []float32) {
-	for s := range wants {
-		w := &wants[s]
-		from, at := w.answer, w.at
-		for t, rows := range w.rows {
+func (a *apart) place(r *reading, out []float32) {
+	for s := range r.wants {
+		from := r.wants[s].answer
+		to := out
+		for t := range r.splits {
 			width := a.tables[t].Width
-			for range rows {
-				copy(out[at[0]:at[0]+width], from)
-				at, from = at[1:], from[width:]
+			for _, p := range r.splits[t].part(s) {
+				copy(to[int(p)*width:][:width], from)
+				from = from[width:]
 			}
+			to = to[len(r.splits[t].of)*width:]
 		}
 	}
 }
@@ -255,17 +251,19 @@ func (a *apart) pack() {
 	}
 }
 
-func (a *apart) packTable(s sparse, width int) {
-	for o := range a.split {
-		a.split[o] = a.split[o][:0]
-	}
-	for i, row := range s.rows {
-		o := a.owners.of(row)
-		a.split[o] = append(a.split[o], row)
-		a.out[o].m = append(a.out[o].m, s.x[i*width:(i+1)*width]...)
-	}
-	for o, rows := range a.split {
-		a.out[o].ids = appendRows(a.out[o].ids, rows)
+func (a *apart) packTable(rows sparse, width int) {
+	a.split.by(a.owners, len(a.out), rows.rows)
+	for s := range a.out {
+		m, part := &a.out[s], a.split.part(s)
+		m.ids = appendRows(m.ids, a.those(rows.rows, part))
+		n := len(part) * width
+		m.m = slices.Grow(m.m, n)
+		to := m.m[len(m.m):][:n]
+		m.m = m.m[:len(m.m)+n]
+		for _, p := range part {
+			copy(to[:width], rows.x[int(p)*width:])
+			to = to[width:]
+		}
 	}
 }
 

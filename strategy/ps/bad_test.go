@@ -148,7 +148,7 @@ func (f flatWorld) prepared(g comm.Group, c Config, server int) (*Strategy, erro
 		if err != nil {
 			return nil, err
 		}
-		m, err := table.New(table.Config{Name: of.Name, Width: of.Width, Init: of.Bound, Rule: rule})
+		m, err := table.New(table.Config{Name: of.Name, Rows: of.Rows, Owned: shelf.owns, Width: of.Width, Init: of.Bound, Rule: rule})
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,10 @@
 package ps
 
-import "github.com/covey-ml/covey/rng"
+import (
+	"slices"
+
+	"github.com/covey-ml/covey/rng"
+)
 
 // owners says which server owns which rows, by consistent hashing: a row falls into one of the slots, and each slot belongs
 // to the server whose hash with it is the highest (Thaler and Ravishankar, IEEE/ACM Transactions on Networking 6(1), 1998).
@@ -29,3 +33,41 @@ func newOwners(servers int) owners {
 
 // of is the server that owns a row.
 func (o owners) of(row uint64) int { return int(o[rng.Mix(row)>>(64-slotBits)]) }
+
+// split is some rows by their owners: the positions of each one's, in order.
+type split struct {
+	order []uint32
+	ends  []int    // by server: where its positions end in order
+	of    []uint16 // by position: the owner
+}
+
+// by splits rows among so many servers.
+func (s *split) by(o owners, servers int, rows []uint64) {
+	n := len(rows)
+	s.of, s.order = slices.Grow(s.of[:0], n)[:n], slices.Grow(s.order[:0], n)[:n]
+	s.ends = slices.Grow(s.ends[:0], servers)[:servers]
+	clear(s.ends)
+	for i, row := range rows {
+		k := o.of(row)
+		s.of[i] = uint16(k)
+		s.ends[k]++
+	}
+	at := 0
+	for k, n := range s.ends {
+		s.ends[k] = at
+		at += n
+	}
+	for i, k := range s.of {
+		s.order[s.ends[k]] = uint32(i)
+		s.ends[k]++
+	}
+}
+
+// part is the positions of a server's rows.
+func (s *split) part(server int) []uint32 {
+	lo := 0
+	if server > 0 {
+		lo = s.ends[server-1]
+	}
+	return s.order[lo:s.ends[server]]
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/covey-ml/covey/model"
@@ -76,31 +77,60 @@ func mergeAll(dst, a, b []sparse, tables []model.Table) []sparse {
 	return dst
 }
 
-// appendRows appends how many rows there are, the first one, and by how much each is more than the one before and one: rows
-// that do not increase cannot be said. All are varints.
+// appendRows appends how many rows there are, a varint, and, unless there are none, a byte: how many bytes a gap has. Then come the
+// gaps: the first row, and by how much each is more than the one before and one. Rows that do not increase cannot be said.
 func appendRows(b []byte, rows []uint64) []byte {
 	b = binary.AppendUvarint(b, uint64(len(rows)))
-	next := uint64(0)
-	for _, r := range rows {
-		b = binary.AppendUvarint(b, r-next)
-		next = r + 1
+	if len(rows) == 0 {
+		return b
 	}
-	return b
+	widest, next := uint64(0), uint64(0)
+	for _, r := range rows {
+		widest, next = max(widest, r-next), r+1
+	}
+	width := max(1, (bits.Len64(widest)+7)/8)
+	b = append(b, byte(width))
+	at := len(b)
+	b = slices.Grow(b, width*len(rows)+8)[:at+width*len(rows)+8] // a gap is written as 8 bytes, and the next one over what is 0 of it
+	next = 0
+	for _, r := range rows {
+		binary.LittleEndian.PutUint64(b[at:], r-next)
+		next, at = r+1, at+width
+	}
+	return b[:at]
 }
 
 // readRows reads what appendRows wrote of a table's rows, in rows' memory, and returns what follows.
 func readRows(rows []uint64, b []byte, t model.Table) ([]uint64, []byte, error) {
 	n, k := binary.Uvarint(b)
-	if k <= 0 || n > uint64(len(b)-k) { // a row takes a byte at least
-		return rows, nil, fmt.Errorf("%d bytes do not hold as many rows of table %q as they say", len(b), t.Name)
+	if k > 0 {
+		b = b[k:]
 	}
-	b = b[k:]
-	rows = slices.Grow(rows[:0], int(n))
+	switch {
+	case k <= 0 || n > uint64(len(b)): // a row takes a byte at least
+		return rows, nil, fmt.Errorf("%d bytes do not hold as many rows of table %q as they say", len(b), t.Name)
+	case n == 0:
+		return rows[:0], b, nil
+	}
+	width := int(b[0])
+	b = b[1:]
+	switch {
+	case width < 1 || width > 8:
+		return rows, nil, fmt.Errorf("the rows of table %q have gaps of %d bytes", t.Name, width)
+	case n > uint64(len(b)/width):
+		return rows, nil, fmt.Errorf("the rows of table %q end in the midst", t.Name)
+	}
+	rows = slices.Grow(rows[:0], int(n))[:n]
+	mask := uint64(1)<<(8*width) - 1
 	next := uint64(0)
-	for range n {
-		gap, k := binary.Uvarint(b)
-		if k <= 0 {
-			return rows, nil, fmt.Errorf("the rows of table %q end in the midst", t.Name)
+	for i := range rows {
+		var gap uint64
+		if len(b) >= 8 {
+			gap = binary.LittleEndian.Uint64(b) & mask
+		} else {
+			var last [8]byte
+			copy(last[:], b)
+			gap = binary.LittleEndian.Uint64(last[:]) & mask
 		}
 		row := next + gap
 		if row < next {
@@ -109,7 +139,7 @@ func readRows(rows []uint64, b []byte, t model.Table) ([]uint64, []byte, error) 
 		if row >= t.Rows {
 			return rows, nil, fmt.Errorf("row %d of table %q, which has %d", row, t.Name, t.Rows)
 		}
-		rows, next, b = append(rows, row), row+1, b[k:]
+		rows[i], next, b = row, row+1, b[width:]
 	}
 	return rows, b, nil
 }

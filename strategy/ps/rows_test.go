@@ -11,6 +11,7 @@ import (
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/rng"
+	"github.com/covey-ml/covey/spec"
 	"github.com/covey-ml/covey/vec"
 )
 
@@ -142,7 +143,11 @@ func FuzzRows(f *testing.F) {
 // A message of rows that is not as it should be is refused, with what is wrong, before it is taken.
 func TestRowsAreRefused(t *testing.T) {
 	tables := []model.Table{{Name: "a", Rows: 10, Width: 2}}
-	s := &shelf{of: tables, widths: []int{2}, owners: newOwners(2), me: 0}
+	s, err := newShelf(Config{Servers: 2}, 0, 0, tables, &spec.Spec{Name: "sgd"}, 1, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.drop()
 	mine, foreign := uint64(0), uint64(0)
 	for row := range tables[0].Rows {
 		if s.owners.of(row) == 0 {

@@ -78,10 +78,8 @@ func (s *shelf) drop() (err error) {
 
 // foreign says which of some rows of a table this server does not own; empty: none.
 func (s *shelf) foreign(table int, rows []uint64) (why string) {
-	for _, r := range rows {
-		if !s.owns(r) {
-			return fmt.Sprintf("row %d of table %q is another server's", r, s.of[table].Name)
-		}
+	if row, ok := s.tables[table].Foreign(rows); ok {
+		return fmt.Sprintf("row %d of table %q is another server's", row, s.of[table].Name)
 	}
 	return ""
 }

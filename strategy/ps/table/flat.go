@@ -67,6 +67,16 @@ func newFlat(t *Table, parts int) (*flat, error) {
 	return f, nil
 }
 
+// foreign is Table.Foreign.
+func (f *flat) foreign(rows []uint64) (uint64, bool) {
+	for _, row := range rows {
+		if f.owned[row/64]>>(row%64)&1 == 0 {
+			return row, true
+		}
+	}
+	return 0, false
+}
+
 // some calls do with each part that has some of rows, and their slots there, at most ahead at a time: rows lo to hi-1.
 func (f *flat) some(b *batch, rows []uint64, do func(p *part, slots []uint64, lo, hi int)) error {
 	slots := slices.Grow(b.order[:0], len(rows))[:len(rows)]

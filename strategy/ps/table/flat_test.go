@@ -74,6 +74,14 @@ func TestPlacesOfRows(t *testing.T) {
 	for owned(foreign) {
 		foreign++
 	}
+	for _, tab := range []*Table{flatOne, other} {
+		if _, ok := tab.Foreign(mine); ok {
+			t.Error("the table's own rows are said to be foreign")
+		}
+		if row, ok := tab.Foreign(append(slices.Clone(mine[:3]), foreign)); !ok || row != foreign {
+			t.Errorf("row %d is said to be foreign, %v, expected %d", row, ok, foreign)
+		}
+	}
 	if err := flatOne.Get([]uint64{foreign}, a[:width]); err == nil || !strings.Contains(err.Error(), "is not this table's") {
 		t.Errorf("row %d, which is not the table's: %v", foreign, err)
 	}

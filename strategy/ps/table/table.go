@@ -44,7 +44,7 @@ type Config struct {
 	// the table's own take at most 512 MiB with their state, and there is no budget, each has a place of its own: that is
 	// several times as fast. Memory is then taken by pages of 2 MiB, and that of rows between those that are updated, too.
 	Rows uint64
-	// Owned tells which of the Rows are this table's; nil: all. Others may be refused.
+	// Owned tells which of the Rows are this table's; nil: all. Calls with others may fail; see Foreign.
 	Owned func(row uint64) bool
 	// Rule is the update rule as optim.New takes it. It must treat each element alone: no lars, no lamb, no clip=.
 	Rule *spec.Spec
@@ -187,6 +187,22 @@ func (t *Table) Apply(rows []uint64, g []float32, step int, rate, scale float32)
 		b.rule.Begin(step, rate)
 		return t.store.apply(b, rows, g, scale)
 	}))
+}
+
+// Foreign is the first of rows that is not this table's own, as Config.Owned says; ok is false where all are. They must be less than
+// Config.Rows.
+func (t *Table) Foreign(rows []uint64) (row uint64, ok bool) {
+	if f, ok := t.store.(*flat); ok {
+		return f.foreign(rows)
+	}
+	if t.c.Owned != nil {
+		for _, row := range rows {
+			if !t.c.Owned(row) {
+				return row, true
+			}
+		}
+	}
+	return 0, false
 }
 
 // Put stores rows, which must be sorted and distinct, with their rule's state, as Each gives them: Stride elements a row.
