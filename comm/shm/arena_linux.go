@@ -24,7 +24,8 @@ type memory struct {
 	rank   comm.Rank
 	mem    []byte // the engine's
 	file   *os.File
-	arenas []byte // of all ranks
+	arenas []byte  // of all ranks
+	own    uintptr // where this rank's begins, 0 when there are none: an address alone, which any goroutine may read
 
 	// held is locked for the length of a collective, and to let go of the memory.
 	held sync.Mutex
@@ -53,6 +54,7 @@ func mapArenas(f *os.File, l layout, mem []byte, rank comm.Rank) (*memory, error
 		return nil, fmt.Errorf("shm: mapping %d arenas of %d bytes: %w (Options.Arena makes them smaller)", l.Size, l.Arena, err)
 	}
 	m.arenas = unsafe.Slice((*byte)(p), size)
+	m.own = uintptr(unsafe.Pointer(&m.arena(rank)[0]))
 	return m, nil
 }
 
@@ -142,15 +144,29 @@ func (m *memory) Scratch(r comm.Rank) []byte {
 // for none.
 const outside = 1<<64 - 1
 
+// offset is where in this rank's arena p lies, if it does.
+func (m *memory) offset(p []byte) (at uint64, ok bool) {
+	if len(p) == 0 || m.own == 0 {
+		return 0, false
+	}
+	off := uintptr(unsafe.Pointer(&p[0])) - m.own
+	return uint64(off), off < uintptr(m.Arena) && uintptr(len(p)) <= uintptr(m.Arena)-off
+}
+
+// at is n bytes of a rank's arena, or nil where it does not have them.
+func (m *memory) at(r comm.Rank, at uint64, n int) []byte {
+	if at > uint64(len(m.arenas)/m.Size) || uint64(n) > uint64(m.Arena)-at {
+		return nil
+	}
+	return m.arena(r)[at : at+uint64(n)]
+}
+
 func (m *memory) Publish(slot int, p []byte) bool {
 	at := uint64(0)
 	if len(p) > 0 {
-		if at = outside; len(m.arenas) > 0 {
-			arena := m.arena(m.rank)
-			off := uintptr(unsafe.Pointer(&p[0])) - uintptr(unsafe.Pointer(&arena[0]))
-			if off < uintptr(m.Arena) && uintptr(len(p)) <= uintptr(m.Arena)-off {
-				at = uint64(off) + 1
-			}
+		off, ok := m.offset(p)
+		if at = off + 1; !ok {
+			at = outside
 		}
 	}
 	m.Cell(m.rank).At[slot].Store(at)
@@ -166,10 +182,11 @@ func (m *memory) View(r comm.Rank, slot, n int) ([]byte, error) {
 		return nil, fmt.Errorf("it names no vector where one of %d bytes belongs: %w", n, errCell)
 	}
 	at--
-	if at%4 != 0 || at > uint64(len(m.arenas)/m.Size) || uint64(n) > uint64(m.Arena)-at {
+	p := m.at(r, at, n)
+	if at%4 != 0 || p == nil {
 		return nil, fmt.Errorf("it names a vector of %d bytes at %d of an arena of %d: %w", n, at, m.Arena, errCell)
 	}
-	return m.arena(r)[at : at+uint64(n)], nil
+	return p, nil
 }
 
 func (m *memory) Park(_ context.Context, seen uint32, d time.Duration) {

@@ -52,7 +52,7 @@ func TestCorruptRing(t *testing.T) {
 		"tail behind":          func(l *link) { l.in.tail.Store(l.r.head - 1) },
 		"tail amid a header":   func(l *link) { l.in.tail.Store(l.r.head + 5) },
 		"header of zeros":      func(l *link) { l.in.tail.Store(l.r.head + frameBytes) },
-		"a kind unknown":       func(l *link) { writeFrame(l, frame{kind: 3, tag: tag}, 0) },
+		"there without leave":  func(l *link) { writeFrame(l, frame{frameThere, 7, tag, 10}, thereBytes) },
 		"eager beyond bounds":  func(l *link) { writeFrame(l, frame{frameMessage, 0, tag, comm.EagerBytes + 1}, 0) },
 		"part beyond bounds":   func(l *link) { writeFrame(l, frame{framePart, 0, tag, partBytes + 1}, 0) },
 		"part without leave":   func(l *link) { writeFrame(l, frame{framePart, 7, tag, 10}, 10) },
@@ -179,7 +179,7 @@ func TestScribble(t *testing.T) {
 
 func FuzzFrame(f *testing.F) {
 	b := make([]byte, frameBytes)
-	for _, h := range []frame{{frameMessage, 0, 1, 100}, {frameAsk, 63, comm.MakeTag(comm.OpBarrier, 7), maxMessage}, {framePart, 1, 1, partBytes}} {
+	for _, h := range []frame{{frameMessage, 0, 1, 100}, {frameAsk, 63, comm.MakeTag(comm.OpBarrier, 7), maxMessage}, {framePart, 1, 1, partBytes}, {frameThere, 1, 1, partBytes}} {
 		h.put(b)
 		f.Add(bytes.Clone(b))
 	}
@@ -191,7 +191,7 @@ func FuzzFrame(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if h.n < 0 || h.n > maxMessage || h.number < 0 || h.number >= maxAsks || h.kind > framePart || h.payload() > max(comm.EagerBytes, partBytes) {
+		if h.n < 0 || h.n > maxMessage || h.number < 0 || h.number >= maxAsks || h.kind > frameThere || h.payload() > max(comm.EagerBytes, partBytes) {
 			t.Fatalf("%+v", h)
 		}
 		again := make([]byte, frameBytes)

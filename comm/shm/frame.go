@@ -19,6 +19,7 @@ const (
 	frameMessage kind = iota // a message of at most EagerBytes: the payload follows
 	frameAsk                 // leave is asked, under a number, to send a message of that length and tag
 	framePart                // the next bytes of the message that got leave under that number
+	frameThere               // so many bytes of it lie in the writer's arena, from the offset on that follows (8 bytes)
 )
 
 // frame is a header.
@@ -33,6 +34,8 @@ const (
 	maxMessage = 1<<40 - 1<<20 // bytes
 	// partBytes is how much of a message one framePart holds: between parts, others' messages can pass.
 	partBytes = 256 << 10
+	// thereBytes is the length of an offset.
+	thereBytes = 8
 )
 
 // Overhead is the header bytes of a message of n bytes: those of the frames that carry it. Asking for leave is control.
@@ -45,8 +48,11 @@ func Overhead(n int) int {
 
 // payload is how many bytes follow the header.
 func (f frame) payload() int {
-	if f.kind == frameAsk {
+	switch f.kind {
+	case frameAsk:
 		return 0
+	case frameThere:
+		return thereBytes
 	}
 	return f.n
 }
@@ -69,8 +75,8 @@ func parseFrame(b []byte) (frame, error) {
 	low := w & (1<<48 - 1)
 	n := low & (1<<40 - 1)
 	f := frame{kind: kind(low >> 40 & 3), number: int(low >> 42), tag: comm.Tag(t), n: int(n)}
-	limit := [...]uint64{comm.EagerBytes, min(maxMessage, math.MaxInt), partBytes, 0}[f.kind]
-	if check(low, t) != w>>48 || f.kind > framePart || n > limit {
+	limit := [...]uint64{comm.EagerBytes, min(maxMessage, math.MaxInt), partBytes, partBytes}[f.kind]
+	if check(low, t) != w>>48 || n > limit {
 		return f, fmt.Errorf("no frame begins with %016x %016x", w, t)
 	}
 	return f, nil

@@ -11,10 +11,10 @@ import (
 	"github.com/covey-ml/covey/comm"
 )
 
-// The layout, version 2. All numbers are little-endian; the words that change are only ever touched by atomics.
+// The layout, version 3. All numbers are little-endian; the words that change are only ever touched by atomics.
 const (
 	magic       = "COVEYSHM"
-	version     = 2
+	version     = 3
 	headerBytes = 4096
 	arrivedAt   = 64 // in the header: a count that goes up when a rank attaches or gives up (futex)
 	page        = 4096
@@ -60,13 +60,16 @@ type control struct {
 const maxAsks = 64
 
 // What becomes of an ask. The writer takes it from askFree to askMade and from askMade to askWithdrawn, the reader from
-// askMade through askHeld to askGranted or back, and from askWithdrawn to askFree.
+// askMade through askHeld to askGranted or back, and from askWithdrawn to askFree. What lies in the writer's arena stays there until the
+// reader has taken askGranted to askTaken, or the writer, which then breaks the link, to askWithdrawn: so the reader knows whether
+// what it has copied is what was sent.
 const (
 	askFree      = iota
 	askMade      // the reader is to find out who wants the message
 	askHeld      // it is finding out: a few instructions
 	askGranted   // the payload has a place and is to be written
 	askWithdrawn // the writer gave up; the reader is to forget the ask
+	askTaken     // the reader has all of the payload
 )
 
 // What a writer says.

@@ -1,6 +1,9 @@
 package shm
 
 import (
+	"encoding/binary"
+	"fmt"
+
 	"github.com/covey-ml/covey/comm"
 )
 
@@ -14,9 +17,10 @@ type reader struct {
 	// The frame that is half read.
 	amid bool
 	f    frame
-	p    []byte        // where its payload goes; nil for nowhere
-	got  int           // how much of the payload was read
-	msg  *comm.Message // for a frameMessage that the mesh takes
+	p    []byte           // where its payload goes; nil for nowhere
+	got  int              // how much of the payload was read
+	msg  *comm.Message    // for a frameMessage that the mesh takes
+	at   [thereBytes]byte // of a frameThere
 
 	incoming [maxAsks]*incoming // messages that got leave, by number
 
@@ -85,7 +89,9 @@ func (l *link) read(tail uint64) error {
 				return corrupt("a frame that ends at %d in a ring written to %d", end, tail)
 			}
 			r.head = end
-			l.end()
+			if err := l.end(); err != nil {
+				return err
+			}
 		}
 		l.in.head.Store(r.head)
 		if w := l.in.want.Load(); w != 0 && int64(r.head-w) >= 0 {
@@ -122,12 +128,15 @@ func (l *link) begin(f frame) error {
 		if busy {
 			return corrupt("ask %d made twice", f.number)
 		}
-	case framePart:
+	case framePart, frameThere:
 		in := r.incoming[f.number]
 		if in == nil || f.n > in.n-in.got {
 			return corrupt("%d bytes for ask %d, which expects fewer", f.n, f.number)
 		}
-		if in.p != nil {
+		switch {
+		case f.kind == frameThere:
+			r.p = r.at[:]
+		case in.p != nil:
 			r.p = in.p[in.got : in.got+f.n]
 		}
 	}
@@ -136,7 +145,7 @@ func (l *link) begin(f frame) error {
 }
 
 // end does what the frame, which is whole, is for.
-func (l *link) end() {
+func (l *link) end() error {
 	r := &l.r
 	r.amid = false
 	switch r.f.kind {
@@ -151,17 +160,50 @@ func (l *link) end() {
 		}
 	case frameAsk:
 		l.hold(held{r.f.tag, r.f.n, r.f.number, nil})
-	case framePart:
+	case frameThere:
 		in := r.incoming[r.f.number]
-		in.got += r.f.n
-		if in.got == in.n {
-			r.incoming[r.f.number] = nil
-			l.e.mesh.End(in.msg)
-		} else {
-			l.e.mesh.Progress(in.msg, in.got)
+		if err := l.fetch(in); err != nil {
+			return err
 		}
+		l.more(in)
+	case framePart:
+		l.more(r.incoming[r.f.number])
 	}
 	r.p = nil
+	return nil
+}
+
+// more tells the mesh that a part has come.
+func (l *link) more(in *incoming) {
+	r := &l.r
+	in.got += r.f.n
+	if in.got == in.n {
+		r.incoming[r.f.number] = nil
+		l.e.mesh.End(in.msg)
+	} else {
+		l.e.mesh.Progress(in.msg, in.got)
+	}
+}
+
+// fetch copies a part from where it lies in the peer's arena, and tells the peer when it was the last.
+func (l *link) fetch(in *incoming) error {
+	f := &l.r.f
+	at := binary.LittleEndian.Uint64(l.r.at[:])
+	p := l.e.shared.at(l.peer, at, f.n)
+	if p == nil {
+		return corrupt("%d bytes at %d of an arena of %d", f.n, at, l.e.Arena)
+	}
+	if in.p != nil {
+		copy(in.p[in.got:], p)
+	}
+	if in.got+f.n < in.n {
+		return nil
+	}
+	if !l.in.asks[f.number].CompareAndSwap(askGranted, askTaken) {
+		return fmt.Errorf("%w: the peer cut the link", comm.ErrLost)
+	}
+	ring(l.slot)
+	return nil
 }
 
 // progress tells the mesh about a frame that is half here.

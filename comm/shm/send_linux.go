@@ -2,9 +2,11 @@ package shm
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -21,6 +23,7 @@ type writer struct {
 	head  uint64 // the last that was seen
 	sent  uint64 // cost of the messages sent without leave
 	taken uint64 // the last that was seen
+	place [thereBytes]byte
 	// numbers holds those of asks that nobody uses.
 	numbers chan int
 	// withdrawn are those that the reader has yet to forget; guarded by the engine's mu.
@@ -137,16 +140,25 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 		}
 		ctx = context.WithoutCancel(ctx) // leave came in the same moment, and somebody waits for the rest
 	}
+	at, there := l.e.shared.offset(p)
 	for {
 		n := min(len(p), partBytes)
 		if err = l.acquire(ctx); err != nil {
 			break
 		}
-		err = l.write(ctx, frame{framePart, number, tag, n}, p[:n])
+		if there {
+			err = l.write(ctx, frame{frameThere, number, tag, n}, binary.LittleEndian.AppendUint64(l.w.place[:0], at))
+		} else {
+			err = l.write(ctx, frame{framePart, number, tag, n}, p[:n])
+		}
 		l.w.token <- struct{}{}
+		at += uint64(n)
 		if p = p[n:]; err != nil || len(p) == 0 {
 			break
 		}
+	}
+	if there && err == nil {
+		err = l.awaitTaken(ctx, state)
 	}
 	switch err {
 	case nil:
@@ -158,6 +170,20 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 	}
 	l.Break(err) // the peer waits for a message that will never be whole
 	return l.why()
+}
+
+// awaitTaken waits until the reader has copied a message from this rank's arena. After an error it does not believe what it
+// copies.
+func (l *link) awaitTaken(ctx context.Context, state *atomic.Uint32) error {
+	taken := func() bool { return state.Load() == askTaken }
+	if !taken() {
+		l.e.drive(func() bool { return taken() || l.dead.Load() })
+	}
+	err := l.sleep(ctx, taken)
+	if err != nil && !state.CompareAndSwap(askGranted, askWithdrawn) && taken() {
+		return nil
+	}
+	return err
 }
 
 // number takes a number for an ask.

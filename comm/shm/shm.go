@@ -25,7 +25,9 @@
 // that pair of ranks that the receiver's mesh did not take. All others ask for leave first: the receiver answers, by a
 // word in the pair's block, once it knows where the payload goes, and it follows in parts of 256 KiB. So nothing stays
 // in a ring, no message waits behind one that nobody has asked for, and the payload goes straight from the ring to the
-// receiver's buffer, sender and receiver at work at the same time. Asking is control, not in Overhead.
+// receiver's buffer, sender and receiver at work at the same time. Asking is control, not in Overhead. Where the message lies in
+// the sender's arena the parts only say where, the receiver copies them from there, and Send returns when it has: one copy
+// instead of two, and none by the sender.
 //
 // A rank's arena is where comm.Alloc puts its vectors. The file is sparse, so an arena costs address space until vectors
 // are made in it, and these get their memory then and there, in pages of 2 MiB where the kernel gives them (see

@@ -250,7 +250,7 @@ func TestAttachForeignFile(t *testing.T) {
 	}
 	newer := bytes.Clone(image)
 	binary.LittleEndian.PutUint32(newer[8:], version+1)
-	try("newer", st.Size(), newer, "version 3")
+	try("newer", st.Size(), newer, "version 4")
 	file, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
