@@ -242,6 +242,7 @@ func (a *apart) collect(first bool) {
 // pack makes the messages that go along with the next push.
 func (a *apart) pack() {
 	for s := range a.out {
+		a.out[s].g = a.w.Group
 		a.out[s].begin()
 	}
 	for _, part := range a.parts {
@@ -256,10 +257,7 @@ func (a *apart) packTable(rows sparse, width int) {
 	for s := range a.out {
 		m, part := &a.out[s], a.split.part(s)
 		m.ids = appendRows(m.ids, a.those(rows.rows, part))
-		n := len(part) * width
-		m.m = slices.Grow(m.m, n)
-		to := m.m[len(m.m):][:n]
-		m.m = m.m[:len(m.m)+n]
+		to := m.more(len(part) * width)
 		for _, p := range part {
 			copy(to[:width], rows.x[int(p)*width:])
 			to = to[width:]

@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/vec"
 )
@@ -154,12 +155,34 @@ const rowsHead = 2
 
 // rowsMessage is one that is being put together.
 type rowsMessage struct {
+	g   comm.Group // in whose memory it is; nil: on the heap
 	m   []float32
 	ids []byte
 }
 
 func (r *rowsMessage) begin() {
-	r.m, r.ids = append(r.m[:0], 0, 0), r.ids[:0]
+	r.m, r.ids = r.m[:0], r.ids[:0]
+	clear(r.more(rowsHead))
+}
+
+// more makes the message longer by n numbers, of any value, and returns them.
+func (r *rowsMessage) more(n int) []float32 {
+	r.m = longer(r.g, r.m, n)
+	return r.m[len(r.m)-n:]
+}
+
+// longer is x with n more numbers, of any value. New memory is the group's own, where a transport may have to copy less of it; since
+// that is never given back, it is twice as much.
+func longer(g comm.Group, x []float32, n int) []float32 {
+	at := len(x)
+	switch {
+	case at+n <= cap(x):
+	case g == nil || comm.IsHollow(g):
+		x = slices.Grow(x, n)
+	default:
+		x = append(comm.Alloc(g, max(at+n, 2*cap(x)))[:0], x...)
+	}
+	return x[:at+n]
 }
 
 // end returns the message, which is valid until begin.
@@ -169,10 +192,9 @@ func (r *rowsMessage) end() ([]byte, error) {
 		return nil, fmt.Errorf("rows of %d bytes for one server, at most %d: take smaller batches, or more servers", n, mostBytes)
 	}
 	r.m[0], r.m[1] = math.Float32frombits(uint32(values)), math.Float32frombits(uint32(len(r.ids)))
-	at := len(r.m)
-	r.m = slices.Grow(r.m, (len(r.ids)+3)/4)[:at+(len(r.ids)+3)/4]
-	clear(r.m[at:])
-	copy(vec.Bytes(r.m[at:]), r.ids)
+	tail := r.more((len(r.ids) + 3) / 4)
+	clear(tail)
+	copy(vec.Bytes(tail), r.ids)
 	return vec.Bytes(r.m), nil
 }
 

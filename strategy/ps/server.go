@@ -125,7 +125,7 @@ func newServer(c Config, w *strategy.Worker, r span, coded *coded) *server {
 			p.parts = append(p.parts, p.in[headFloats+i*each:headFloats+(i+1)*each])
 		}
 		if !c.Held() || c.Deal {
-			p.out = comm.Vector(w.Group, each)
+			p.out = comm.Alloc(w.Group, each)
 		}
 		v.peers = append(v.peers, p)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -100,7 +99,7 @@ func (s *shelf) answer(w *strategy.Worker, in *rowsIn) (why string, err error) {
 			return fmt.Sprintf("%d rows and more are over %d bytes: take smaller batches, or more servers", len(in.rows), mostBytes), nil
 		}
 		s.reads.Add(uint64(len(in.rows)))
-		in.out = slices.Grow(in.out, n)[:at+n]
+		in.out = longer(w.Group, in.out, n)
 		w.Pass(n, 2, func() { err = t.Get(in.rows, in.out[at:]) })
 		if err != nil {
 			return "", fmt.Errorf("ps: %w", err)

@@ -67,12 +67,12 @@ func newWorker(c Config, w *strategy.Worker, ranges []span, coded *coded) *worke
 		k.answers = append(k.answers, answer{to: k.rank(w, s), b: vec.Bytes(a), n: 4 * (r.hi - r.lo)})
 	}
 	for range max(1, comm.Buffers(k.folds)) {
-		b := comm.Vector(w.Group, headFloats+len(w.Frame))
+		b := comm.Alloc(w.Group, headFloats+len(w.Frame))
 		k.buffers, k.frames = append(k.buffers, b), append(k.frames, b[headFloats:])
 	}
 	if c.Mode == Downpour {
 		k.fresh = k.frames
-		b := comm.Vector(w.Group, headFloats+len(w.Frame))
+		b := comm.Alloc(w.Group, headFloats+len(w.Frame))
 		k.buffers, k.frames, k.sum = [][]float32{b}, [][]float32{b[headFloats:]}, b[headFloats:]
 		k.pieces, k.parts = k.parts, 1
 	}
@@ -87,7 +87,7 @@ func newWorker(c Config, w *strategy.Worker, ranges []span, coded *coded) *worke
 		for _, r := range ranges {
 			most = max(most, r.hi-r.lo)
 		}
-		k.message = comm.Vector(w.Group, headFloats+k.parts*most)
+		k.message = comm.Alloc(w.Group, headFloats+k.parts*most)
 	}
 	return k
 }
