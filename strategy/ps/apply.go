@@ -340,7 +340,9 @@ func (v *server) may(who int) bool {
 // give copies the parameters for a worker, which may go on, or makes a code of them. The caller has the turn.
 func (v *server) give(p *peer, who int) (err error) {
 	if p.shadow == nil {
-		v.w.Pass(v.hi-v.lo, 2, func() { copy(p.out, v.w.Frame[v.lo:v.hi]) })
+		if p.base != v.version { // else it has them
+			v.w.Pass(v.hi-v.lo, 2, func() { copy(p.out, v.w.Frame[v.lo:v.hi]) })
+		}
 		v.tell(p, who)
 		return nil
 	}
