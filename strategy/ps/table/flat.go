@@ -110,11 +110,12 @@ func (f *flat) some(b *batch, rows []uint64, do func(p *part, slots []uint64, lo
 
 // touch does what a stripe's does.
 func (f *flat) touch(slots []uint64) {
-	n := min(f.t.stride, touched)
+	x, stride := f.x, f.t.stride
+	n := min(stride, touched)
 	var some uint32
 	for _, slot := range slots {
-		x := f.x[int(slot)*f.t.stride:][:n]
-		for at := 0; at < n; at += cacheLine {
+		from := int(slot) * stride
+		for at := from; at < from+n; at += cacheLine {
 			some |= math.Float32bits(x[at])
 		}
 	}
