@@ -25,6 +25,7 @@ def main():
     p.add_argument("--rounds", type=int, help="how often the sides take turns (5; 1 with --quick)")
     a = p.parse_args()
     common.rounds = a.rounds or (1 if a.quick else 5)
+    common.build_covey()
     failed = []
     for name in COMPARISONS if "all" in a.names else a.names:
         start = time.monotonic()

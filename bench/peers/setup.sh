@@ -73,5 +73,3 @@ if wants ps; then
 			ar rcs libps.a ./*.o) || fail "ps-lite does not build"
 	fi
 fi
-
-CGO_ENABLED=0 go build -o "$cache/covey-bench-build/covey" ./cmd/covey || fail "covey does not build"
