@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 
 	"github.com/covey-ml/covey/comm"
 	"github.com/covey-ml/covey/strategy"
@@ -22,17 +24,69 @@ type deal struct {
 	sums       map[comm.Node][]float32 // requests, with what the elements of nodes have come to in them
 	came       []bool                  // by leaf
 	holds      []bool                  // by worker: it was handed one out, and has not pushed it
+	through    []bool                  // by worker: it gets no more of this step
+	began      []time.Duration         // by worker: when it was handed out the last one
+	took       []time.Duration         // by worker: from then to its push, lately; 0: not known yet
 	room       [][]float32             // requests that are done with
 }
 
 func newDeal(t comm.Tree, workers int) *deal {
-	return &deal{sums: map[comm.Node][]float32{}, came: make([]bool, t.Leaves()), holds: make([]bool, workers)}
+	return &deal{sums: map[comm.Node][]float32{}, came: make([]bool, t.Leaves()), holds: make([]bool, workers), through: make([]bool, workers),
+		began: make([]time.Duration, workers), took: make([]time.Duration, workers)}
 }
 
 // begin starts with a step.
 func (d *deal) begin(step int) {
 	d.step, d.leaf, d.open = step, 0, step
 	clear(d.holds)
+	clear(d.through)
+}
+
+// next is the microshard that a worker takes, or that of the next step which none has, when it does not pay that it takes one.
+func (d *deal) next(who int, now time.Duration) piece {
+	if !d.pays(who, now) {
+		d.through[who] = true
+		return piece{d.step + 1, len(d.came)}
+	}
+	p := piece{d.step, d.leaf}
+	d.holds[who], d.began[who] = true, now
+	if d.leaf++; d.leaf == len(d.came) {
+		d.step, d.leaf = d.step+1, 0
+		clear(d.through)
+	}
+	return p
+}
+
+// pays tells whether a step may be over sooner if a worker takes one more microshard: not if the others, at their pace, would have done
+// all that are left by the time that it is through. So a slow worker does not begin the last one. Paces that are not known are no
+// reason against it.
+func (d *deal) pays(who int, now time.Duration) bool {
+	var free, took []time.Duration // the others, by when they are
+	for w, t := range d.took {
+		if w == who || d.through[w] {
+			continue
+		}
+		at := now
+		if d.holds[w] {
+			at = max(now, d.began[w]+t)
+		}
+		free, took = append(free, at), append(took, t)
+	}
+	if len(free) == 0 || d.took[who] == 0 || slices.Contains(took, 0) {
+		return true
+	}
+	for range len(d.came) - d.leaf { // each goes to whoever is through with it first
+		first := 0
+		for i := range free {
+			if free[i]+took[i] < free[first]+took[first] {
+				first = i
+			}
+		}
+		if free[first] += took[first]; free[first] >= now+d.took[who] {
+			return true
+		}
+	}
+	return false
 }
 
 // dealt answers a request; nil is no reply.
@@ -42,13 +96,9 @@ func (v *server) dealt(ctx context.Context, who int, r *request) ([]byte, error)
 	case ask:
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		b := binary.LittleEndian.AppendUint32(nil, uint32(d.step))
-		b = binary.LittleEndian.AppendUint32(b, uint32(d.leaf))
-		d.holds[who] = true
-		if d.leaf++; d.leaf == v.w.Tree.Leaves() {
-			d.step, d.leaf = d.step+1, 0
-		}
-		return b, nil
+		next := d.next(who, v.clock.Now())
+		b := binary.LittleEndian.AppendUint32(nil, uint32(next.step))
+		return binary.LittleEndian.AppendUint32(b, uint32(next.leaf)), nil
 	case fetch:
 		if err := v.await(ctx, p.granted, func() bool { return d.open >= r.step }); err != nil {
 			return nil, err
@@ -159,9 +209,13 @@ func (d *deal) refuses(r *request) string {
 func (v *server) claim(who int, r *request) string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	why := v.deal.refuses(r)
+	d := v.deal
+	why := d.refuses(r)
 	if why == "" {
-		v.deal.came[r.leaf], v.deal.holds[who] = true, false
+		d.came[r.leaf] = true
+		if d.holds[who] { // as on server 0
+			d.holds[who], d.took[who] = false, smooth(d.took[who], v.clock.Now()-d.began[who])
+		}
 	}
 	return why
 }
@@ -181,6 +235,9 @@ func (k *worker) dealtStep(ctx context.Context, w *strategy.Worker) (rep strateg
 			}
 		}
 		if k.dealt.step > w.Step {
+			if k.dealt.leaf == w.Tree.Leaves() {
+				k.dealt = nil
+			}
 			break
 		}
 		t := clock.Now()
