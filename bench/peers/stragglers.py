@@ -10,11 +10,11 @@ import common
 
 TITLE = "Stragglers: what a worker waits for"
 WORKERS, SERVERS = 4, 2
-STEPS = 40  # of a run, in one epoch: at its end all meet
-BATCH, MODEL, RATE = 2048, "mlp:64", 0.4  # so many that a twelfth of them, a microshard of dynamic balancing, costs mostly computing
-EACH = 10  # times slower than this machine is every worker: it sleeps, and leaves the cores to others
+STEPS = 100  # of a run, in one epoch: at its end all meet
+BATCH, MODEL, RATE = 1024, "mlp:64", 0.4  # so many that an eighth of them, a microshard of dynamic balancing, costs mostly computing
+EACH = 20  # times slower than this machine is every worker: it sleeps, and leaves the cores to others
 DATA = f"digits:train={BATCH * (STEPS + 1)},test=500"
-CALM = 20  # the loss to reach is that of so many calm synchronous steps
+CALM = 50  # the loss to reach is that of so many calm synchronous steps
 SMOOTH = 9  # losses that are averaged
 SLOW = 5  # times slower, the last worker, always
 CHANCE, PAUSE, SEED = 0.05, 20, 1  # a step's chance of a pause of so many steps' time
@@ -23,7 +23,7 @@ WORLDS = ("processes", "simulated")
 WORSE = 0.8  # a rate at which asynchronous training is worse
 MODES = {  # name: strategy, microshards, part of the rate
     "BSP": ("mode=bsp", WORKERS, 1),
-    "BSP, dynamic balancing": ("mode=bsp,deal=dynamic", 3 * WORKERS, 1),
+    "BSP, dynamic balancing": ("mode=bsp,deal=dynamic", 2 * WORKERS, 1),
     "backup worker (1)": ("mode=backup,spare=1", WORKERS, 1),
     "SSP, bound 2": ("mode=ssp,staleness=2", WORKERS, 1),
     "SSP, bound 4": ("mode=ssp,staleness=4", WORKERS, 1),
