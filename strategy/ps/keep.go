@@ -337,7 +337,7 @@ func (s *shelf) putOwn(i int, rows []uint64, values []float32) error {
 	stride := s.tables[i].Stride()
 	var own sparse
 	for n, row := range rows {
-		if s.owners.of(row) == s.me {
+		if s.owns(row) {
 			own.rows, own.x = append(own.rows, row), append(own.x, values[n*stride:(n+1)*stride]...)
 		}
 	}
@@ -384,7 +384,7 @@ func (s *shelf) put(i int, rows []uint64, x []float32, moments [][]float32) erro
 	var mine []uint64
 	var values []float32
 	for n, row := range rows {
-		if s.owners.of(row) == s.me {
+		if s.owns(row) {
 			mine, values = append(mine, row), append(values, x[int(row)*width:(int(row)+1)*width]...)
 			for _, m := range moments {
 				values = append(values, m[n*width:(n+1)*width]...)
