@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 cache="${XDG_CACHE_HOME:-$HOME/.cache}"
-all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid flower fidelity shapes elastic ps)
+all=(products allreduce-shm allreduce-tcp link step logistic accuracy scaling compress tradeoff noniid flower fidelity shapes knee elastic ps stragglers)
 names=("$@")
 ((${#names[@]})) || names=("${all[@]}")
 
