@@ -171,7 +171,7 @@ func (f Fill) twice(rule *spec.Spec, t int) ([]float32, error) {
 	x := make([]float32, f.Width)
 	for i := range 2 {
 		o.Begin(t+i, 1)
-		o.Apply(x, slices.Repeat([]float32{1}, f.Width), 0, f.Width, 1)
+		o.Apply(x, slices.Repeat([]float32{1}, f.Width), 0, 1)
 	}
 	return x, nil
 }

@@ -317,7 +317,7 @@ func descend(t *testing.T, m model.Model, ds data.Dataset, steps int) []float32 
 			g[i] /= float32(b.N)
 		}
 		if p, ok := m.(model.Penalised); ok {
-			p.AddPenaltyGrad(x, g, 0, n)
+			p.AddPenaltyGrad(x, g[:n], 0)
 		}
 	}
 	x, last, y, g, g0 := make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n), make([]float32, n)

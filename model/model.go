@@ -41,8 +41,8 @@ type Predictor interface {
 // Penalised is a model with a differentiable regulariser r(x), added once to the MEAN of the data term.
 type Penalised interface {
 	Penalty(x []float32) float64
-	// AddPenaltyGrad adds r's gradient for elements lo to hi of x to the same elements of g.
-	AddPenaltyGrad(x, g []float32, lo, hi int)
+	// AddPenaltyGrad adds r's gradient for the elements of x from lo on, as many as g has, to g.
+	AddPenaltyGrad(x, g []float32, lo int)
 }
 
 // Proximal is a model with a regulariser that has no gradient everywhere, such as the lasso's.

@@ -22,7 +22,7 @@ func TestBits(t *testing.T) {
 		o := make1(t, rule, l)
 		for step := 1; step <= 5; step++ {
 			o.Begin(step, 0.01)
-			o.Apply(x, random(r, l.Len()), 0, len(x), 1)
+			o.Apply(x, random(r, l.Len()), 0, 1)
 		}
 		h.Write([]byte(ckpt.WeightsHash(append(o.State(), ckpt.Float32s("x", nil, x)))))
 	}

@@ -35,7 +35,7 @@ func Example() {
 		copy(g, x)
 		rate := float32(sched.Rate(t))
 		opt.Begin(t, rate)
-		opt.Apply(x, g, 0, len(x), 1)
+		opt.Apply(x, g, 0, 1)
 		fmt.Println(t, rate, x)
 	}
 	fmt.Println(opt.State()[0].Name, opt.State()[0].Shape)

@@ -111,7 +111,7 @@ func TestByHand(t *testing.T) {
 		x := append([]float32(nil), c.x...)
 		for k, g := range c.grads {
 			o.Begin(k+1, c.rate)
-			o.Apply(x, append([]float32(nil), g...), 0, len(x), 1)
+			o.Apply(x, append([]float32(nil), g...), 0, 1)
 			for i := range x {
 				if want := c.want[k][i]; math.Abs(float64(x[i])-want) > 5e-7*max(1, math.Abs(want)) {
 					t.Errorf("%s: after update %d x[%d] is %v, want %v", c.rule, k+1, i, x[i], want)

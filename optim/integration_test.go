@@ -99,7 +99,7 @@ json.dump(out, sys.stdout)
 		for step, g := range grads {
 			was := slices.Clone(x)
 			o.Begin(step+1, 0.01)
-			o.Apply(x, slices.Clone(g), 0, n, 1)
+			o.Apply(x, slices.Clone(g), 0, 1)
 			for i, want := range theirs[k][step] {
 				way[i] += math.Abs(float64(x[i] - was[i]))
 				bound := 2 * (float64(step+1)*6e-8*(math.Abs(want)+way[i]) + 2e-6*way[i])

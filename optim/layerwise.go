@@ -32,8 +32,8 @@ func (o *layerwise) Begin(t int, rate float32) {
 	o.begin(t, rate)
 }
 
-func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
-	checkApply(x, g, lo, hi, o.n)
+func (o *layerwise) Apply(x, g []float32, lo int, scale float32) {
+	hi := checkApply(x, g, lo, o.n)
 	for _, r := range o.runs {
 		if r.hi <= lo || r.lo >= hi {
 			continue
@@ -41,7 +41,7 @@ func (o *layerwise) Apply(x, g []float32, lo, hi int, scale float32) {
 		if r.lo < lo || r.hi > hi {
 			panic(fmt.Sprintf("optim: Apply to elements %d to %d: this rule needs norms of the whole segment from %d to %d", lo, hi, r.lo, r.hi))
 		}
-		o.update(x[r.lo:r.hi], g[r.lo:r.hi], o.m.cut(r.lo, r.hi), scale)
+		o.update(x[r.lo:r.hi], g[r.lo-lo:r.hi-lo], o.m.cut(r.lo, r.hi), scale)
 	}
 }
 
@@ -56,9 +56,8 @@ func (o *layerwise) Segmented() {}
 func (o *layerwise) State() []ckpt.Tensor        { return o.state() }
 func (o *layerwise) Load(ts []ckpt.Tensor) error { return ckpt.Restore(ts, o.state()) }
 
-func checkWhole(x, g []float32, lo, hi, n int) {
-	checkApply(x, g, lo, hi, n)
-	if lo != 0 || hi != n {
+func checkWhole(x, g []float32, lo, n int) {
+	if hi := checkApply(x, g, lo, n); lo != 0 || hi != n {
 		panic(fmt.Sprintf("optim: Apply to elements %d to %d of %d: this rule needs norms of the whole vector", lo, hi, n))
 	}
 }
@@ -176,8 +175,8 @@ func (c *clip) Local() bool { return false }
 // Bytes implements Costed: g is scaled, and its norm is taken, before the rule's own pass.
 func (c *clip) Bytes() int { return 3*touch + BytesOf(c.Optimizer) }
 
-func (c *clip) Apply(x, g []float32, lo, hi int, scale float32) {
-	checkWhole(x, g, lo, hi, c.n)
+func (c *clip) Apply(x, g []float32, lo int, scale float32) {
+	checkWhole(x, g, lo, c.n)
 	for i, r := range c.runs {
 		if scale != 1 {
 			vec.Scale(scale, g[r.lo:r.hi])
@@ -188,5 +187,5 @@ func (c *clip) Apply(x, g []float32, lo, hi int, scale float32) {
 	if shrink >= 1 { // so that NaN goes on
 		shrink = 1
 	}
-	c.Optimizer.Apply(x, g, 0, c.n, float32(shrink))
+	c.Optimizer.Apply(x, g, 0, float32(shrink))
 }

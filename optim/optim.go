@@ -29,11 +29,11 @@ import (
 type Optimizer interface {
 	// Begin starts update t (from 1 on: the number of updates including this one) at the given rate.
 	Begin(t int, rate float32)
-	// Apply updates elements lo to hi of x along the same elements of scale*g, rounded to float32: the gradient of the
-	// mean objective, for g the sum of the samples' and scale one over their number. x and g are whole flat vectors. The
-	// ranges of one update must not overlap and must cover the vector once; a Local rule's ranges may be applied from
-	// several goroutines at a time. g is used as scratch.
-	Apply(x, g []float32, lo, hi int, scale float32)
+	// Apply updates the elements of x, the whole flat vector, from lo on, as many as g has, along scale*g, rounded to float32:
+	// the gradient of the mean objective, for g the sum of the samples' and scale one over their number. The ranges of one
+	// update must not overlap and must cover the vector once; a Local rule's ranges may be applied from several goroutines at
+	// a time. g is used as scratch.
+	Apply(x, g []float32, lo int, scale float32)
 	// Local tells whether Apply may be called range by range as gradients arrive. When it is false (rules with
 	// norms: LARS, LAMB, clipping) Apply must be called once, for the whole vector.
 	Local() bool
@@ -271,14 +271,14 @@ func (e *elementwise) Begin(t int, rate float32) {
 	e.begin(t, rate)
 }
 
-func (e *elementwise) Apply(x, g []float32, lo, hi int, scale float32) {
-	checkApply(x, g, lo, hi, e.n)
+func (e *elementwise) Apply(x, g []float32, lo int, scale float32) {
+	hi := checkApply(x, g, lo, e.n)
 	for _, r := range e.runs {
 		a, b := max(lo, r.lo), min(hi, r.hi)
 		if a >= b {
 			continue
 		}
-		e.ApplyAt(x[a:b], g[a:b], e.m.cut(a, b), scale)
+		e.ApplyAt(x[a:b], g[a-lo:b-lo], e.m.cut(a, b), scale)
 	}
 }
 
@@ -326,10 +326,12 @@ func checkBegin(t int) {
 	}
 }
 
-func checkApply(x, g []float32, lo, hi, n int) {
-	if len(x) != n || len(g) != n || lo < 0 || hi < lo || hi > n {
-		panic(fmt.Sprintf("optim: Apply to elements %d to %d of vectors of %d and %d, the layout has %d", lo, hi, len(x), len(g), n))
+// checkApply returns the end of the range.
+func checkApply(x, g []float32, lo, n int) (hi int) {
+	if len(x) != n || lo < 0 || lo > n || len(g) > n-lo {
+		panic(fmt.Sprintf("optim: Apply of %d elements, from %d on, to a vector of %d, the layout has %d", len(g), lo, len(x), n))
 	}
+	return lo + len(g)
 }
 
 // power is b^n by squaring, in this fixed order of float64 products, so that every processor gets the same bits (which

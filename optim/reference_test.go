@@ -163,7 +163,7 @@ func TestAgainstFloat64(t *testing.T) {
 			was := slices.Clone(y)
 			ref.step(y, widen(g), step, float64(float32(0.01)))
 			o.Begin(step, 0.01)
-			o.Apply(x, g, 0, n, 1)
+			o.Apply(x, g, 0, 1)
 			for i := range y {
 				way[i] += math.Abs(y[i] - was[i])
 			}

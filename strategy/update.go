@@ -12,32 +12,33 @@ import (
 // block is how many elements are summed, penalised and updated at a time, while they are in the first cache.
 const block = 2048
 
-// Update moves elements lo to hi of the parameters along the gradient of the mean objective, regularisers included, for its
-// cost: g is the sum of the samples' gradients of the data term and mean one over their number. It is w.Optimizer's update
-// that Begin has begun, of elements that one update may take by themselves. g is used as scratch. ready, which may be nil, is
-// called for each run of elements before it is used, to complete g there.
-func (w *Worker) Update(g []float32, lo, hi int, mean float32, ready func(lo, hi int)) {
+// Update moves the parameters from element lo on, as many as g has, along the gradient of the mean objective, regularisers
+// included, for its cost: g is the sum of the samples' gradients of the data term and mean one over their number. It is
+// w.Optimizer's update that Begin has begun, of elements that one update may take by themselves. g is used as scratch. ready,
+// which may be nil, is called for each run of g's elements before they are used, to complete g there.
+func (w *Worker) Update(g []float32, lo int, mean float32, ready func(lo, hi int)) {
 	pen, _ := w.Model.(model.Penalised)
 	prox, _ := w.Model.(model.Proximal)
 	size := block
 	if !w.Optimizer.Local() {
-		size = hi - lo
+		size = len(g)
 	}
-	w.Apply(w.Optimizer, hi-lo, func() {
-		for ; lo < hi; lo += size {
-			end := min(lo+size, hi)
+	w.Apply(w.Optimizer, len(g), func() {
+		for at := 0; at < len(g); at += size {
+			end := min(at+size, len(g))
 			if ready != nil {
-				ready(lo, end)
+				ready(at, end)
 			}
+			some := g[at:end]
 			scale := mean // by the optimizer, on the way, unless a regulariser has to join the mean before
 			if pen != nil {
-				vec.Scale(scale, g[lo:end])
-				pen.AddPenaltyGrad(w.X, g, lo, end)
+				vec.Scale(scale, some)
+				pen.AddPenaltyGrad(w.X, some, lo+at)
 				scale = 1
 			}
-			w.Optimizer.Apply(w.X, g, lo, end, scale)
+			w.Optimizer.Apply(w.X, some, lo+at, scale)
 			if prox != nil {
-				prox.Prox(w.X, lo, end, w.Rate)
+				prox.Prox(w.X, lo+at, lo+end, w.Rate)
 			}
 		}
 	})

@@ -212,10 +212,10 @@ type l2 struct {
 func (r *l2) Penalty(x []float32) float64 { return r.each / 2 * squared(x[:r.weights]) }
 
 // AddPenaltyGrad implements model.Penalised.
-func (r *l2) AddPenaltyGrad(x, g []float32, lo, hi int) {
+func (r *l2) AddPenaltyGrad(x, g []float32, lo int) {
 	each := float32(r.each)
-	for i := lo; i < min(hi, r.weights); i++ {
-		g[i] += float32(each * x[i])
+	for i := lo; i < min(lo+len(g), r.weights); i++ {
+		g[i-lo] += float32(each * x[i])
 	}
 }
 

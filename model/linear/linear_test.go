@@ -157,8 +157,8 @@ func TestObjective(t *testing.T) {
 				g[i] /= 24
 			}
 			if q, ok := c.m.(model.Penalised); ok {
-				q.AddPenaltyGrad(x, g, 0, 2)
-				q.AddPenaltyGrad(x, g, 2, n)
+				q.AddPenaltyGrad(x, g[:2], 0)
+				q.AddPenaltyGrad(x, g[2:n], 2)
 			}
 			for i := range p {
 				const h = 1e-5

@@ -167,7 +167,7 @@ func TestSolveIsStationary(t *testing.T) {
 	for i := range g {
 		g[i] /= 24
 	}
-	m.AddPenaltyGrad(w, g, 0, len(g))
+	m.AddPenaltyGrad(w, g, 0)
 	for i, v := range g {
 		if math.Abs(float64(v)) > 2e-5 { // targets are of order 40
 			t.Errorf("gradient %d is %v at the solution %v", i, v, w)

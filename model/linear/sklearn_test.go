@@ -107,7 +107,7 @@ func descend(t *testing.T, m model.Model, ds data.Dataset, rate float32, steps i
 			g[i] /= float32(b.N)
 		}
 		if p, ok := m.(model.Penalised); ok {
-			p.AddPenaltyGrad(y, g, 0, n)
+			p.AddPenaltyGrad(y, g[:n], 0)
 		}
 		copy(last, x)
 		for i := range x {

@@ -313,7 +313,8 @@ func (s *Strategy) update(lo, hi int) {
 	if lo < head && !comm.IsHollow(w.Group) {
 		copy(w.Frame[lo:min(hi, head)], sum[lo:min(hi, head)])
 	}
-	w.Update(sum[head:], max(lo, head)-head, max(hi, head)-head, s.mean, nil)
+	lo, hi = max(lo, head), max(hi, head)
+	w.Update(sum[lo:hi], lo-head, s.mean, nil)
 }
 
 // Gather implements strategy.Gatherer: of the optimizer's state, each worker has what belongs to its own part of each

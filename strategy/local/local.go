@@ -290,7 +290,7 @@ func (s *Strategy) step(w *strategy.Worker, i int, scale float32) {
 		scale = 1
 	}
 	if s.pen != nil {
-		w.Pass(n, 3, func() { s.pen.AddPenaltyGrad(r.x, s.g, 0, n) })
+		w.Pass(n, 3, func() { s.pen.AddPenaltyGrad(r.x, s.g, 0) })
 	}
 	if s.cfg.Mu > 0 {
 		w.Pass(n, 4, func() { pull(s.g, r.x, w.X, float32(s.cfg.Mu)) })
@@ -300,7 +300,7 @@ func (s *Strategy) step(w *strategy.Worker, i int, scale float32) {
 	}
 	w.Apply(r.opt, n, func() {
 		r.opt.Begin(w.Step+1, w.Rate)
-		r.opt.Apply(r.x, s.g, 0, n, scale)
+		r.opt.Apply(r.x, s.g, 0, scale)
 		if s.prox != nil {
 			s.prox.Prox(r.x, 0, n, w.Rate)
 		}

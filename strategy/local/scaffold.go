@@ -102,7 +102,7 @@ func (s *Strategy) renew(r *replica, delta []float32) {
 		copy(delta, v.of(v.gradients, i))
 		vec.Scale(1/float32(n), delta)
 		if s.pen != nil {
-			s.pen.AddPenaltyGrad(x, delta, 0, len(delta))
+			s.pen.AddPenaltyGrad(x, delta, 0)
 		}
 		for k, own := range v.of(v.cs, i) {
 			delta[k] -= own

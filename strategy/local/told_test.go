@@ -190,9 +190,9 @@ func (ridged) Penalty(x []float32) (sum float64) {
 	return sum
 }
 
-func (ridged) AddPenaltyGrad(x, g []float32, lo, hi int) {
-	for i := lo; i < hi; i++ {
-		g[i] += x[i] / 2
+func (ridged) AddPenaltyGrad(x, g []float32, lo int) {
+	for i := range g {
+		g[i] += x[lo+i] / 2
 	}
 }
 

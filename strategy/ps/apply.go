@@ -85,21 +85,21 @@ func (v *server) sumAll(ctx context.Context, parts [][]float32, samples int, c c
 			adds = append(adds, comm.Add{Dst: dst, Src: src})
 		}
 	}
-	v.w.Pass(v.hi-v.lo, 3*len(adds)+2, func() {})
+	v.w.Pass(v.hi-v.lo, 3*len(adds), func() {})
 	follows := v.coded.pushes != nil && v.coded.pushes.Follows()
 	if follows {
 		v.coded.pushes.Rescale(float64(samples))
 	}
-	sum := func(lo, hi int) { // of the frame
+	first, _ := v.flat()
+	skip, g := v.heading(), parts[at[0]]
+	return v.update(ctx, c, g, func(lo, hi int) {
 		for _, a := range adds {
-			vec.Add(parts[a.Dst][lo-v.lo:hi-v.lo], parts[a.Src][lo-v.lo:hi-v.lo])
+			vec.Add(parts[a.Dst][lo:hi], parts[a.Src][lo:hi])
 		}
-		copy(v.sum[lo:hi], parts[at[0]][lo-v.lo:hi-v.lo])
-		if follows && lo >= head {
-			v.coded.pushes.Took(v.sum[lo:hi], lo-head, hi-head)
+		if follows && lo >= skip {
+			v.coded.pushes.Took(g[lo:hi], first+lo-skip, first+hi-skip)
 		}
-	}
-	return v.update(ctx, c, sum)
+	})
 }
 
 // change is what becomes of a range by one update.
@@ -118,27 +118,27 @@ func (v *server) whole(step int, rate float32) change {
 	return change{update: step, rate: rate, step: step, steps: 1, hi: v.w.Tree.Leaves()}
 }
 
-// update moves the range's parameters by the gradient that sum leaves in v.sum, piece by piece, and then the change's rows. Who keeps a copy hears of it first,
-// after the addition: one vector, however many workers have pushed (Li et al., OSDI 2014, section 4.3).
-func (v *server) update(ctx context.Context, c change, sum func(lo, hi int)) error {
+// update moves the range's parameters by their gradient g, which it uses up, and then the change's rows. sum completes elements lo to
+// hi-1 of g. Who keeps a copy hears of it first, after the addition: one vector, however many workers have pushed (Li et al., OSDI
+// 2014, section 4.3).
+func (v *server) update(ctx context.Context, c change, g []float32, sum func(lo, hi int)) error {
 	defer v.working()()
-	lo, hi := max(v.lo, head), max(v.hi, head)
-	hollow := comm.IsHollow(v.w.Group)
-	if v.lo < lo && !hollow {
-		sum(v.lo, lo)
-		copy(v.w.Frame[v.lo:lo], v.sum[v.lo:lo])
+	skip, hollow := v.heading(), comm.IsHollow(v.w.Group)
+	if skip > 0 && !hollow {
+		sum(0, skip)
+		copy(v.w.Frame[v.lo:], g[:skip])
 	}
-	ready := func(lo, hi int) { sum(lo+head, hi+head) }
+	ready := func(lo, hi int) { sum(skip+lo, skip+hi) }
 	if v.below != nobody {
 		if !hollow {
-			sum(lo, hi)
+			sum(skip, len(g))
 		}
-		if err := v.pass(ctx, c); err != nil {
+		if err := v.pass(ctx, c, g); err != nil {
 			return err
 		}
 		ready = nil
 	}
-	c.apply(&v.w, v.sum[head:], lo-head, hi-head, ready)
+	c.apply(&v.w, v.span, g, ready)
 	if err := v.shelf.apply(&v.w, &c); err != nil {
 		return err
 	}
@@ -148,11 +148,12 @@ func (v *server) update(ctx context.Context, c change, sum func(lo, hi int)) err
 	return nil
 }
 
-// apply makes the change to elements lo to hi-1 of w's parameters; see strategy.Worker.Update.
-func (c *change) apply(w *strategy.Worker, g []float32, lo, hi int, ready func(lo, hi int)) {
+// apply makes the change to a range of w's parameters, of which g has what the range has; see strategy.Worker.Update.
+func (c *change) apply(w *strategy.Worker, r span, g []float32, ready func(lo, hi int)) {
 	w.Rate = c.rate
 	w.Optimizer.Begin(c.update, c.rate)
-	w.Update(g, lo, hi, c.mean, ready)
+	lo, _ := r.flat()
+	w.Update(g[r.heading():], lo, c.mean, ready)
 }
 
 // working books as busy the time until what it returns is called.
@@ -173,6 +174,7 @@ func (v *server) apply(ctx context.Context, who int, r *request) error {
 		v.turn.give()
 		return nil
 	}
+	v.hear(p, r) // before it is used up
 	err := v.sumOne(ctx, who, r)
 	if err != nil {
 		return err
@@ -183,7 +185,7 @@ func (v *server) apply(ctx context.Context, who int, r *request) error {
 		v.prog.Done[who] = r.step
 		v.prog.Took[who] = smooth(v.prog.Took[who], took/time.Duration(r.steps))
 	}
-	v.note(who, r)
+	v.note(p, r)
 	may := v.may(who)
 	v.mu.Unlock()
 	silent := r.flags&(flagSilent|flagLeaf) != 0
@@ -244,17 +246,16 @@ func (v *server) sumOne(ctx context.Context, who int, r *request) error {
 		}
 		mean = 1
 	}
-	v.w.Pass(v.hi-v.lo, 3*(r.parts-1)+2, func() {})
+	v.w.Pass(v.hi-v.lo, 3*(r.parts-1), func() {})
 	c.mean = mean
-	err := v.update(ctx, c, func(lo, hi int) {
-		g := v.sum[lo:hi]
-		copy(g, p.parts[0][lo-v.lo:hi-v.lo])
+	err := v.update(ctx, c, p.parts[0], func(lo, hi int) {
+		g := p.parts[0][lo:hi]
 		for _, part := range p.parts[1:r.parts] {
-			vec.Add(g, part[lo-v.lo:hi-v.lo])
+			vec.Add(g, part[lo:hi])
 		}
-		if v.cfg.Mode == DC && lo >= head {
+		if v.cfg.Mode == DC && lo >= v.heading() {
 			vec.Scale(scale, g)
-			compensate(float32(v.cfg.Lambda), g, v.w.Frame[lo:hi], p.out[lo-v.lo:hi-v.lo])
+			compensate(float32(v.cfg.Lambda), g, v.w.Frame[v.lo+lo:v.lo+hi], p.out[lo:hi])
 		}
 	})
 	p.passed = v.passed
@@ -277,21 +278,15 @@ func smooth(mean, now time.Duration) time.Duration {
 	return mean + (now-mean)/4
 }
 
-// note books what a push says besides. v.mu is locked.
-func (v *server) note(who int, r *request) {
-	p := v.peers[who]
-	v.served.Pushes++
-	late := v.version - 1 - p.base
-	for len(v.served.Staleness) <= late {
-		v.served.Staleness = append(v.served.Staleness, 0)
-	}
-	v.served.Staleness[late]++
+// hear reads what stands in the head of a push.
+func (v *server) hear(p *peer, r *request) {
 	if v.lo > 0 || comm.IsHollow(v.w.Group) {
 		return
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if r.samples > 0 {
 		p.loss, p.samples = 0, r.samples
-		defer v.judge(p)
 	}
 	for _, part := range p.parts[:r.parts] {
 		p.loss += float64(part[strategy.HeadLoss])
@@ -300,6 +295,19 @@ func (v *server) note(who int, r *request) {
 				v.stopAt = max(v.stopAt, p.started)
 			}
 		}
+	}
+}
+
+// note books a push that was applied. v.mu is locked.
+func (v *server) note(p *peer, r *request) {
+	v.served.Pushes++
+	late := v.version - 1 - p.base
+	for len(v.served.Staleness) <= late {
+		v.served.Staleness = append(v.served.Staleness, 0)
+	}
+	v.served.Staleness[late]++
+	if v.lo == 0 && r.samples > 0 {
+		v.judge(p)
 	}
 }
 

@@ -26,7 +26,7 @@ type duplicate struct {
 	at           int             // its place in the chain: 1 is the first after the server
 	above, below comm.Rank       // its neighbours there; below may be nobody
 	w            strategy.Worker // the server's, with an optimizer of its own
-	room         []float32       // a message, its elements where they are in a frame
+	room         []float32       // a message
 	version      int
 	tally        tally
 	seeded       bool // its optimizer has the state that the range begins with
@@ -74,7 +74,7 @@ func (v *server) keepCopies(ranges []span, copies int) error {
 	}
 	me := int(v.w.Group.Rank()) - workers
 	rank := func(server int) comm.Rank { return comm.Rank(workers + (server+v.cfg.Servers)%v.cfg.Servers) }
-	v.below = rank(me + 1)
+	v.below, v.room = rank(me+1), comm.Vector(v.w.Group, headFloats+v.hi-v.lo)
 	for at := 1; at < copies; at++ {
 		of := (me - at + v.cfg.Servers) % v.cfg.Servers
 		d := &duplicate{span: ranges[of], of: of, at: at, above: rank(me - 1), below: nobody, w: v.w, tally: newTally(v.w.Tree.Leaves())}
@@ -85,7 +85,7 @@ func (v *server) keepCopies(ranges []span, copies int) error {
 		if d.w.Optimizer, err = v.w.NewOptimizer(); err != nil {
 			return err
 		}
-		d.room = comm.Vector(v.w.Group, headFloats+len(v.w.Frame))
+		d.room = comm.Vector(v.w.Group, headFloats+d.hi-d.lo)
 		v.duplicates = append(v.duplicates, d)
 	}
 	return nil
@@ -129,12 +129,10 @@ func (s span) state(o optim.Optimizer, parameters int) (all [][]byte) {
 	return all
 }
 
-// message is the range's elements of a frame that has a header's room in front, and the header.
-func (s span) message(room []float32) []float32 { return room[s.lo : headFloats+s.hi] }
-
-// pass sends the sum of a change, which is in v.sum, down the chain. Who calls has the turn.
-func (v *server) pass(ctx context.Context, c change) error {
-	m := v.message(v.room)
+// pass sends the sum of a change down the chain. Who calls has the turn.
+func (v *server) pass(ctx context.Context, c change, sum []float32) error {
+	m := v.room
+	v.w.Pass(len(sum), 2, func() { copy(m[headFloats:], sum) })
 	if !comm.IsHollow(v.w.Group) {
 		h := request{kind: copied, generation: v.w.Generation, step: c.step, leaf: c.lo, steps: c.steps, parts: c.hi - c.lo, rate: c.rate, mean: c.mean, update: c.update, lo: v.lo, hi: v.hi}
 		h.encode(vec.Bytes(m))
@@ -188,7 +186,7 @@ func (v *server) kept(ctx context.Context, p *peer) error {
 
 // follow keeps a copy up to date, until all is over.
 func (v *server) follow(ctx context.Context, d *duplicate) error {
-	m := d.message(d.room)
+	m := d.room
 	for {
 		_, n, err := v.w.Group.Recv(ctx, d.above, tagCopy(d.at), vec.Bytes(m))
 		if err != nil {
@@ -293,8 +291,7 @@ func (d *duplicate) refuses(generation uint32, r *request) string {
 // add makes the change of a message, whose elements are in the copy's room.
 func (d *duplicate) add(r *request, rows []sparse) error {
 	c := change{update: r.update, rate: r.rate, mean: r.mean, step: r.step, steps: r.steps, lo: r.leaf, hi: r.leaf + r.parts, rows: rows}
-	lo, hi := d.flat()
-	c.apply(&d.w, d.room[headFloats+head:], lo, hi, nil)
+	c.apply(&d.w, d.span, d.room[headFloats:], nil)
 	if err := d.shelf.apply(&d.w, &c); err != nil {
 		return err
 	}

@@ -174,10 +174,9 @@ func (v *server) fold(p *peer, r *request) []float32 {
 
 // updateBy makes the update of a step by its whole sum.
 func (v *server) updateBy(ctx context.Context, sum []float32, r *request) error {
-	v.w.Pass(v.hi-v.lo, 2, func() {})
 	c := v.whole(r.step, r.rate)
 	c.mean = 1 / float32(r.total)
-	return v.update(ctx, c, func(lo, hi int) { copy(v.sum[lo:hi], sum[lo-v.lo:hi-v.lo]) })
+	return v.update(ctx, c, sum, func(int, int) {})
 }
 
 // refusesDealt is outOfTurn where microshards are dealt. v.mu is locked.

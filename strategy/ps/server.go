@@ -17,16 +17,14 @@ import (
 // server holds a range of the parameters and their optimizer's state, and serves each worker on a goroutine of its own, from
 // the first step after a meeting to the next meeting.
 //
-// Of the frame of parameters, the optimizer's vectors and the gradient it uses its range alone: the rest is memory that no
-// machine ever backs.
+// Of the frame of parameters and the optimizer's vectors it uses its range alone: the rest is memory that no machine ever backs.
 type server struct {
 	cfg    Config
 	pace   Config          // by which workers may go on: cfg, unless the guard tightens it
 	w      strategy.Worker // its own copy: the goroutines set the rate
 	clock  comm.Clock
 	span             // its range of the frame
-	room   []float32 // a frame with a header's room in front
-	sum    []float32 // the frame: the gradient
+	room   []float32 // a message for who keeps a copy; nil: none is kept
 	peers  []*peer   // by worker
 	cancel context.CancelCauseFunc
 	turn   turn // to change parameters, and to read them where they change while others read
@@ -109,8 +107,7 @@ func newServer(c Config, w *strategy.Worker, r span, coded *coded) *server {
 	if c.Mode == Backup && r.lo > 0 {
 		v.told = v.clock.Event()
 	}
-	v.room = comm.Vector(w.Group, headFloats+len(w.Frame))
-	v.sum, v.tally = v.room[headFloats:], newTally(w.Tree.Leaves())
+	v.tally = newTally(w.Tree.Leaves())
 	v.prog = Progress{Done: make([]int, workers), Took: make([]time.Duration, workers)}
 	each := r.hi - r.lo
 	for who := range workers {

@@ -43,7 +43,7 @@ func (r *reference) apply(t *rapid.T, row uint64, g []float32, step int, rate, s
 		r.rows[row] = l
 	}
 	l.rule.Begin(step, rate)
-	l.rule.Apply(l.x, slices.Clone(g), 0, r.width, scale)
+	l.rule.Apply(l.x, slices.Clone(g), 0, scale)
 }
 
 // Whatever is done to a table in which almost nothing stays in memory, its rows are those of the reference.

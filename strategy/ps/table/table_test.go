@@ -104,7 +104,7 @@ func TestBitsOfTheDenseRule(t *testing.T) {
 					t.Fatal(err)
 				}
 				dense.Begin(step, 0.05)
-				dense.Apply(x, g, 0, len(x), 0.25)
+				dense.Apply(x, g, 0, 0.25)
 				if err := tab.Get(rows, got); err != nil {
 					t.Fatal(err)
 				}
@@ -144,7 +144,7 @@ func TestBitsOfALateRow(t *testing.T) {
 				}
 			}
 			dense.Begin(step, 0.1)
-			dense.Apply(x, g, 0, width, 1)
+			dense.Apply(x, g, 0, 1)
 		}
 		if err := tab.Get([]uint64{9}, got); err != nil {
 			t.Fatal(err)
