@@ -250,6 +250,18 @@ func csrRowMulAVX2(c []float32, col []int32, val []float32, b []float32)
 //go:noescape
 func csrRowAddAVX2(g []float32, col []int32, val []float32, a []float32)
 
+// gatherRowsAVX2 writes the rows to y, one after the other.
+// See gatherRowsTwin for the contract.
+//
+//go:noescape
+func gatherRowsAVX2(y []float32, x []float32, rows []uint64, stride int, n int)
+
+// scatterRowsAVX2 writes the rows from y, one after the other.
+// See scatterRowsTwin for the contract.
+//
+//go:noescape
+func scatterRowsAVX2(y []float32, x []float32, rows []uint64, stride int, n int)
+
 // toHalfAVX2 is h = x in binary16.
 // See toHalfTwin for the contract.
 //

@@ -4598,6 +4598,106 @@ strip1_none:
 	VZEROUPPER
 	RET
 
+// func gatherRowsAVX2(y []float32, x []float32, rows []uint64, stride int, n int)
+// Requires: AVX
+TEXT ·gatherRowsAVX2(SB), NOSPLIT, $0-88
+	MOVQ    y_base+0(FP), AX
+	MOVQ    x_base+24(FP), CX
+	MOVQ    rows_base+48(FP), DX
+	MOVQ    rows_len+56(FP), BX
+	MOVQ    stride+72(FP), SI
+	MOVQ    n+80(FP), DI
+	SHLQ    $0x02, SI
+	MOVQ    DI, R8
+	ANDQ    $0x07, R8
+	LEAQ    masks<>+128(SB), R9
+	NEGQ    R8
+	VMOVDQU (R9)(R8*4), Y0
+
+row:
+	TESTQ BX, BX
+	JE    done
+	MOVQ  (DX), R8
+	IMULQ SI, R8
+	ADDQ  CX, R8
+	MOVQ  DI, R9
+
+eight:
+	CMPQ    R9, $0x08
+	JLT     tail
+	VMOVUPS (R8), Y1
+	VMOVUPS Y1, (AX)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, R8
+	SUBQ    $0x08, R9
+	JMP     eight
+
+tail:
+	TESTQ      R9, R9
+	JE         next
+	VMASKMOVPS (R8), Y0, Y1
+	VMASKMOVPS Y1, Y0, (AX)
+	LEAQ       (AX)(R9*4), AX
+
+next:
+	ADDQ $0x08, DX
+	DECQ BX
+	JMP  row
+
+done:
+	VZEROUPPER
+	RET
+
+// func scatterRowsAVX2(y []float32, x []float32, rows []uint64, stride int, n int)
+// Requires: AVX
+TEXT ·scatterRowsAVX2(SB), NOSPLIT, $0-88
+	MOVQ    y_base+0(FP), AX
+	MOVQ    x_base+24(FP), CX
+	MOVQ    rows_base+48(FP), DX
+	MOVQ    rows_len+56(FP), BX
+	MOVQ    stride+72(FP), SI
+	MOVQ    n+80(FP), DI
+	SHLQ    $0x02, SI
+	MOVQ    DI, R8
+	ANDQ    $0x07, R8
+	LEAQ    masks<>+128(SB), R9
+	NEGQ    R8
+	VMOVDQU (R9)(R8*4), Y0
+
+row:
+	TESTQ BX, BX
+	JE    done
+	MOVQ  (DX), R8
+	IMULQ SI, R8
+	ADDQ  CX, R8
+	MOVQ  DI, R9
+
+eight:
+	CMPQ    R9, $0x08
+	JLT     tail
+	VMOVUPS (AX), Y1
+	VMOVUPS Y1, (R8)
+	ADDQ    $0x20, AX
+	ADDQ    $0x20, R8
+	SUBQ    $0x08, R9
+	JMP     eight
+
+tail:
+	TESTQ      R9, R9
+	JE         next
+	VMASKMOVPS (AX), Y0, Y1
+	VMASKMOVPS Y1, Y0, (R8)
+	LEAQ       (AX)(R9*4), AX
+
+next:
+	ADDQ $0x08, DX
+	DECQ BX
+	JMP  row
+
+done:
+	VZEROUPPER
+	RET
+
 // func toHalfAVX2(h []uint16, x []float32)
 // Requires: AVX, F16C
 TEXT ·toHalfAVX2(SB), NOSPLIT, $0-48

@@ -96,3 +96,19 @@ func logLoss(l *[4]float64, r, d, z []float64, class []int32) {
 	}
 	logLossTwin(l, r[n:], d, z[n:], class[n:])
 }
+
+func gatherRows(y, x []float32, rows []uint64, stride, n int) {
+	if useAVX2 {
+		gatherRowsAVX2(y, x, rows, stride, n)
+		return
+	}
+	gatherRowsTwin(y, x, rows, stride, n)
+}
+
+func scatterRows(y, x []float32, rows []uint64, stride, n int) {
+	if useAVX2 {
+		scatterRowsAVX2(y, x, rows, stride, n)
+		return
+	}
+	scatterRowsTwin(y, x, rows, stride, n)
+}

@@ -39,3 +39,8 @@ func csrAddGram(a []float64, row []int, col []int32, val []float32, d []float64)
 }
 
 func logLoss(l *[4]float64, r, d, z []float64, class []int32) { logLossTwin(l, r, d, z, class) }
+
+func gatherRows(y, x []float32, rows []uint64, stride, n int) { gatherRowsTwin(y, x, rows, stride, n) }
+func scatterRows(y, x []float32, rows []uint64, stride, n int) {
+	scatterRowsTwin(y, x, rows, stride, n)
+}

@@ -38,6 +38,7 @@ func main() {
 		steps()
 		sums()
 		sparse()
+		scattered()
 		codes()
 	}
 	Generate()
