@@ -8,15 +8,17 @@ import (
 	"github.com/covey-ml/covey/model"
 	"github.com/covey-ml/covey/optim"
 	"github.com/covey-ml/covey/rng"
+	"github.com/covey-ml/covey/vec"
 )
 
 // batch is what one call works with. The rule is package optim's, whose moments are given to it row by row, so that there is
 // one set of formulas.
 type batch struct {
 	rule    localRule
-	moments int      // of the rule
-	order   []uint64 // of a store; see there
-	ends    []int    // by stripe: where its rows end in order
+	moments int       // of the rule
+	order   []uint64  // of a store; see there
+	ends    []int     // by stripe: where its rows end in order
+	x       []float32 // rows that are updated together, moment by moment
 }
 
 type localRule interface {
@@ -74,6 +76,26 @@ func (b *batch) update(x, g []float32, scale float32) {
 		m[k] = x[(k+1)*w : (k+2)*w]
 	}
 	b.rule.ApplyAt(x[:w], g, m, scale)
+}
+
+// updateAll moves the rows in some slots of x, each stride elements with its state, along scale*g.
+func (b *batch) updateAll(x []float32, slots []uint64, stride int, g []float32, scale float32) {
+	n := len(g)
+	if len(slots) == 1 {
+		b.update(x[int(slots[0])*stride:][:stride], g, scale)
+		return
+	}
+	w := n / len(slots)
+	b.x = vec.Resized(b.x, n*(1+b.moments))
+	var all [4][]float32 // the values, and each moment
+	for k := range 1 + b.moments {
+		all[k] = b.x[k*n : (k+1)*n]
+		vec.GatherRows(all[k], x[k*w:], slots, stride, w)
+	}
+	b.rule.ApplyAt(all[0], g, optim.Moments(all[1:]), scale)
+	for k := range 1 + b.moments {
+		vec.ScatterRows(all[k], x[k*w:], slots, stride, w)
+	}
 }
 
 // group sorts the positions of rows by their stripes.

@@ -2,11 +2,12 @@ package table
 
 import (
 	"fmt"
-	"math"
 	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/covey-ml/covey/vec"
 )
 
 // flat is a store that has a place, a slot, for each row that can be the table's, in order. Finding one takes a look at some
@@ -19,7 +20,7 @@ type flat struct {
 	x      []float32
 	shift  int // a part has 1<<shift slots, whole words of known
 	parts  []part
-	seen   atomic.Uint32 // by touch, which has to look for it
+	ahead  int // slots that are worked on at a time
 }
 
 // part is some neighbouring slots.
@@ -34,6 +35,8 @@ const (
 	// mostFlat bounds the memory of a flat table, and mostPlaces the rows for which it has bits.
 	mostFlat   = 512 << 20
 	mostPlaces = 1 << 24
+	// together is how many elements are worked on at a time, unless a row has more: with their gradient they fit the first-level cache.
+	together = 2048
 )
 
 // newFlat makes one of so many parts, or returns nil when rows would take too much memory.
@@ -62,6 +65,7 @@ func newFlat(t *Table, parts int) (*flat, error) {
 		return nil, err
 	}
 	f.known = make([]uint64, (n+63)/64)
+	f.ahead = max(1, together/t.stride)
 	f.shift = max(6, bits.Len(uint(n/parts)))
 	f.parts = make([]part, n>>f.shift+1)
 	return f, nil
@@ -77,7 +81,7 @@ func (f *flat) foreign(rows []uint64) (uint64, bool) {
 	return 0, false
 }
 
-// some calls do with each part that has some of rows, and their slots there, at most ahead at a time: rows lo to hi-1.
+// some calls do with each part that has some of rows, and their slots there, at most f.ahead at a time: rows lo to hi-1.
 func (f *flat) some(b *batch, rows []uint64, do func(p *part, slots []uint64, lo, hi int)) error {
 	slots := slices.Grow(b.order[:0], len(rows))[:len(rows)]
 	b.order = slots
@@ -90,8 +94,8 @@ func (f *flat) some(b *batch, rows []uint64, do func(p *part, slots []uint64, lo
 	}
 	for lo := 0; lo < len(slots); {
 		k := slots[lo] >> f.shift
-		hi := lo + 1
-		for hi < min(len(slots), lo+ahead) && slots[hi]>>f.shift == k {
+		hi, most, end := lo+1, min(len(slots), lo+f.ahead), (k+1)<<f.shift
+		for hi < most && slots[hi] < end {
 			hi++
 		}
 		p := &f.parts[k]
@@ -100,26 +104,11 @@ func (f *flat) some(b *batch, rows []uint64, do func(p *part, slots []uint64, lo
 			p.mu.Unlock()
 			return errClosed
 		}
-		f.touch(slots[lo:hi])
 		do(p, slots[lo:hi], lo, hi)
 		p.mu.Unlock()
 		lo = hi
 	}
 	return nil
-}
-
-// touch does what a stripe's does.
-func (f *flat) touch(slots []uint64) {
-	x, stride := f.x, f.t.stride
-	n := min(stride, touched)
-	var some uint32
-	for _, slot := range slots {
-		from := int(slot) * stride
-		for at := from; at < from+n; at += cacheLine {
-			some |= math.Float32bits(x[at])
-		}
-	}
-	f.seen.Store(some)
 }
 
 // row is the memory of a slot.
@@ -137,13 +126,12 @@ func (f *flat) learn(p *part, slot uint64) {
 }
 
 func (f *flat) get(b *batch, rows []uint64, out []float32, n int) error {
-	return f.some(b, rows, func(_ *part, slots []uint64, lo, _ int) {
+	return f.some(b, rows, func(_ *part, slots []uint64, lo, hi int) {
+		to := out[lo*n : hi*n]
+		vec.GatherRows(to, f.x, slots, f.t.stride, n)
 		for i, slot := range slots {
-			to := out[(lo+i)*n:][:n]
-			if f.knows(slot) {
-				copy(to, f.row(slot))
-			} else {
-				f.t.fresh(rows[lo+i], to)
+			if !f.knows(slot) {
+				f.t.fresh(rows[lo+i], to[i*n:][:n])
 			}
 		}
 	})
@@ -151,15 +139,14 @@ func (f *flat) get(b *batch, rows []uint64, out []float32, n int) error {
 
 func (f *flat) apply(b *batch, rows []uint64, g []float32, scale float32) error {
 	w := f.t.c.Width
-	return f.some(b, rows, func(p *part, slots []uint64, lo, _ int) {
+	return f.some(b, rows, func(p *part, slots []uint64, lo, hi int) {
 		for i, slot := range slots {
-			x := f.row(slot)
 			if !f.knows(slot) {
-				f.t.fresh(rows[lo+i], x)
+				f.t.fresh(rows[lo+i], f.row(slot))
 				f.learn(p, slot)
 			}
-			b.update(x, g[(lo+i)*w:][:w], scale)
 		}
+		b.updateAll(f.x, slots, f.t.stride, g[lo*w:hi*w], scale)
 		p.updates += uint64(len(slots))
 	})
 }
