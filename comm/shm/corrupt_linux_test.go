@@ -52,7 +52,7 @@ func TestCorruptRing(t *testing.T) {
 		"tail behind":          func(l *link) { l.in.tail.Store(l.r.head - 1) },
 		"tail amid a header":   func(l *link) { l.in.tail.Store(l.r.head + 5) },
 		"header of zeros":      func(l *link) { l.in.tail.Store(l.r.head + frameBytes) },
-		"there without leave":  func(l *link) { writeFrame(l, frame{frameThere, 7, tag, 10}, thereBytes) },
+		"nowhere in an arena":  func(l *link) { writeFrame(l, frame{frameThere, 7, tag, 1 << 39}, thereBytes) },
 		"eager beyond bounds":  func(l *link) { writeFrame(l, frame{frameMessage, 0, tag, comm.EagerBytes + 1}, 0) },
 		"part beyond bounds":   func(l *link) { writeFrame(l, frame{framePart, 0, tag, partBytes + 1}, 0) },
 		"part without leave":   func(l *link) { writeFrame(l, frame{framePart, 7, tag, 10}, 10) },
@@ -150,8 +150,8 @@ func TestScribble(t *testing.T) {
 				case 5:
 					l.out.asks[rng.IntN(maxAsks)].Store(rng.Uint32N(6))
 				default:
-					f := frame{kind(rng.IntN(3)), rng.IntN(4), comm.Tag(rng.IntN(3)), rng.IntN(2000)}
-					if f.kind == frameAsk {
+					f := frame{kind(rng.IntN(4)), rng.IntN(4), comm.Tag(rng.IntN(3)), rng.IntN(2000)}
+					if f.kind == frameAsk || f.kind == frameThere {
 						f.n = int(rng.Uint64()>>rng.IntN(64)) & (1<<40 - 1)
 						l.in.asks[f.number].Store(askMade)
 					}
@@ -179,7 +179,7 @@ func TestScribble(t *testing.T) {
 
 func FuzzFrame(f *testing.F) {
 	b := make([]byte, frameBytes)
-	for _, h := range []frame{{frameMessage, 0, 1, 100}, {frameAsk, 63, comm.MakeTag(comm.OpBarrier, 7), maxMessage}, {framePart, 1, 1, partBytes}, {frameThere, 1, 1, partBytes}} {
+	for _, h := range []frame{{frameMessage, 0, 1, 100}, {frameAsk, 63, comm.MakeTag(comm.OpBarrier, 7), maxMessage}, {framePart, 1, 1, partBytes}, {frameThere, 1, 1, maxMessage}} {
 		h.put(b)
 		f.Add(bytes.Clone(b))
 	}

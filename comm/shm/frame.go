@@ -19,7 +19,7 @@ const (
 	frameMessage kind = iota // a message of at most EagerBytes: the payload follows
 	frameAsk                 // leave is asked, under a number, to send a message of that length and tag
 	framePart                // the next bytes of the message that got leave under that number
-	frameThere               // so many bytes of it lie in the writer's arena, from the offset on that follows (8 bytes)
+	frameThere               // an ask for a message that lies in the writer's arena, from the offset on that follows (8 bytes)
 )
 
 // frame is a header.
@@ -27,7 +27,7 @@ type frame struct {
 	kind   kind
 	number int
 	tag    comm.Tag
-	n      int // bytes of payload; of a frameAsk, of the message that it is about
+	n      int // bytes of payload; of a frameAsk and a frameThere, of the message that it is about
 }
 
 const (
@@ -75,7 +75,8 @@ func parseFrame(b []byte) (frame, error) {
 	low := w & (1<<48 - 1)
 	n := low & (1<<40 - 1)
 	f := frame{kind: kind(low >> 40 & 3), number: int(low >> 42), tag: comm.Tag(t), n: int(n)}
-	limit := [...]uint64{comm.EagerBytes, min(maxMessage, math.MaxInt), partBytes, partBytes}[f.kind]
+	whole := min(uint64(maxMessage), math.MaxInt)
+	limit := [...]uint64{comm.EagerBytes, whole, partBytes, whole}[f.kind]
 	if check(low, t) != w>>48 || n > limit {
 		return f, fmt.Errorf("no frame begins with %016x %016x", w, t)
 	}

@@ -61,13 +61,13 @@ const maxAsks = 64
 
 // What becomes of an ask. The writer takes it from askFree to askMade and from askMade to askWithdrawn, the reader from
 // askMade through askHeld to askGranted or back, and from askWithdrawn to askFree. What lies in the writer's arena stays there until the
-// reader has taken askGranted to askTaken, or the writer, which then breaks the link, to askWithdrawn: so the reader knows whether
-// what it has copied is what was sent.
+// reader has taken askGranted to askTaken, or the writer, which then breaks the link, anything else to askWithdrawn: so the reader knows
+// whether what it has copied is what was sent.
 const (
 	askFree      = iota
 	askMade      // the reader is to find out who wants the message
 	askHeld      // it is finding out: a few instructions
-	askGranted   // the payload has a place and is to be written
+	askGranted   // the payload has a place and is to be written, or is being copied
 	askWithdrawn // the writer gave up; the reader is to forget the ask
 	askTaken     // the reader has all of the payload
 )

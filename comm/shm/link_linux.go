@@ -131,8 +131,13 @@ func (l *link) look() (busy bool) {
 		}
 		busy = true
 	}
-	if len(l.r.held) > 0 && l.offer() {
-		busy = true
+	if len(l.r.held) > 0 {
+		offered, err := l.offer()
+		if err != nil {
+			l.lose(err)
+			return true
+		}
+		busy = busy || offered
 	}
 	if said != l.r.heard {
 		l.hear(said)

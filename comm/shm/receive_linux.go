@@ -32,7 +32,7 @@ type reader struct {
 	stall, watched <-chan struct{}
 }
 
-// incoming is a message that comes in parts.
+// incoming is a message that comes in parts, or is being copied.
 type incoming struct {
 	msg *comm.Message
 	p   []byte // nil when nobody wants it any more
@@ -45,7 +45,7 @@ type held struct {
 	tag    comm.Tag
 	n      int
 	number int    // of the ask, -1 when the message is here
-	p      []byte // the message
+	p      []byte // the message; of an ask, where it lies in the peer's arena, or nil
 }
 
 func (r *reader) init(buf []byte) {
@@ -120,7 +120,7 @@ func (l *link) begin(f frame) error {
 			return corrupt("a message of %d bytes without leave, beyond %d that wait", f.n, r.bytes)
 		}
 		r.p = make([]byte, f.n)
-	case frameAsk:
+	case frameAsk, frameThere:
 		busy := r.incoming[f.number] != nil
 		for _, h := range r.held {
 			busy = busy || h.number == f.number
@@ -128,15 +128,15 @@ func (l *link) begin(f frame) error {
 		if busy {
 			return corrupt("ask %d made twice", f.number)
 		}
-	case framePart, frameThere:
+		if f.kind == frameThere {
+			r.p = r.at[:]
+		}
+	case framePart:
 		in := r.incoming[f.number]
 		if in == nil || f.n > in.n-in.got {
 			return corrupt("%d bytes for ask %d, which expects fewer", f.n, f.number)
 		}
-		switch {
-		case f.kind == frameThere:
-			r.p = r.at[:]
-		case in.p != nil:
+		if in.p != nil {
 			r.p = in.p[in.got : in.got+f.n]
 		}
 	}
@@ -161,48 +161,48 @@ func (l *link) end() error {
 	case frameAsk:
 		l.hold(held{r.f.tag, r.f.n, r.f.number, nil})
 	case frameThere:
-		in := r.incoming[r.f.number]
-		if err := l.fetch(in); err != nil {
-			return err
+		at := binary.LittleEndian.Uint64(r.at[:])
+		p := l.e.shared.at(l.peer, at, r.f.n)
+		if p == nil {
+			return corrupt("%d bytes at %d of an arena of %d", r.f.n, at, l.e.Arena)
 		}
-		l.more(in)
+		l.hold(held{r.f.tag, r.f.n, r.f.number, p})
 	case framePart:
-		l.more(r.incoming[r.f.number])
+		in := r.incoming[r.f.number]
+		in.got += r.f.n
+		l.more(r.f.number)
 	}
 	r.p = nil
 	return nil
 }
 
-// more tells the mesh that a part has come.
-func (l *link) more(in *incoming) {
-	r := &l.r
-	in.got += r.f.n
+// more tells the mesh that more of a message has come.
+func (l *link) more(number int) {
+	in := l.r.incoming[number]
 	if in.got == in.n {
-		r.incoming[r.f.number] = nil
+		l.r.incoming[number] = nil
 		l.e.mesh.End(in.msg)
 	} else {
 		l.e.mesh.Progress(in.msg, in.got)
 	}
 }
 
-// fetch copies a part from where it lies in the peer's arena, and tells the peer when it was the last.
-func (l *link) fetch(in *incoming) error {
-	f := &l.r.f
-	at := binary.LittleEndian.Uint64(l.r.at[:])
-	p := l.e.shared.at(l.peer, at, f.n)
-	if p == nil {
-		return corrupt("%d bytes at %d of an arena of %d", f.n, at, l.e.Arena)
+// fetch copies a message from where it lies in the peer's arena. The mesh hears of each part, so that nobody's patience ends meanwhile.
+func (l *link) fetch(number int, p []byte) error {
+	in := l.r.incoming[number]
+	for in.p != nil && in.n-in.got > partBytes {
+		in.got += copy(in.p[in.got:in.got+partBytes], p[in.got:])
+		l.more(number)
 	}
 	if in.p != nil {
-		copy(in.p[in.got:], p)
+		copy(in.p[in.got:], p[in.got:])
 	}
-	if in.got+f.n < in.n {
-		return nil
-	}
-	if !l.in.asks[f.number].CompareAndSwap(askGranted, askTaken) {
+	if !l.in.asks[number].CompareAndSwap(askGranted, askTaken) {
 		return fmt.Errorf("%w: the peer cut the link", comm.ErrLost)
 	}
 	ring(l.slot)
+	in.got = in.n
+	l.more(number)
 	return nil
 }
 
@@ -229,8 +229,8 @@ func (l *link) hold(h held) {
 }
 
 // offer offers the mesh what is held, in order, and tells whether that changed anything. The engine's mu is held.
-func (l *link) offer() (busy bool) {
-	r := &l.r
+func (l *link) offer() (bool, error) {
+	r, busy := &l.r, false
 	if r.stall != nil {
 		select {
 		case <-r.stall:
@@ -240,14 +240,22 @@ func (l *link) offer() (busy bool) {
 	}
 	var room <-chan struct{} // as it was when the first was refused
 	kept := r.held[:0]
-	for _, h := range r.held {
+	for i, h := range r.held {
 		switch {
 		case h.number >= 0 && l.in.asks[h.number].CompareAndSwap(askWithdrawn, askFree):
 			ring(l.slot)
 		case r.stall != nil || r.skip[h.tag]:
 			kept = append(kept, h)
 			continue
-		case !l.accept(h):
+		default:
+			ok, err := l.accept(h)
+			if err != nil {
+				r.held = append(kept, r.held[i+1:]...)
+				return true, err
+			}
+			if ok {
+				break
+			}
 			r.skip[h.tag] = true
 			if room == nil {
 				room = l.e.mesh.Room(l.peer)
@@ -266,7 +274,7 @@ func (l *link) offer() (busy bool) {
 	if room != nil {
 		l.stall(room)
 	}
-	return busy
+	return busy, nil
 }
 
 // stall keeps the mesh from being offered more until room is closed, and has a pass made then.
@@ -285,8 +293,8 @@ func (l *link) stall(room <-chan struct{}) {
 	}()
 }
 
-// accept tells whether the mesh takes h now, and if so gives it the message or the writer leave.
-func (l *link) accept(h held) bool {
+// accept tells whether the mesh takes h now, and if so gives it the message or the writer leave. An error loses the link.
+func (l *link) accept(h held) (bool, error) {
 	m := l.e.mesh
 	if h.number < 0 {
 		p, msg, ok := m.Begin(l.peer, h.tag, h.n)
@@ -296,21 +304,24 @@ func (l *link) accept(h held) bool {
 			l.r.bytes -= cost(h.n)
 			l.take(h.n)
 		}
-		return ok
+		return ok, nil
 	}
 	state := &l.in.asks[h.number]
 	if !state.CompareAndSwap(askMade, askHeld) {
-		return false // withdrawn just now
+		return false, nil // withdrawn just now
 	}
 	p, msg, ok := m.Begin(l.peer, h.tag, h.n)
 	if !ok {
-		state.Store(askMade)
-		return false
+		state.CompareAndSwap(askHeld, askMade)
+		return false, nil
 	}
 	l.r.incoming[h.number] = &incoming{msg: msg, p: p, n: h.n}
-	state.Store(askGranted)
+	state.CompareAndSwap(askHeld, askGranted) // else the writer cuts the link
+	if h.p != nil {
+		return true, l.fetch(h.number, h.p)
+	}
 	ring(l.slot)
-	return true
+	return true, nil
 }
 
 // settle ends what is half here and gives the mesh what is whole; the link is dead. The engine's mu is held.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/covey-ml/covey/comm"
@@ -108,7 +107,7 @@ func (l *link) eager(cost uint64) (bool, error) {
 	return w.sent-w.taken+cost <= comm.EagerBytes, nil
 }
 
-// ask sends a message that needs leave.
+// ask sends a message that needs leave. One that lies in this rank's arena the reader copies from there when it gives leave.
 func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 	number, err := l.number(ctx)
 	if err != nil {
@@ -120,45 +119,35 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 		return err
 	}
 	state.Store(askMade)
-	err = l.write(ctx, frame{frameAsk, number, tag, len(p)}, nil)
+	at, there := l.e.shared.offset(p)
+	end := uint32(askGranted)
+	if there {
+		end = askTaken
+		err = l.write(ctx, frame{frameThere, number, tag, len(p)}, binary.LittleEndian.AppendUint64(l.w.place[:0], at))
+	} else {
+		err = l.write(ctx, frame{frameAsk, number, tag, len(p)}, nil)
+	}
 	l.w.token <- struct{}{}
 	if err != nil {
 		state.Store(askFree)
 		l.w.numbers <- number
 		return err
 	}
-	granted := func() bool { return state.Load() == askGranted }
-	if !granted() {
-		l.e.drive(func() bool { return granted() || l.dead.Load() })
+	ended := func() bool { return state.Load() == end }
+	if !ended() {
+		l.e.drive(func() bool { return ended() || l.dead.Load() })
 	}
-	if err := l.sleep(ctx, granted); err != nil {
+	if err := l.sleep(ctx, ended); err != nil {
 		if l.dead.Load() || err == comm.ErrClosed {
 			return err
 		}
-		if granted, err := l.withdraw(number, err); !granted {
+		if ended, err := l.withdraw(number, end, err); !ended {
 			return err
 		}
 		ctx = context.WithoutCancel(ctx) // leave came in the same moment, and somebody waits for the rest
 	}
-	at, there := l.e.shared.offset(p)
-	for {
-		n := min(len(p), partBytes)
-		if err = l.acquire(ctx); err != nil {
-			break
-		}
-		if there {
-			err = l.write(ctx, frame{frameThere, number, tag, n}, binary.LittleEndian.AppendUint64(l.w.place[:0], at))
-		} else {
-			err = l.write(ctx, frame{framePart, number, tag, n}, p[:n])
-		}
-		l.w.token <- struct{}{}
-		at += uint64(n)
-		if p = p[n:]; err != nil || len(p) == 0 {
-			break
-		}
-	}
-	if there && err == nil {
-		err = l.awaitTaken(ctx, state)
+	if !there {
+		err = l.parts(ctx, number, tag, p)
 	}
 	switch err {
 	case nil:
@@ -172,18 +161,19 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 	return l.why()
 }
 
-// awaitTaken waits until the reader has copied a message from this rank's arena. After an error it does not believe what it
-// copies.
-func (l *link) awaitTaken(ctx context.Context, state *atomic.Uint32) error {
-	taken := func() bool { return state.Load() == askTaken }
-	if !taken() {
-		l.e.drive(func() bool { return taken() || l.dead.Load() })
+// parts writes a message that has leave.
+func (l *link) parts(ctx context.Context, number int, tag comm.Tag, p []byte) error {
+	for {
+		n := min(len(p), partBytes)
+		if err := l.acquire(ctx); err != nil {
+			return err
+		}
+		err := l.write(ctx, frame{framePart, number, tag, n}, p[:n])
+		l.w.token <- struct{}{}
+		if p = p[n:]; err != nil || len(p) == 0 {
+			return err
+		}
 	}
-	err := l.sleep(ctx, taken)
-	if err != nil && !state.CompareAndSwap(askGranted, askWithdrawn) && taken() {
-		return nil
-	}
-	return err
 }
 
 // number takes a number for an ask.
@@ -209,14 +199,14 @@ func (l *link) number(ctx context.Context) (int, error) {
 	}
 }
 
-// undecided is how long a peer may take to decide about an ask that is to be withdrawn: it is a few instructions, but
-// on a busy machine it may have lost its core in the middle of them. After that it was stopped there.
+// undecided is how long a peer may take to decide about an ask that is to be withdrawn, or to copy what it has begun to copy: it is a
+// few instructions, or bytes, but on a busy machine it may have lost its core in the middle of them. After that it was stopped there.
 const undecided = time.Second
 
-// withdraw takes an ask back and tells whether leave was given meanwhile; if not, it returns the error of Send.
-func (l *link) withdraw(number int, cause error) (granted bool, err error) {
+// withdraw takes an ask back and tells whether it has come to its end meanwhile; if not, it returns the error of Send.
+func (l *link) withdraw(number int, end uint32, cause error) (ended bool, err error) {
 	state := &l.out.asks[number]
-	for end := time.Now().Add(undecided); time.Now().Before(end) && !l.dead.Load(); runtime.Gosched() {
+	for limit := time.Now().Add(undecided); time.Now().Before(limit) && !l.dead.Load(); runtime.Gosched() {
 		if state.CompareAndSwap(askMade, askWithdrawn) {
 			l.e.mu.Lock()
 			defer l.e.mu.Unlock()
@@ -224,10 +214,13 @@ func (l *link) withdraw(number int, cause error) (granted bool, err error) {
 			ring(l.slot)
 			return false, cause
 		}
-		if state.Load() == askGranted {
+		if state.Load() == end {
 			return true, nil
 		}
 		giveWay()
+	}
+	if state.Swap(askWithdrawn) == askTaken { // else the reader does not believe what it copies
+		return true, nil
 	}
 	l.Break(cause)
 	return false, l.why()

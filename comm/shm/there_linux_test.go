@@ -50,40 +50,60 @@ func TestExchangeFromArenas(t *testing.T) {
 	}
 }
 
-// grantThere has rank 0 wait for a message of n bytes from rank 1, gives leave for it, and returns with rank 0's engine locked.
-func grantThere(t *testing.T, groups []comm.Group, n int, send func()) (*link, comm.Receipt) {
-	t.Helper()
-	e := groups[0].(*group).e
-	l := e.links[1]
-	r := comm.Post(groups[0], 1, 5, make([]byte, n))
-	e.mu.Lock()
-	go send()
-	for l.r.incoming[0] == nil && !l.dead.Load() {
-		l.look()
-		runtime.Gosched()
-	}
-	return l, r
-}
-
-// A Send from an arena that is given up when leave was given, before the reader has copied, breaks the link: the reader may not take what
-// it finds there later for the message.
+// A Send from an arena that is given up while the reader copies breaks the link: the reader may not take what it has found there for the
+// message.
 func TestGivenUpInAnArena(t *testing.T) {
 	groups := attachAll(t, 2, Options{}, 20*time.Second)
 	p := comm.Alloc(groups[1], comm.EagerBytes)
 	ctx, cancel := context.WithCancel(t.Context())
+	l := groups[0].(*group).e.links[1]
+	l.e.mu.Lock()
+	r := comm.Post(groups[0], 1, 5, make([]byte, 4*len(p)))
 	sent := make(chan error, 1)
-	l, r := grantThere(t, groups, 4*len(p), func() { sent <- groups[1].Send(ctx, 0, 5, vec.Bytes(p)) })
-	for l.in.tail.Load() == l.r.head { // until the writer has said where the message is
+	go func() { sent <- groups[1].Send(ctx, 0, 5, vec.Bytes(p)) }()
+	state := &l.in.asks[0]
+	for !state.CompareAndSwap(askMade, askGranted) { // it begins to copy
+		runtime.Gosched()
+	}
+	for l.in.tail.Load() == l.r.head {
 		runtime.Gosched()
 	}
 	cancel()
-	err := <-sent
-	l.e.mu.Unlock()
-	if !errors.Is(err, context.Canceled) {
+	if err := <-sent; !errors.Is(err, context.Canceled) {
 		t.Errorf("Send: %v", err)
 	}
+	if state.CompareAndSwap(askGranted, askTaken) {
+		t.Error("the reader takes the message, after Send has failed")
+	}
+	l.e.mu.Unlock()
 	if _, _, err := r.Wait(t.Context()); !errors.Is(err, comm.ErrLost) {
 		t.Errorf("Recv: %v", err)
+	}
+}
+
+// A Send from an arena that is given up before the reader copies is as if it had never been.
+func TestWithdrawnFromAnArena(t *testing.T) {
+	groups := attachAll(t, 2, Options{}, 20*time.Second)
+	p := vec.Bytes(comm.Alloc(groups[1], comm.EagerBytes))
+	ctx, cancel := context.WithCancel(t.Context())
+	sent := make(chan error, 1)
+	go func() { sent <- groups[1].Send(ctx, 0, 5, p) }()
+	state := &groups[0].(*group).e.links[1].in.asks[0]
+	for state.Load() != askMade {
+		runtime.Gosched()
+	}
+	cancel()
+	if err := <-sent; !errors.Is(err, context.Canceled) {
+		t.Errorf("Send: %v", err)
+	}
+	pattern(p, 1, 1)
+	got := make([]byte, len(p))
+	r := comm.Post(groups[0], 1, 5, got)
+	if err := groups[1].Send(t.Context(), 0, 5, p); err != nil {
+		t.Fatal(err)
+	}
+	if _, n, err := r.Wait(t.Context()); err != nil || n != len(p) || !bytes.Equal(got, p) {
+		t.Errorf("%d bytes, as they were: %v; %v", n, bytes.Equal(got, p), err)
 	}
 }
 
@@ -92,18 +112,14 @@ func TestNoSuchPlaceInAnArena(t *testing.T) {
 	for _, at := range []uint64{1<<64 - 1, 1 << 62, 2<<20 - 8} {
 		groups := attachAll(t, 2, Options{Arena: 2 << 20}, 20*time.Second)
 		const n = comm.EagerBytes + 8
-		l, r := grantThere(t, groups, n, func() {
-			l := groups[1].(*group).e.links[0]
-			<-l.w.token // and keeps it
-			l.out.asks[0].Store(askMade)
-			l.write(t.Context(), frame{frameAsk, 0, 5, n}, nil)
-			for l.out.asks[0].Load() != askGranted {
-				runtime.Gosched()
-			}
-			l.write(t.Context(), frame{frameThere, 0, 5, n}, binary.LittleEndian.AppendUint64(nil, at))
-			l.w.token <- struct{}{}
-		})
-		l.e.mu.Unlock()
+		r := comm.Post(groups[0], 1, 5, make([]byte, n))
+		l := groups[1].(*group).e.links[0]
+		<-l.w.token
+		l.out.asks[0].Store(askMade)
+		if err := l.write(t.Context(), frame{frameThere, 0, 5, n}, binary.LittleEndian.AppendUint64(nil, at)); err != nil {
+			t.Fatal(err)
+		}
+		l.w.token <- struct{}{}
 		if _, _, err := r.Wait(t.Context()); !errors.Is(err, errRing) {
 			t.Errorf("at %d: %v", at, err)
 		}
