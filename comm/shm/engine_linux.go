@@ -159,7 +159,7 @@ func (e *engine) patiently(stop func() bool) bool {
 			}
 		}
 	}
-	for range e.yields {
+	for start, i := time.Now(), 0; i < e.yields && time.Since(start) < longestYield; i++ {
 		giveWay()
 		e.try()
 		if stop() {
