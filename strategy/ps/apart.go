@@ -159,7 +159,7 @@ func (a *apart) begin(ctx context.Context, r *reading, rows [][]uint64) {
 }
 
 // those are some of rows, until it is called again.
-func (a *apart) those(rows []uint64, part []uint32) []uint64 {
+func (a *apart) those(rows []uint64, part []uint64) []uint64 {
 	a.mine = slices.Grow(a.mine[:0], len(part))[:len(part)]
 	for i, p := range part {
 		a.mine[i] = rows[p]
@@ -182,12 +182,10 @@ func (a *apart) place(r *reading, out []float32) {
 		from := r.wants[s].answer
 		to := out
 		for t := range r.splits {
-			width := a.tables[t].Width
-			for _, p := range r.splits[t].part(s) {
-				copy(to[int(p)*width:][:width], from)
-				from = from[width:]
-			}
-			to = to[len(r.splits[t].of)*width:]
+			width, part := a.tables[t].Width, r.splits[t].part(s)
+			n := len(part) * width
+			vec.ScatterRows(from[:n], to, part, width, width)
+			from, to = from[n:], to[len(r.splits[t].of)*width:]
 		}
 	}
 }
@@ -257,11 +255,7 @@ func (a *apart) packTable(rows sparse, width int) {
 	for s := range a.out {
 		m, part := &a.out[s], a.split.part(s)
 		m.ids = appendRows(m.ids, a.those(rows.rows, part))
-		to := m.more(len(part) * width)
-		for _, p := range part {
-			copy(to[:width], rows.x[int(p)*width:])
-			to = to[width:]
-		}
+		vec.GatherRows(m.more(len(part)*width), rows.x, part, width, width)
 	}
 }
 

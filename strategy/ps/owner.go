@@ -36,7 +36,7 @@ func (o owners) of(row uint64) int { return int(o[rng.Mix(row)>>(64-slotBits)]) 
 
 // split is some rows by their owners: the positions of each one's, in order.
 type split struct {
-	order []uint32
+	order []uint64
 	ends  []int    // by server: where its positions end in order
 	of    []uint16 // by position: the owner
 }
@@ -58,13 +58,13 @@ func (s *split) by(o owners, servers int, rows []uint64) {
 		at += n
 	}
 	for i, k := range s.of {
-		s.order[s.ends[k]] = uint32(i)
+		s.order[s.ends[k]] = uint64(i)
 		s.ends[k]++
 	}
 }
 
 // part is the positions of a server's rows.
-func (s *split) part(server int) []uint32 {
+func (s *split) part(server int) []uint64 {
 	lo := 0
 	if server > 0 {
 		lo = s.ends[server-1]
