@@ -14,6 +14,7 @@ import (
 	"github.com/covey-ml/covey/spec"
 	"github.com/covey-ml/covey/strategy"
 	"github.com/covey-ml/covey/strategy/ps"
+	"github.com/covey-ml/covey/vec"
 )
 
 // Served is what to measure of a parameter server: pushes and pulls of a dense vector, and of some rows of a table, by all
@@ -99,7 +100,7 @@ func (h held) Predict(context.Context, []float32, *data.Batch, *model.Picked, []
 // measure makes a rank's part of a parameter server, and measures with it.
 func (s Served) measure(ctx context.Context, g comm.Group, pattern string, dense int, tables []model.Table, tell func(ServedRow)) error {
 	workers := g.Size() - s.Servers
-	c := &servedCalls{me: int(g.Rank()), workers: workers, row: ServedRow{Pattern: pattern, Workers: workers, Servers: s.Servers, Values: dense}}
+	c := &servedCalls{me: int(g.Rank()), workers: workers, turn: turnAfter(workers), row: ServedRow{Pattern: pattern, Workers: workers, Servers: s.Servers, Values: dense}}
 	if tables != nil && c.me < workers {
 		c.row.Values = c.draw(s) * s.Width
 		c.width = s.Width
@@ -164,12 +165,30 @@ type servedCalls struct {
 	x           [][]float32  // by batch: the gradient of rows
 	out         [][]float32  // by batch: rows as they were read last
 	pushes      int
+	turn        int // after so many pushes of a worker their sign changes, a multiple of batchesOfRows
 	pulls       int
 	row         ServedRow
 }
 
-// pushed is what a worker pushes to number i: whole numbers, so that sums are exact.
+// pushed is what a worker pushes to number i, or takes away: whole numbers, so that sums are exact.
 func pushed(worker, i int) float32 { return float32(i%7 + 1 + worker) }
+
+// turnAfter is such that no sum is more than float32 has whole numbers for, however long pushes go on.
+func turnAfter(workers int) int {
+	most := 0
+	for w := range workers {
+		most += int(pushed(w, 6))
+	}
+	return max(1, 1<<24/most/batchesOfRows) * batchesOfRows
+}
+
+// count is how often something was added more than taken away after n times, when the sign changes after so many.
+func count(n, turn int) int {
+	if n%turn == n%(2*turn) {
+		return n % turn
+	}
+	return turn - n%turn
+}
 
 // draw draws the rows of all workers, and returns how many a batch has.
 func (c *servedCalls) draw(s Served) int {
@@ -199,6 +218,12 @@ func (c *servedCalls) draw(s Served) int {
 
 func (c *servedCalls) push(ctx context.Context) error {
 	b := c.pushes % batchesOfRows
+	if c.pushes > 0 && c.pushes%c.turn == 0 {
+		vec.Scale(-1, c.Gradient())
+		for _, x := range c.x {
+			vec.Scale(-1, x)
+		}
+	}
 	c.pushes++
 	if c.x == nil {
 		return c.Push(ctx, nil, nil)
@@ -313,7 +338,7 @@ func (c *servedCalls) wrong() error {
 		for i, got := range c.w.X {
 			want := float32(0)
 			for worker := range c.workers {
-				want -= float32(c.pushes) * pushed(worker, i)
+				want -= float32(count(c.pushes, c.turn)) * pushed(worker, i)
 			}
 			if got != want {
 				return fmt.Errorf("value %d is %v, want %v", i, got, want)
@@ -327,7 +352,7 @@ func (c *servedCalls) wrong() error {
 			for worker := range times {
 				for of, theirs := range c.rows[worker] {
 					if _, ok := slices.BinarySearch(theirs, row); ok {
-						times[worker] += (c.pushes + batchesOfRows - 1 - of) / batchesOfRows
+						times[worker] += count((c.pushes+batchesOfRows-1-of)/batchesOfRows, c.turn/batchesOfRows)
 					}
 				}
 			}
