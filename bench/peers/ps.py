@@ -13,8 +13,10 @@ TITLE = "Parameter server: push and pull"
 GOAL = "Push and pull: at least 1.5 times the values a second of ps-lite, 2 workers and 2 servers, dense 4 MiB and sparse 1 %"
 WORKERS, SERVERS = 2, 2
 SIZE, ROWS, WIDTH, SHARE = 4 << 20, 1_000_000, 16, 0.01
-# Rows, their width, rows a call, calls a block. A dense vector is one row a server.
-PATTERNS = {"dense": (SERVERS, SIZE // 4 // SERVERS, SERVERS, 64), "sparse": (ROWS, WIDTH, round(ROWS * SHARE), 256)}
+# Rows, their width, rows a call. A dense vector is one row a server.
+PATTERNS = {"dense": (SERVERS, SIZE // 4 // SERVERS, SERVERS), "sparse": (ROWS, WIDTH, round(ROWS * SHARE))}
+# A block begins and ends with nothing under way, so that both have to have as many calls in one.
+CALLS = 256
 WAYS = [(p, way) for p in PATTERNS for way in ("push", "pull")]
 SOURCE = common.BUILD / "ps-lite"
 LIMIT = 300  # seconds that one start of the peer may take
@@ -49,17 +51,15 @@ def compare(quick):
 
 
 def ours(transport, blocks):
-    # A block begins and ends with nothing under way, so that it has to have as many calls as the peer's.
     out = common.covey("bench", "ps", "--workers", WORKERS, "--servers", SERVERS, "--transport", transport, "--size", "4MiB", "--sparse", SHARE, "--rows", ROWS,
-                       "--width", WIDTH, "--calls", PATTERNS["dense"][3], "--repeat", blocks)
+                       "--width", WIDTH, "--calls", CALLS, "--repeat", blocks)
     return {(pattern, way): out[pattern][f"{way}_values_per_s"] for pattern, way in WAYS}
 
 
 def peer(handler, blocks, **settings):
     out = {}
-    for pattern, (rows, width, batch, calls) in PATTERNS.items():
-        if handler == "default":
-            calls //= 8  # so slow is it
+    calls = CALLS // 8 if handler == "default" else CALLS  # so slow is it
+    for pattern, (rows, width, batch) in PATTERNS.items():
         seen = group(settings, rows, width, batch, handler, blocks, calls, WINDOW)
         out |= {(pattern, way): seen[f"{way}_values_per_s"] for way in ("push", "pull")}
     return out
