@@ -348,14 +348,37 @@ func (s *store) take(n int) []byte {
 		return nil
 	}
 	c := bufClass(n)
-	if k := len(s.free[c]); k > 0 {
-		b := s.free[c][k-1]
-		s.free[c][k-1] = nil
-		s.free[c] = s.free[c][:k-1]
-		s.bytes -= cap(b)
-		return b[:n]
+	if len(s.free[c]) > 0 {
+		return s.last(c)[:n]
 	}
 	return make([]byte, n, MinMessage<<c)
+}
+
+// keep takes a buffer back. When there are too many bytes, the class that has most of them lets go of some: messages of another length
+// may come from now on.
+func (s *store) keep(b []byte) {
+	c := bufClass(cap(b))
+	s.free[c] = append(s.free[c], b[:0])
+	s.bytes += cap(b)
+	for s.bytes > keepBytes {
+		most := 0
+		for c, f := range s.free {
+			if len(f)<<c > len(s.free[most])<<most {
+				most = c
+			}
+		}
+		s.last(most)
+	}
+}
+
+// last takes a buffer of a class that has some.
+func (s *store) last(class int) []byte {
+	f := s.free[class]
+	b := f[len(f)-1]
+	f[len(f)-1] = nil
+	s.free[class] = f[:len(f)-1]
+	s.bytes -= cap(b)
+	return b
 }
 
 func (s *store) message() *Message {
@@ -372,10 +395,8 @@ func (s *store) message() *Message {
 func (m *Mesh) give(msg *Message) {
 	s, from := &m.store, msg.from
 	m.peers[from].buffered -= max(len(msg.buf), MinMessage)
-	if n := cap(msg.buf); n > 0 && s.bytes+n <= keepBytes {
-		c := bufClass(n)
-		s.free[c] = append(s.free[c], msg.buf[:0])
-		s.bytes += n
+	if cap(msg.buf) > 0 {
+		s.keep(msg.buf)
 	}
 	if *msg = (Message{}); len(s.msgs) < keepMsgs {
 		s.msgs = append(s.msgs, msg)

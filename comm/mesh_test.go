@@ -283,6 +283,36 @@ func TestMeshSteadyTrafficDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// The buffers of messages that come no more give way to those of messages that come.
+func TestMeshOtherTrafficDoesNotAllocate(t *testing.T) {
+	const peers, small, large = 6, 1000, 33000
+	m, _ := lone(1+peers, time.Minute)
+	p := make([]byte, large)
+	for r := Rank(1); r <= peers; r++ {
+		for range EagerBytes / small {
+			_, msg, _ := m.Begin(r, tag, small)
+			m.End(msg)
+		}
+	}
+	for r := Rank(1); r <= peers; r++ {
+		for range EagerBytes / small {
+			m.Recv(bg, r, tag, p)
+		}
+	}
+	once := func() {
+		_, msg, _ := m.Begin(1, tag, large)
+		m.End(msg)
+		m.Recv(bg, 1, tag, p)
+	}
+	once()
+	if n := testing.AllocsPerRun(200, once); n >= 1 && !RaceEnabled {
+		t.Errorf("%v allocations a message", n)
+	}
+	if m.store.bytes > keepBytes {
+		t.Errorf("%d bytes are kept", m.store.bytes)
+	}
+}
+
 func TestMeshPoisonEndsReceivesAndDropsMessages(t *testing.T) {
 	m, links := lone(3, time.Minute)
 	col := MakeTag(OpAllReduce, 1)
