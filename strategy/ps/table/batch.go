@@ -11,8 +11,8 @@ import (
 	"github.com/covey-ml/covey/vec"
 )
 
-// batch is what one call works with. The rule is package optim's, whose moments are given to it row by row, so that there is
-// one set of formulas.
+// batch is what one call works with. The rule is package optim's, whose moments are given to it with the rows, one or many at a time,
+// so that there is one set of formulas.
 type batch struct {
 	rule    localRule
 	moments int       // of the rule

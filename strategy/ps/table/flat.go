@@ -20,7 +20,6 @@ type flat struct {
 	x      []float32
 	shift  int // a part has 1<<shift slots, whole words of known
 	parts  []part
-	ahead  int // slots that are worked on at a time
 }
 
 // part is some neighbouring slots.
@@ -65,7 +64,6 @@ func newFlat(t *Table, parts int) (*flat, error) {
 		return nil, err
 	}
 	f.known = make([]uint64, (n+63)/64)
-	f.ahead = max(1, together/t.stride)
 	f.shift = max(6, bits.Len(uint(n/parts)))
 	f.parts = make([]part, n>>f.shift+1)
 	return f, nil
@@ -81,8 +79,9 @@ func (f *flat) foreign(rows []uint64) (uint64, bool) {
 	return 0, false
 }
 
-// some calls do with each part that has some of rows, and their slots there, at most f.ahead at a time: rows lo to hi-1.
+// some calls do with each part that has some of rows, and their slots there, some at a time: rows lo to hi-1.
 func (f *flat) some(b *batch, rows []uint64, do func(p *part, slots []uint64, lo, hi int)) error {
+	atATime := max(1, together/f.t.stride)
 	slots := slices.Grow(b.order[:0], len(rows))[:len(rows)]
 	b.order = slots
 	for i, row := range rows {
@@ -94,7 +93,7 @@ func (f *flat) some(b *batch, rows []uint64, do func(p *part, slots []uint64, lo
 	}
 	for lo := 0; lo < len(slots); {
 		k := slots[lo] >> f.shift
-		hi, most, end := lo+1, min(len(slots), lo+f.ahead), (k+1)<<f.shift
+		hi, most, end := lo+1, min(len(slots), lo+atATime), (k+1)<<f.shift
 		for hi < most && slots[hi] < end {
 			hi++
 		}
