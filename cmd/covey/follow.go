@@ -46,6 +46,7 @@ type follower struct {
 	early       error                      // why the run ended before its start
 	killed      []int                      // ranks of this host that did not follow
 	vanished    map[string]bool            // programs that exited without a last word
+	unheard     map[string]bool            // exited before the start, and their last word may be on its way
 	fine        map[string]bool            // of workers that have said how they ended, whether it was well
 	errs        map[string][]int           // what went wrong -> whom it happened to
 	ours        map[string]bool            // of these, what is wrong with the job or this host's data, whichever worker saw it first
@@ -54,7 +55,7 @@ type follower struct {
 }
 
 func newFollower(over context.Context, w *watcher) *follower {
-	return &follower{w: w, clock: comm.RealClock(), over: over, errs: map[string][]int{}, ours: map[string]bool{}, vanished: map[string]bool{}, fine: map[string]bool{},
+	return &follower{w: w, clock: comm.RealClock(), over: over, errs: map[string][]int{}, ours: map[string]bool{}, vanished: map[string]bool{}, unheard: map[string]bool{}, fine: map[string]bool{},
 		still: map[int]context.CancelFunc{}, done: make(chan struct{})}
 }
 

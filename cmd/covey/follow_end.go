@@ -15,6 +15,7 @@ import (
 // gone takes the end of a worker. f.mu is held.
 func (f *follower) gone(m cluster.Member) {
 	delete(f.members, m.ID)
+	delete(f.unheard, m.ID)
 	if f.silent(m) {
 		return
 	}
@@ -102,12 +103,10 @@ func (f *follower) ended(p *child) {
 	if m := f.members[p.ID]; p.Died() || m == nil {
 		if f.current == nil && !well {
 			f.follow(true)
-			if p.Died() || m == nil && len(f.errs) == 0 && f.early == nil && !f.interrupted {
-				code := exitFailed
-				if p.Died() {
-					code = exitLost
-				}
-				f.early = &codedError{errors.New("worker " + itoa(p.Rank) + " ended before the start: " + how), code}
+			if _, said := f.fine[p.ID]; p.Died() {
+				f.early = tooEarly(p, how, exitLost)
+			} else if !said {
+				f.listen(p, how)
 			}
 		}
 		delete(f.members, p.ID)
@@ -133,6 +132,26 @@ func (f *follower) ended(p *child) {
 		f.follow(true)
 	}
 	f.check()
+}
+
+func tooEarly(p *child, how string, code int) error {
+	return &codedError{fmt.Errorf("worker %d ended before the start: %s", p.Rank, how), code}
+}
+
+// listen waits for the last word of a process that has exited before the start. When none comes, that is why the run ends, unless
+// others say more. f.mu is held.
+func (f *follower) listen(p *child, how string) {
+	f.unheard[p.ID] = true
+	f.clock.Go(func() {
+		f.clock.Sleep(f.over, lastWord)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.unheard[p.ID] && len(f.errs) == 0 && f.early == nil && !f.interrupted {
+			f.early = tooEarly(p, how, exitFailed)
+		}
+		delete(f.unheard, p.ID)
+		f.check()
+	})
 }
 
 // lastWord is how long the last word of a worker may take to come.
@@ -198,7 +217,7 @@ func (f *follower) follow(failed bool) {
 
 // check closes done when all have ended. f.mu is held.
 func (f *follower) check() {
-	if f.finished || len(f.members) > 0 || !f.met && len(f.procs) == 0 || len(f.procs) < f.local && !f.closing {
+	if f.finished || len(f.members) > 0 || len(f.unheard) > 0 || !f.met && len(f.procs) == 0 || len(f.procs) < f.local && !f.closing {
 		return
 	}
 	if !f.forced && (f.c == nil || f.c.Open()) { // news of some is still to come
