@@ -16,14 +16,11 @@ import (
 // apart is a Sparse model whose tables the servers keep, for one worker: its flat vector is the dense parameters, and it asks
 // the servers for the rows that a batch needs. The gradients of rows stay with it until they are pushed. One call at a time.
 type apart struct {
-	m      model.Sparse
-	tables []model.Table
+	gathered
 	owners owners
 	w      *strategy.Worker // nil before Prepare
 	rank   func(server int) comm.Rank
-
-	picked model.Picked
-	x, g   []float32 // the dense parameters and the picked rows, and their gradient
+	g      []float32 // the gradient of what is gathered
 	one    reading
 
 	found [][]sparse // by call of Grad in this step: the gradients of rows, by table
@@ -57,17 +54,10 @@ type want struct {
 }
 
 func newApart(m model.Sparse, servers int) *apart {
-	return &apart{m: m, tables: m.Tables(), owners: newOwners(servers), out: make([]rowsMessage, servers)}
+	a := &apart{gathered: gathered{m: m, tables: m.Tables()}, owners: newOwners(servers), out: make([]rowsMessage, servers)}
+	a.read = a.ask
+	return a
 }
-
-// Layout implements model.Model.
-func (a *apart) Layout() model.Layout { return a.m.Layout() }
-
-// Init implements model.Model.
-func (a *apart) Init(x []float32, seed uint64) { a.m.Init(x, seed) }
-
-// Outputs implements model.Predictor.
-func (a *apart) Outputs() int { return a.m.Outputs() }
 
 // Grad implements model.Model.
 func (a *apart) Grad(ctx context.Context, x, g []float32, b *data.Batch, done func(model.Segment)) (model.Loss, error) {
@@ -97,35 +87,8 @@ func (a *apart) Grad(ctx context.Context, x, g []float32, b *data.Batch, done fu
 	return loss, nil
 }
 
-// Eval implements model.Model.
-func (a *apart) Eval(ctx context.Context, x []float32, b *data.Batch) (model.Metrics, error) {
-	if err := a.gather(ctx, x, b); err != nil {
-		return model.Metrics{}, err
-	}
-	return a.m.Eval(ctx, a.x, b, &a.picked)
-}
-
-// Predict implements model.Predictor.
-func (a *apart) Predict(ctx context.Context, x []float32, b *data.Batch, out []float32) error {
-	if err := a.gather(ctx, x, b); err != nil {
-		return err
-	}
-	return a.m.Predict(ctx, a.x, b, &a.picked, out)
-}
-
-// gather puts the dense parameters and the rows that a batch needs side by side.
-func (a *apart) gather(ctx context.Context, x []float32, b *data.Batch) error {
-	if err := a.m.Pick(&a.picked, b); err != nil {
-		return err
-	}
-	dense := a.m.Layout().Len()
-	a.x = vec.Resized(a.x, a.picked.Len(a.m))
-	copy(a.x, x[:dense])
-	return a.read(ctx, a.picked.Rows, a.x[dense:])
-}
-
-// read writes rows, table after table, to out: one message to each server that owns some, and one from it.
-func (a *apart) read(ctx context.Context, rows [][]uint64, out []float32) error {
+// ask reads rows: one message to each server that owns some, and one from it.
+func (a *apart) ask(ctx context.Context, rows [][]uint64, out []float32) error {
 	a.begin(ctx, &a.one, rows)
 	return a.end(ctx, &a.one, out)
 }

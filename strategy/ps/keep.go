@@ -318,8 +318,8 @@ func (s *Strategy) LoadStreams(read func(f func(i int, r io.Reader) error) error
 		return nil
 	}
 	return read(func(i int, r io.Reader) error {
-		if i >= len(s.kept.of) {
-			return fmt.Errorf("ps: rows of table %d, and the model has %d", i+1, len(s.kept.of))
+		if err := hasTable(len(s.kept.of), i); err != nil {
+			return err
 		}
 		return shelves[0].tables[i].Read(r, func(rows []uint64, values []float32) error {
 			for _, of := range shelves {

@@ -59,7 +59,7 @@ func TestRowsAreSummedAlongTheTree(t *testing.T) {
 			tree := comm.NewTree(leaves, workers)
 			var parts [][]sparse
 			for rank := range workers {
-				a := &apart{tables: tables}
+				a := &apart{gathered: gathered{tables: tables}}
 				lo, hi := tree.Run(comm.Rank(rank))
 				folds := tree.Folds(lo, hi)
 				for _, f := range folds {
