@@ -116,13 +116,14 @@ func (w *World) fill(first *resource) {
 	rs, as := w.fillRs[:0], w.fillAs[:0]
 	first.dirty, first.open = false, -1
 	rs = append(rs, first)
+	least := math.Inf(1) // bound of those that still grow, or less
 	for i := 0; i < len(rs); i++ {
 		for _, a := range rs[i].users {
 			if a.round == w.round {
 				continue
 			}
 			a.round, a.fixed = w.round, false
-			as = append(as, a)
+			as, least = append(as, a), min(least, a.most)
 			for _, r := range a.uses {
 				if r.open != -1 {
 					r.dirty, r.open = false, -1
@@ -134,22 +135,22 @@ func (w *World) fill(first *resource) {
 	for _, r := range rs {
 		r.room, r.open = r.cap, len(r.users)
 	}
-	for left := len(as); left > 0; {
-		level := math.Inf(1)
-		for _, r := range rs {
+	for left, open := len(as), rs; left > 0; {
+		level, some := math.Inf(1), open[:0]
+		for _, r := range open {
 			if r.open > 0 {
-				level = min(level, r.room/float64(r.open))
+				level, some = min(level, r.room/float64(r.open)), append(some, r)
 			}
 		}
-		for _, a := range as {
-			if !a.fixed {
-				level = min(level, a.most)
-			}
+		open = some
+		if least <= float64(level*(1+1e-9)) { // else a resource is full before any activity is at its bound
+			least = leastMost(as)
+			level = min(level, least)
 		}
 		level = max(level, 0)
 		bound := float64(level * (1 + 1e-9))
 		was := left
-		for _, r := range rs { // who is at a full resource stays
+		for _, r := range open { // who is at a full resource stays
 			if r.open > 0 && r.room/float64(r.open) <= bound {
 				for _, a := range r.users {
 					if !a.fixed {
@@ -159,10 +160,12 @@ func (w *World) fill(first *resource) {
 				}
 			}
 		}
-		for _, a := range as {
-			if !a.fixed && a.most <= bound {
-				left--
-				w.fix(a, min(level, a.most))
+		if least <= bound {
+			for _, a := range as {
+				if !a.fixed && a.most <= bound {
+					left--
+					w.fix(a, min(level, a.most))
+				}
 			}
 		}
 		if left == was {
@@ -171,6 +174,17 @@ func (w *World) fill(first *resource) {
 	}
 	clear(as)
 	w.fillRs, w.fillAs = rs[:0], as[:0]
+}
+
+// leastMost is the least bound of those that still grow.
+func leastMost(as []*activity) float64 {
+	least := math.Inf(1)
+	for _, a := range as {
+		if !a.fixed {
+			least = min(least, a.most)
+		}
+	}
+	return least
 }
 
 // alone shares out a resource that has room for all of its users, who use nothing else, which is the common case of a
