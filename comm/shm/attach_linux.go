@@ -179,12 +179,13 @@ func died(s *slot) error {
 
 // patience says how to wait for n ranks on this machine: spinning that long, then giving way that often. Giving way
 // comes back at once when no other thread wants the core, and lets the peer run when it is the one that does. With more ranks
-// than cores somebody has work as a rule, and to give way often costs less than to sleep and be woken.
+// than cores somebody has work as a rule, and to give way often costs less than to sleep and be woken, until so many give way that
+// they mostly do so to each other.
 func patience(n int) (spin time.Duration, yields int) {
 	if n <= runtime.NumCPU() {
 		return 10 * time.Microsecond, 20
 	}
-	return 0, 256
+	return 0, max(16, 1024/n)
 }
 
 // longestYield bounds how long a rank gives way before it sleeps: whoever has the core may keep it for a millisecond or more.
