@@ -139,6 +139,9 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 	}
 	if err := l.sleep(ctx, ended); err != nil {
 		if l.dead.Load() || err == comm.ErrClosed {
+			if there && state.Swap(askWithdrawn) == askTaken { // else the reader does not believe what it copies
+				return nil
+			}
 			return err
 		}
 		if ended, err := l.withdraw(number, end, err); !ended {

@@ -50,12 +50,22 @@ func TestExchangeFromArenas(t *testing.T) {
 	}
 }
 
-// A Send from an arena that is given up while the reader copies breaks the link: the reader may not take what it has found there for the
-// message.
+// A Send from an arena that is given up while the reader copies, or whose link is cut then, fails for both: the reader may not take what it
+// has found there for the message.
 func TestGivenUpInAnArena(t *testing.T) {
+	t.Run("given up", func(t *testing.T) {
+		givenUp(t, context.Canceled, func(_ *link, cancel context.CancelFunc) { cancel() })
+	})
+	t.Run("cut", func(t *testing.T) {
+		givenUp(t, comm.ErrLost, func(l *link, _ context.CancelFunc) { l.Break(comm.ErrLost) })
+	})
+}
+
+func givenUp(t *testing.T, want error, how func(*link, context.CancelFunc)) {
 	groups := attachAll(t, 2, Options{}, 20*time.Second)
 	p := comm.Alloc(groups[1], comm.EagerBytes)
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	l := groups[0].(*group).e.links[1]
 	l.e.mu.Lock()
 	r := comm.Post(groups[0], 1, 5, make([]byte, 4*len(p)))
@@ -68,8 +78,8 @@ func TestGivenUpInAnArena(t *testing.T) {
 	for l.in.tail.Load() == l.r.head {
 		runtime.Gosched()
 	}
-	cancel()
-	if err := <-sent; !errors.Is(err, context.Canceled) {
+	how(groups[1].(*group).e.links[0], cancel)
+	if err := <-sent; !errors.Is(err, want) {
 		t.Errorf("Send: %v", err)
 	}
 	if state.CompareAndSwap(askGranted, askTaken) {
