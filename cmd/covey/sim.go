@@ -142,7 +142,9 @@ func (o *simOptions) simulate(ctx context.Context, j *job.Job, net *network.Netw
 		stop.Store(true)
 		if again || !w.started() {
 			cancel(&saidError{errors.New("interrupted"), exitInterrupted})
+			return
 		}
+		w.say("interrupted: the simulation ends after a step (again to end at once)")
 	})()
 	vec.SetThreads(1)
 	tr, test, err := j.Open(ctx)
