@@ -305,7 +305,7 @@ func TestCollectivesDoNotAllocate(t *testing.T) {
 func TestWaitingBurnsNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
 	groups := open(t, 8)
-	if now := runtime.NumGoroutine(); now != before {
+	if now := runtime.NumGoroutine(); now > before { // those of other tests may end meanwhile
 		t.Errorf("a group at rest has %d goroutines", now-before)
 	}
 	var wg sync.WaitGroup
