@@ -138,12 +138,6 @@ func (l *link) ask(ctx context.Context, tag comm.Tag, p []byte) error {
 		l.e.drive(func() bool { return ended() || l.dead.Load() })
 	}
 	if err := l.sleep(ctx, ended); err != nil {
-		if l.dead.Load() || err == comm.ErrClosed {
-			if there && state.Swap(askWithdrawn) == askTaken { // else the reader does not believe what it copies
-				return nil
-			}
-			return err
-		}
 		if ended, err := l.withdraw(number, end, err); !ended {
 			return err
 		}
@@ -209,7 +203,7 @@ const undecided = time.Second
 // withdraw takes an ask back and tells whether it has come to its end meanwhile; if not, it returns the error of Send.
 func (l *link) withdraw(number int, end uint32, cause error) (ended bool, err error) {
 	state := &l.out.asks[number]
-	for limit := time.Now().Add(undecided); time.Now().Before(limit) && !l.dead.Load(); runtime.Gosched() {
+	for limit := time.Now().Add(undecided); time.Now().Before(limit) && !l.dead.Load() && cause != comm.ErrClosed; runtime.Gosched() {
 		if state.CompareAndSwap(askMade, askWithdrawn) {
 			l.e.mu.Lock()
 			defer l.e.mu.Unlock()
@@ -224,6 +218,9 @@ func (l *link) withdraw(number int, end uint32, cause error) (ended bool, err er
 	}
 	if state.Swap(askWithdrawn) == askTaken { // else the reader does not believe what it copies
 		return true, nil
+	}
+	if cause == comm.ErrClosed { // which says the same
+		return false, cause
 	}
 	l.Break(cause)
 	return false, l.why()
