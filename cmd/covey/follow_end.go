@@ -119,13 +119,7 @@ func (f *follower) ended(p *child) {
 		}
 	}
 	if f.alien && !p.Died() && f.current != nil { // its last word may be on its way
-		f.clock.Go(func() {
-			f.clock.Sleep(f.over, lastWord)
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.vanish(p)
-			f.check()
-		})
+		f.afterLastWord(func() { f.vanish(p) })
 	}
 	if f.alien && well && f.current == nil && f.members[p.ID] == nil && f.early == nil && !f.closing {
 		f.early = &codedError{fmt.Errorf("worker %d ended without having taken part: does the program call worker.Run?", p.Rank), exitFailed}
@@ -142,14 +136,21 @@ func tooEarly(p *child, how string, code int) error {
 // others say more. f.mu is held.
 func (f *follower) listen(p *child, how string) {
 	f.unheard[p.ID] = true
-	f.clock.Go(func() {
-		f.clock.Sleep(f.over, lastWord)
-		f.mu.Lock()
-		defer f.mu.Unlock()
+	f.afterLastWord(func() {
 		if f.unheard[p.ID] && len(f.errs) == 0 && f.early == nil && !f.interrupted {
 			f.early = tooEarly(p, how, exitFailed)
 		}
 		delete(f.unheard, p.ID)
+	})
+}
+
+// afterLastWord calls do, with f.mu held, when the last word of who has exited has had time to come.
+func (f *follower) afterLastWord(do func()) {
+	f.clock.Go(func() {
+		f.clock.Sleep(f.over, lastWord)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		do()
 		f.check()
 	})
 }
